@@ -1,0 +1,50 @@
+# Everything that a developer does here is a target; `make` alone lists them.
+# The virtual environment and the control plane set themselves up when a target needs them.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lock venv clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY)  ## the main job, on a real API server and an emulated Vercel (KEEP=1: leave it up to play with)
+	@$(BIN)/python hack/demo.py $(if $(KEEP),--keep)
+
+test: $(READY) check  ## all tests that need nothing more than this machine (T="-k name": some of them)
+	@$(BIN)/python -m pytest $(T)
+
+check: $(READY)  ## the static checks: format, lint, types, layers
+	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary operator/vercel_certificate_operator operator/vercel_emulator hack tests
+	@$(BIN)/lint-imports --no-logo > .import-linter.log 2>&1 || { cat .import-linter.log; rm -f .import-linter.log; exit 1; }
+	@rm -f .import-linter.log
+	@$(BIN)/yamllint --strict .
+
+format: $(READY)  ## format the code and mend what can be mended by itself
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+venv: $(READY)  ## set up the virtual environment (other targets do so by themselves)
+
+$(READY): requirements/dev.txt pyproject.toml
+	@echo "setting up $(VENV): installing the locked dependencies (about half a minute with an empty cache)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed; {sys.executable} is {sys.version.split()[0]}. Set PYTHON=/path/to/python3.x")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+lock: $(READY)  ## look up the newest versions that pyproject.toml allows, and lock them with their hashes
+	@$(BIN)/python -m venv $(VENV)/uv && $(VENV)/uv/bin/pip install --quiet --disable-pip-version-check uv
+	@for extra in "runtime:" "dev:--group dev"; do \
+	  $(VENV)/uv/bin/uv pip compile pyproject.toml --extra emulator $${extra#*:} --upgrade --universal --python-version 3.11 \
+	    --generate-hashes --no-header --quiet -o requirements/$${extra%%:*}.txt || exit 1; done
+
+clean:  ## remove what the targets have made here (the cached control plane stays, under ~/.cache)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -1,0 +1,189 @@
+"""The API server's audit log as a list of requests: the honest way to count what something costs."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+FENCE = "control-plane-fence"
+"""Stands in the URI of the requests that this module sends itself."""
+FENCE_TIMEOUT = 10.0
+"""Seconds; it takes a millisecond."""
+
+WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
+
+
+def policy(level: str) -> dict[str, Any]:
+    """An audit policy that records every request at ``level``, except those of the control plane itself."""
+    return {
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "omitManagedFields": True,
+        "rules": [
+            {"level": "None", "users": ["system:apiserver", "system:kube-controller-manager"]},
+            {"level": "None", "nonResourceURLs": ["/readyz*", "/livez*", "/healthz*", "/openapi*"]},
+            {"level": level},
+        ],
+    }
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request to the API server."""
+
+    id: str
+    verb: str
+    """get, list, watch, create, update, patch, delete or deletecollection."""
+    uri: str
+    """Path and query."""
+    user: str
+    user_agent: str
+    code: int
+    """The HTTP status of the response; 0 if there was none."""
+    received: datetime
+    group: str
+    """The API group; "" is the core group (and what is not a resource)."""
+    resource: str
+    """The plural, such as ``vercelcertificates``; "" for what is not a resource, such as ``/version``."""
+    subresource: str
+    namespace: str
+    name: str
+    """"" where the request does not name it: of a created object it is in the body."""
+    event: dict[str, Any] = field(repr=False, compare=False)
+    """The whole event (audit.k8s.io/v1); with the bodies, if the level is such."""
+
+
+class Requests(list[Request]):
+    """Requests in the order in which the API server wrote them down."""
+
+    def matching(
+        self,
+        *,
+        verb: str | None = None,
+        resource: str | None = None,
+        subresource: str | None = None,
+        namespace: str | None = None,
+        name: str | None = None,
+        user: str | None = None,
+        user_agent: str | None = None,
+        code: int | None = None,
+    ) -> "Requests":
+        """Those with all the properties that are given. ``subresource=""`` is the resource itself.
+
+        :param user_agent: how it begins, such as ``kubectl/``
+        """
+        wanted = {
+            "verb": verb,
+            "resource": resource,
+            "subresource": subresource,
+            "namespace": namespace,
+            "name": name,
+            "user": user,
+            "code": code,
+        }
+        wanted = {key: value for key, value in wanted.items() if value is not None}
+        return Requests(
+            request
+            for request in self
+            if all(getattr(request, key) == value for key, value in wanted.items())
+            and request.user_agent.startswith(user_agent or "")
+        )
+
+    def writes(self) -> "Requests":
+        """Those that change something."""
+        return Requests(request for request in self if request.verb in WRITES)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{request.code} {request.verb} {request.uri} ({request.user}, {request.user_agent})" for request in self
+        )
+
+
+class Audit:
+    """Reads the log file.
+
+    The API server writes an event down when the response is done, in the same goroutine; a client may see the response
+    a moment earlier. So each look at the log first sends a request of its own and waits until that stands in the log
+    (and leaves it out of what is returned).
+    """
+
+    def __init__(self, path: Path, fence: Callable[[], str | None]) -> None:
+        """:param fence: sends a request and returns a string that only its URI has; None if the server is down"""
+        self._path = path
+        self._fence = fence
+
+    def mark(self) -> int:
+        """The present end of the log, for ``since``."""
+        return self._read(0)[1]
+
+    def since(self, mark: int = 0) -> Requests:
+        """All requests after the mark. A watch counts when it starts; one that started before does not."""
+        return self._read(mark)[0]
+
+    @contextmanager
+    def recording(self) -> Iterator[Requests]:
+        """A list that is filled at the end of the block, with the requests that were made in it."""
+        requests = Requests()
+        mark = self.mark()
+        try:
+            yield requests
+        finally:
+            requests.extend(self.since(mark))
+
+    def _read(self, start: int) -> tuple[Requests, int]:
+        """The requests from the byte ``start`` on, and the byte after the last one."""
+        lines = self._lines(start)
+        events: dict[str, dict[str, Any]] = {}
+        for line in lines:
+            event = json.loads(line)
+            known = event["auditID"] in events  # a watch has an event when it starts and one when it ends
+            if known or not _ends_a_watch(event):
+                events[event["auditID"]] = event
+        requests = Requests(_request(event) for event in events.values() if FENCE not in event["requestURI"])
+        return requests, start + sum(map(len, lines))
+
+    def _lines(self, start: int) -> list[bytes]:
+        fence = (self._fence() or "").encode()
+        deadline = time.monotonic() + FENCE_TIMEOUT
+        while True:
+            content = b""
+            if self._path.exists():
+                with self._path.open("rb") as file:
+                    file.seek(start)
+                    content = file.read()
+            if fence in content:
+                return [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"a request does not appear in the audit log within {FENCE_TIMEOUT:g} s")
+            time.sleep(0.005)
+
+
+def _ends_a_watch(event: dict[str, Any]) -> bool:
+    """Whether this is the end of a watch that did start (one that was refused has no other event)."""
+    code, verb, stage = event.get("responseStatus", {}).get("code"), event["verb"], event["stage"]
+    return (code, verb, stage) == (HTTPStatus.OK, "watch", "ResponseComplete")
+
+
+def _request(event: dict[str, Any]) -> Request:
+    target = event.get("objectRef", {})
+    return Request(
+        id=event["auditID"],
+        verb=event["verb"],
+        uri=event["requestURI"],
+        user=event["user"].get("username", ""),
+        user_agent=event.get("userAgent", ""),
+        code=event.get("responseStatus", {}).get("code", 0),
+        received=datetime.fromisoformat(event["requestReceivedTimestamp"]),
+        group=target.get("apiGroup", ""),
+        resource=target.get("resource", ""),
+        subresource=target.get("subresource", ""),
+        namespace=target.get("namespace", ""),
+        name=target.get("name", ""),
+        event=event,
+    )

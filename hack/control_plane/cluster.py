@@ -1,0 +1,376 @@
+"""A kube-apiserver with its etcd, for as long as a ``with`` block lasts."""
+
+import base64
+import json
+import os
+import random
+import secrets
+import signal
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from control_plane import audit, binaries, pki
+from control_plane.processes import Process, temporary_folder
+
+START_TIMEOUT = 60.0
+"""Seconds. A server needs 1 or 2 where nothing else is going on."""
+ATTEMPTS = 3
+"""A port that was free may be taken by somebody else before the server has it; then others are tried."""
+LOCAL = "127.0.0.1"
+
+
+class ControlPlaneError(Exception):
+    """A server could not be started. The message has the last lines of its log."""
+
+
+class KubectlError(Exception):
+    """kubectl has failed. The message is what it was asked and what it says."""
+
+    def __init__(self, completed: subprocess.CompletedProcess[str]) -> None:
+        super().__init__(f"$ kubectl {' '.join(map(str, completed.args[1:]))}\n{completed.stderr.strip()}")
+        self.completed = completed
+
+
+class ControlPlane:
+    """An API server of its own, with RBAC and an audit log, that nobody else uses.
+
+    It is ready after about 2 s. Ports are free ones, all data is in a temporary folder. At the end of the block, or
+    when this Python process ends in any other way, the servers are killed and the folder is removed. The methods
+    block; they may be called from any thread (``asyncio.to_thread``).
+
+    There is no scheduler and no kubelet. Namespaces that are deleted go, and garbage is collected, only with
+    ``controller_manager=True``.
+    """
+
+    def __init__(self, *, controller_manager: bool = False, audit_level: str = "Metadata") -> None:
+        """Nothing is started yet.
+
+        :param audit_level: what of a request goes to the audit log: Metadata, Request or RequestResponse
+        """
+        self._with_controller_manager = controller_manager
+        self._audit_level = audit_level
+        self._authority = pki.CertificateAuthority()
+        self._name = secrets.token_hex(8)
+        self._token = secrets.token_hex(16)
+        self._tls = ssl.create_default_context(cadata=self._authority.pem.decode())
+        self._http = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=self._tls)
+        )
+
+    def __enter__(self) -> Self:
+        """Start it.
+
+        :raises binaries.UnavailableError: there are no programs to start
+        :raises ControlPlaneError: a server does not start
+        """
+        self.assets = binaries.find(controller_manager=self._with_controller_manager)
+        for attempt in range(ATTEMPTS):
+            with ExitStack() as stack:
+                self._stack = stack
+                try:
+                    self._start()
+                except _PortTakenError as error:
+                    if attempt == ATTEMPTS - 1:
+                        raise ControlPlaneError(str(error)) from None
+                else:
+                    self._stack = stack.pop_all()
+                    break
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    # --- ways in ---
+
+    @property
+    def url(self) -> str:
+        """Such as ``https://127.0.0.1:12345``."""
+        return f"https://{LOCAL}:{self._port}"
+
+    @property
+    def ca_file(self) -> Path:
+        """What the API server's certificate is verified with, PEM."""
+        return self.folder / "ca.crt"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """A kubeconfig file for ``admin``, who may do everything."""
+        return self.folder / "admin.kubeconfig"
+
+    def kubeconfig_for(self, user: str, groups: Sequence[str] = (), *, namespace: str = "default") -> Path:
+        """A kubeconfig file for a user, who may do what RBAC says and no more. They show a client certificate."""
+        pair = self._authority.client(user, groups)
+        credentials = {"client-certificate-data": _base64(pair.certificate), "client-key-data": _base64(pair.key)}
+        return self._write_kubeconfig(user, credentials, namespace)
+
+    def kubeconfig_for_service_account(self, name: str, namespace: str, *, seconds: int = 3600) -> Path:
+        """A kubeconfig file for a ServiceAccount that exists, with a token good for ``seconds`` (at least 600).
+
+        :raises KubectlError: there is no such ServiceAccount
+        """
+        made = self.kubectl("create", "token", name, f"--namespace={namespace}", f"--duration={seconds}s")
+        return self._write_kubeconfig(f"{namespace}.{name}", {"token": made.stdout.strip()}, namespace)
+
+    def kubectl(
+        self,
+        *args: str | Path,
+        input: str | None = None,  # noqa: A002  # as subprocess.run has it
+        check: bool = True,
+        timeout: float = 60.0,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run kubectl as admin. Output and input are text.
+
+        :param timeout: seconds
+        :raises KubectlError: it fails, unless ``check`` is False
+        :raises subprocess.TimeoutExpired: it takes longer
+        """
+        completed = subprocess.run(
+            [self.assets.kubectl, *args],
+            env={**os.environ, **self.environment()},
+            input=input or "",
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if check and completed.returncode:
+            raise KubectlError(completed)
+        return completed
+
+    def get(self, path: str, *, timeout: float = 30) -> bytes:
+        """GET as admin, such as ``/api/v1/namespaces``: what ``kubectl get --raw`` does, without a process for it.
+
+        :param timeout: seconds
+        :raises OSError: there is no good answer (urllib's errors are of this kind)
+        """
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self._token}"})  # noqa: S310
+        with self._http.open(request, timeout=timeout) as answer:
+            content: bytes = answer.read()
+        return content
+
+    def environment(self) -> dict[str, str]:
+        """The variables with which kubectl comes here as admin and leaves the user's own settings and cache alone."""
+        cache = str(self.folder / "kubectl-cache")
+        return {"KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": cache, "KUBERC": "off"}
+
+    @property
+    def audit(self) -> audit.Audit:
+        """The requests that were made."""
+        return audit.Audit(self.folder / "audit.log", self._fence)
+
+    # --- faults ---
+
+    def stop_apiserver(self, *, grace: float = 0.0) -> None:
+        """Stop the API server. With 0 seconds of grace it is killed, and its connections end in the middle."""
+        self._apiserver.stop(grace) if grace else self._apiserver.kill()
+
+    def start_apiserver(self) -> None:
+        """Start the API server again, on the same port and data, and wait until it is ready.
+
+        :raises ControlPlaneError: it does not start
+        """
+        self._apiserver = self._run(self._apiserver_command())
+        self._wait_for(self._apiserver, self._is_ready)
+
+    def pause_etcd(self) -> None:
+        """SIGSTOP: the API server's reads and writes hang until ``resume_etcd``."""
+        self._etcd.signal(signal.SIGSTOP)
+
+    def resume_etcd(self) -> None:
+        """SIGCONT."""
+        self._etcd.signal(signal.SIGCONT)
+
+    def compact(self) -> None:
+        """Make etcd forget all but the present state.
+
+        The API server's own watch cache still remembers, and serves watches from there. For a watch to be told 410
+        ("too old resource version"), stop the API server before, and start it after this.
+        """
+        revision = self._etcd_call("kv/range", {"key": _base64(b"\0")})["header"]["revision"]
+        self._etcd_call("kv/compaction", {"revision": revision, "physical": True})
+
+    # --- the servers ---
+
+    def _start(self) -> None:
+        self.folder = self._stack.enter_context(temporary_folder("control-plane-"))
+        self._port, self._etcd_port, etcd_peer_port = _free_ports(3)
+        self._write_files()
+        self._etcd = self._run(self._etcd_command(etcd_peer_port))
+        self._stack.callback(lambda: self._etcd.kill())
+        self._wait_for(self._etcd, self._is_our_etcd)
+        self._apiserver = self._run(self._apiserver_command())
+        self._stack.callback(lambda: self._apiserver.kill())
+        self._wait_for(self._apiserver, self._is_ready)
+        if self.assets.controller_manager:
+            manager = self._run(self._controller_manager_command(self.assets.controller_manager))
+            self._stack.callback(manager.kill)
+
+    def _run(self, command: Sequence[str | Path]) -> Process:
+        return Process(command, log=self.folder / f"{Path(command[0]).name}.log")
+
+    def _wait_for(self, process: Process, ready: Callable[[], object]) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        problem = "it does not answer"
+        while time.monotonic() < deadline:
+            status = process.exit_status
+            if status is not None:
+                said = process.last_lines()
+                if "address already in use" in said:
+                    raise _PortTakenError(f"{process.name} finds no free port:\n{said}")
+                raise ControlPlaneError(f"{process.name} has ended with status {status}. Its log ends with:\n{said}")
+            try:
+                ready()
+            except OSError as error:  # also what urllib raises
+                problem = str(error)
+                time.sleep(0.02)
+            else:
+                return
+        said = process.last_lines()
+        raise ControlPlaneError(
+            f"{process.name} is not ready after {START_TIMEOUT:g} s ({problem}). Its log ends with:\n{said}"
+        )
+
+    def _is_our_etcd(self) -> None:
+        """:raises OSError: it is not there yet, or somebody else's has the port"""
+        members = self._etcd_call("cluster/member/list", {}, timeout=2)["members"]
+        if [member["name"] for member in members] != [self._name]:
+            raise OSError("another etcd answers")
+
+    def _is_ready(self) -> None:
+        """:raises OSError: it is not, or has not made its first namespace yet"""
+        self.get("/readyz", timeout=2)
+        self.get("/api/v1/namespaces/default", timeout=2)
+
+    def _fence(self) -> str | None:
+        path = f"/version?{audit.FENCE}={secrets.token_hex(8)}"
+        try:
+            self.get(path)
+        except urllib.error.URLError as error:
+            if isinstance(error.reason, ConnectionRefusedError):
+                return None
+            raise
+        return path
+
+    def _etcd_call(self, path: str, body: Mapping[str, object], *, timeout: float = 30) -> Any:
+        # By the JSON gateway, https://etcd.io/docs/v3.6/dev-guide/api_grpc_gateway/
+        url = f"http://{LOCAL}:{self._etcd_port}/v3/{path}"
+        with self._http.open(urllib.request.Request(url, json.dumps(body).encode()), timeout=timeout) as answer:
+            return json.load(answer)
+
+    def _etcd_command(self, peer_port: int) -> list[str | Path]:
+        client, peer = f"http://{LOCAL}:{self._etcd_port}", f"http://{LOCAL}:{peer_port}"
+        return [
+            self.assets.etcd,
+            f"--name={self._name}",
+            f"--data-dir={self.folder / 'etcd'}",
+            "--unsafe-no-fsync",  # nothing here outlives the run
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster={self._name}={peer}",
+        ]
+
+    def _apiserver_command(self) -> list[str | Path]:
+        return [
+            self.assets.kube_apiserver,
+            f"--etcd-servers=http://{LOCAL}:{self._etcd_port}",
+            f"--bind-address={LOCAL}",
+            f"--advertise-address={LOCAL}",
+            "--endpoint-reconciler-type=none",  # nobody looks for it by its Service
+            f"--secure-port={self._port}",
+            f"--tls-cert-file={self.folder / 'server.crt'}",
+            f"--tls-private-key-file={self.folder / 'server.key'}",
+            f"--client-ca-file={self.ca_file}",
+            f"--token-auth-file={self.folder / 'tokens.csv'}",
+            "--authorization-mode=RBAC",
+            f"--service-account-key-file={self.folder / 'tokens.pub'}",
+            f"--service-account-signing-key-file={self.folder / 'tokens.key'}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--service-cluster-ip-range=10.0.0.0/24",
+            "--disable-admission-plugins=ServiceAccount",  # no controller makes the ServiceAccount "default"
+            f"--audit-policy-file={self.folder / 'audit-policy.yaml'}",
+            f"--audit-log-path={self.folder / 'audit.log'}",
+            "--audit-log-mode=blocking",
+            "--audit-log-maxsize=0",  # one file, whatever its size
+        ]
+
+    def _controller_manager_command(self, program: Path) -> list[str | Path]:
+        kubeconfig = self.kubeconfig_for("system:kube-controller-manager", ["system:masters"])
+        return [
+            program,
+            f"--kubeconfig={kubeconfig}",
+            "--controllers=namespace-controller,garbage-collector-controller",
+            "--leader-elect=false",
+            "--secure-port=0",
+        ]
+
+    def _write_files(self) -> None:
+        self.ca_file.write_bytes(self._authority.pem)
+        server = self._authority.server("localhost", "kubernetes.default.svc")
+        (self.folder / "server.crt").write_bytes(server.certificate)
+        (self.folder / "server.key").write_bytes(server.key)
+        private, public = pki.token_keys()
+        (self.folder / "tokens.key").write_bytes(private)
+        (self.folder / "tokens.pub").write_bytes(public)
+        (self.folder / "tokens.csv").write_text(f"{self._token},admin,admin,system:masters\n")
+        (self.folder / "audit-policy.yaml").write_text(yaml.safe_dump(audit.policy(self._audit_level)))
+        self._write_kubeconfig("admin", {"token": self._token}, "default")
+
+    def _write_kubeconfig(self, user: str, credentials: Mapping[str, str], namespace: str) -> Path:
+        cluster = {"server": self.url, "certificate-authority-data": _base64(self._authority.pem)}
+        content = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "control-plane", "cluster": cluster}],
+            "users": [{"name": user, "user": dict(credentials)}],
+            "contexts": [{"name": user, "context": {"cluster": "control-plane", "user": user, "namespace": namespace}}],
+            "current-context": user,
+        }
+        path = self.folder / f"{user.replace('/', '_').replace(':', '_')}.kubeconfig"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+
+class _PortTakenError(Exception):
+    pass
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now, outside the range that the kernel gives to outgoing connections.
+
+    From that range, a port would be lost while its server is stopped for a moment: even a client that tries to reach
+    the server may be given that very port, and then is connected to itself.
+    """
+    try:
+        highest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except FileNotFoundError:  # not Linux
+        highest = 32768
+    ports: list[int] = []
+    for port in random.sample(range(10000, max(highest, 11000)), 1000):
+        with socket.socket() as candidate:
+            try:
+                candidate.bind((LOCAL, port))
+            except OSError:
+                continue
+        ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise ControlPlaneError("no free port was found")

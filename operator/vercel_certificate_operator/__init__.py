@@ -1,0 +1,15 @@
+"""A Kubernetes operator that manages TLS certificates at Vercel.
+
+Three layers, and imports only point downward (``make check`` holds them to it):
+
+``core``
+    The rules. Pure: no kopf, httpx, kubernetes, asyncio or clock of its own.
+``vercel``, ``kube``
+    The edges: Vercel's REST API, and the Kubernetes API.
+``reconciler``
+    The only place where they meet. ``handlers`` (kopf), ``app`` (the process) and ``cli`` sit around it.
+"""
+
+from vercel_certificate_operator._version import __version__
+
+__all__ = ["__version__"]

@@ -1,0 +1,136 @@
+"""The command line."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import ValidationError
+
+from vercel_certificate_operator import __version__
+from vercel_emulator.cli import emulate
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="vercel-certificate-operator")
+def main() -> None:
+    """Manage TLS certificates at Vercel from Kubernetes.
+
+    A VercelCertificate resource lists its names; the operator issues the certificate through Vercel's REST API,
+    reports it in the resource's status, renews it in time, and removes it with the resource.
+    """
+
+
+@main.command()
+@click.option(
+    "--kubeconfig",
+    type=_PATH,
+    help="Kubeconfig file. Default: the pod's own account, else KUBECONFIG or ~/.kube/config.",
+)
+@click.option(
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    envvar="VERCEL_OPERATOR_NAMESPACES",
+    show_envvar=True,
+    help="Serve this namespace only; repeatable (in the variable: separated by spaces). Default: all namespaces.",
+)
+@click.option(
+    "--vercel-api-url",
+    envvar="VERCEL_API_URL",
+    show_envvar=True,
+    help="Default: https://api.vercel.com.",
+    metavar="URL",
+)
+@click.option(
+    "--vercel-token-file",
+    type=_PATH,
+    envvar="VERCEL_TOKEN_FILE",
+    show_envvar=True,
+    help="File with the default token, for resources without spec.tokenSecretRef. Read again when it changes. "
+    "Or set VERCEL_TOKEN to the token itself; the file wins.",
+)
+@click.option("--team-id", envvar="VERCEL_TEAM_ID", show_envvar=True, help="Team of resources without spec.team.")
+@click.option("--team-slug", envvar="VERCEL_TEAM_SLUG", show_envvar=True, help="The same, by its slug in URLs.")
+@click.option(
+    "--post-timeout",
+    type=float,
+    envvar="VERCEL_POST_TIMEOUT",
+    show_envvar=True,
+    metavar="SECONDS",
+    help="How long Vercel may take to issue a certificate. Default: 120.",
+)
+@click.option(
+    "--default-token-namespace",
+    "default_token_namespaces",
+    multiple=True,
+    envvar="VERCEL_DEFAULT_TOKEN_NAMESPACES",
+    show_envvar=True,
+    help="Namespace whose resources may use the default token, and so have power over all certificates of its team; "
+    "repeatable. Default: all namespaces.",
+)
+@click.option(
+    "--max-in-flight",
+    type=int,
+    envvar="VERCEL_MAX_IN_FLIGHT",
+    show_envvar=True,
+    help="Calls to Vercel at a time, per token. Default: 8.",
+)
+@click.option(
+    "--drift-interval",
+    type=float,
+    envvar="VERCEL_DRIFT_INTERVAL",
+    show_envvar=True,
+    metavar="SECONDS",
+    help="How often the certificates at Vercel are listed to see what has changed there. Default: 21600.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    envvar="LOG_FORMAT",
+    show_envvar=True,
+    help="Default: text.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    envvar="LOG_LEVEL",
+    show_envvar=True,
+    help="Default: info.",
+)
+def run(**options: Any) -> None:
+    """Run the operator.
+
+    Flags beat environment variables, which beat defaults.
+    """
+    # Imported here, so that --help and the emulator don't wait for kopf and kubernetes.
+    from vercel_certificate_operator import app, log
+    from vercel_certificate_operator.settings import Settings
+
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    if "VERCEL_TOKEN" in os.environ:
+        given["vercel_token"] = os.environ["VERCEL_TOKEN"]  # no flag: command lines are there for everybody to read
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        raise click.UsageError(_first_problem(error)) from None
+    log.set_up(settings.log_format, settings.log_level)
+    try:
+        asyncio.run(app.run(settings))
+    except app.CannotStart as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = f"--{str(problem['loc'][0]).replace('_', '-')}: " if problem["loc"] else ""
+    return where + problem["msg"].removeprefix("Value error, ")
+
+
+main.add_command(emulate)

@@ -1,0 +1,53 @@
+"""The reasons of conditions and events.
+
+They are API: users' alerts and scripts match on them, so that none is renamed and none changes its meaning.
+"""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """One vocabulary for conditions, events, logs and metrics."""
+
+    # What a certificate is issued for; Issuing is True with these.
+    FIRST_ISSUE = "FirstIssue"
+    NAMES_CHANGED = "NamesChanged"
+    RENEWAL_DUE = "RenewalDue"
+    RENEW_REQUESTED = "RenewRequested"
+    EXPIRED = "Expired"
+    CERTIFICATE_GONE = "CertificateGone"
+
+    # How it went well.
+    ISSUED = "Issued"
+    RENEWED = "Renewed"
+    DELETED = "Deleted"
+    RETAINED = "Retained"
+    ADOPTED = "Adopted"
+    CHANGED = "CertificateChanged"
+
+    # Why nothing is issued though it might be needed.
+    SUSPENDED = "Suspended"
+    DUPLICATE_OF = "DuplicateOf"
+    SCOPE_CHANGED = "ScopeChanged"
+    SCOPE_VANISHED = "ScopeVanished"
+    UNEXPECTED_ANSWER = "UnexpectedAnswer"
+    ADOPTION_REFUSED = "AdoptionRefused"
+    NOT_RENEWED = "NotRenewed"
+
+    # What Vercel said, or what kept the operator from asking; the table is in ``failures``.
+    INVALID_REQUEST = "InvalidRequest"
+    CREDENTIALS_INVALID = "CredentialsInvalid"
+    PAYMENT_REQUIRED = "PaymentRequired"
+    PERMISSION_DENIED = "PermissionDenied"
+    DOMAIN_NOT_FOUND = "DomainNotFound"
+    RATE_LIMITED = "RateLimited"
+    DOMAIN_NOT_CONFIGURED = "DomainNotConfigured"
+    OUTCOME_UNKNOWN = "OutcomeUnknown"
+    VERCEL_UNREACHABLE = "VercelUnreachable"
+    VERCEL_UNAVAILABLE = "VercelUnavailable"
+    ATTEMPT_LOST = "AttemptLost"
+
+    # Events only.
+    FAILED = "Failed"
+    DELETION_FAILED = "DeletionFailed"
+    LATE_CERTIFICATE = "LateCertificate"

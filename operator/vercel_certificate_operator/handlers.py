@@ -1,0 +1,50 @@
+"""The kopf handlers: they note the newest state of an object, and say "look at this one"."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import kopf
+
+from vercel_certificate_operator.core.resource import GROUP, PLURAL, VERSION
+from vercel_certificate_operator.objects import key_of
+from vercel_certificate_operator.reconciler import Reconciler
+
+Login = Callable[[], Awaitable[kopf.AiohttpSession]]
+
+
+def registry(reconciler: Reconciler, login: Login, *, selector: dict[str, str] | None = None) -> kopf.OperatorRegistry:
+    """The handlers of an operator.
+
+    Only ``on.event``: any create, update, delete, timer or daemon handler would bring kopf's own finalizer and
+    annotation writes, and stop for good on an error.
+    """
+    handlers = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=handlers)
+    async def log_in(**_: Any) -> kopf.AiohttpSession:
+        return await login()
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers, labels=selector)
+    async def note(event: kopf.RawEvent, **_: Any) -> None:
+        body: dict[str, Any] = dict(event["object"])
+        if event["type"] == "DELETED":
+            reconciler.vanished(key_of(body), body)
+        else:
+            reconciler.seen(body)
+
+    return handlers
+
+
+def settings() -> kopf.OperatorSettings:
+    """kopf as a watch source and nothing else."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False  # our events are our own
+    settings.scanning.disabled = True  # no watching of namespaces and CRDs: no rights are needed for that
+    settings.peering.standalone = True
+    settings.persistence.finalizer = (
+        f"{GROUP}/never-written-by-kopf"  # or kopf would take ours for its own, and strip it
+    )
+    settings.queueing.idle_timeout = 1.0
+    settings.queueing.exit_timeout = 0.1
+    settings.process.ultimate_exiting_timeout = None  # what is in flight has its own bounds
+    return settings

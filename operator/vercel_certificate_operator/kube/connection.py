@@ -1,0 +1,135 @@
+"""The way to the Kubernetes API: one for the watch (kopf's), one for everything else."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import kopf
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, ApiException, Configuration
+
+from vercel_certificate_operator._version import __version__
+from vercel_certificate_operator.kube.errors import Conflict, Denied, Gone, KubeError, Refused, Unavailable
+
+USER_AGENT = f"vercel-certificate-operator/{__version__}"
+CONNECTIONS = 32
+REQUEST_LIMIT = 30.0
+"""Seconds that one request may take."""
+
+
+class NotConfigured(Exception):
+    """There is no usable way to a cluster. The message is one line, for people."""
+
+
+async def load(kubeconfig: Path | None) -> Configuration:
+    """The configuration from a kubeconfig file (None: ``KUBECONFIG``, ``~/.kube/config``), or else from the pod.
+
+    Raises:
+        NotConfigured: there is none, or it can't be read.
+    """
+    configuration = Configuration()
+    try:
+        if kubeconfig is not None:
+            _must_be_a_file(kubeconfig)
+            await _load_file(str(kubeconfig), configuration)
+        else:
+            await _load_found(configuration)
+    except (config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
+        where = f"kubeconfig {kubeconfig}" if kubeconfig else "the Kubernetes configuration"
+        raise NotConfigured(f"{where} can't be used: {_one_line(str(error))}") from error
+    configuration.connection_pool_maxsize = CONNECTIONS
+    # The proxy of the environment is looked up once. Left to the session, it would be for each request, in a thread.
+    configuration.client_session_kwargs = {"trust_env": False}
+    if configuration.proxy is None:
+        configuration.proxy = _proxy(configuration.host)
+    return configuration
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment (HTTPS_PROXY, NO_PROXY, …) sets for a URL."""
+    parts = urlsplit(url)
+    if proxy_bypass(parts.netloc):
+        return None
+    return getproxies().get(parts.scheme)
+
+
+async def _load_found(configuration: Configuration) -> None:
+    try:
+        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except config.ConfigException as no_pod:
+        try:
+            _must_be_a_file(Path(os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep)[0]))
+            await _load_file(None, configuration)
+        except config.ConfigException as no_file:
+            raise config.ConfigException(
+                f"not in a pod ({no_pod}), and no kubeconfig: {no_file}. Set --kubeconfig or KUBECONFIG"
+            ) from no_file
+
+
+def _must_be_a_file(path: Path) -> None:
+    if not path.expanduser().is_file():
+        raise config.ConfigException(f"there is no file {path}")
+
+
+async def _load_file(path: str | None, configuration: Configuration) -> None:
+    await config.load_kube_config(  # type: ignore[no-untyped-call]
+        path, client_configuration=configuration, persist_config=False
+    )
+
+
+def api_client(configuration: Configuration) -> ApiClient:
+    """A client for the typed and the custom APIs."""
+    client = ApiClient(configuration)
+    client.user_agent = USER_AGENT
+    return client
+
+
+async def watch_session(configuration: Configuration) -> kopf.AiohttpSession:
+    """A session for kopf, with a limit on its connections: without one, a burst costs memory by the connection."""
+    context = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=api_client(configuration).rest_client.ssl_context)
+    auth = await configuration.auth_settings()
+    headers = {"User-Agent": USER_AGENT}
+    if "BearerToken" in auth:
+        headers["Authorization"] = str(auth["BearerToken"]["value"])
+    session = aiohttp.ClientSession(connector=context, headers=headers, proxy=configuration.proxy)
+    return kopf.AiohttpSession(server=configuration.host, aiohttp_session=session)
+
+
+@asynccontextmanager
+async def translated(what: str) -> AsyncIterator[None]:
+    """Turns what the client library raises into this package's own tree; ``what`` says what was tried."""
+    try:
+        yield
+    except ApiException as error:
+        raise _translation(what, error) from error
+    except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, ConnectionError, json.JSONDecodeError) as e:
+        raise Unavailable(f"{what}: {_one_line(str(e)) or type(e).__name__}") from e
+
+
+def _translation(what: str, error: ApiException) -> KubeError:
+    try:
+        said = json.loads(error.body or "")["message"]
+    except (TypeError, ValueError, KeyError):
+        said = error.reason or "no reason given"
+    message = f"{what}: {_one_line(str(said))} (HTTP {error.status})"
+    match error.status:
+        case 409:
+            return Conflict(message)
+        case 404:
+            return Gone(message)
+        case 401 | 403:
+            return Denied(message)
+        case int() as status if 400 <= status < 500 and status not in (408, 410, 429):
+            return Refused(message)
+        case _:
+            return Unavailable(message)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

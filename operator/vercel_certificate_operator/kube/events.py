@@ -1,0 +1,136 @@
+"""Kubernetes Events: what ``kubectl describe`` and ``kubectl events`` tell.
+
+events.k8s.io/v1, written in the background: an event that can't be written is logged, and holds nothing up. One that
+is said again is counted (a series), not multiplied.
+"""
+
+import asyncio
+import logging
+import secrets
+import socket
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from kubernetes.aio.client import ApiClient, CustomObjectsApi
+
+from vercel_certificate_operator.core.known import Note
+from vercel_certificate_operator.core.resource import GROUP, KIND, VERSION, Key
+from vercel_certificate_operator.kube.connection import REQUEST_LIMIT, translated
+from vercel_certificate_operator.kube.errors import Gone, KubeError
+
+CONTROLLER = f"{GROUP}/vercel-certificate-operator"
+NOTE_LIMIT = 1024
+"""Bytes of UTF-8; longer ones are refused by the API server."""
+NAME_LIMIT = 253
+REMEMBERED = 10_000
+"""Events that are remembered, for one that is said again."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Said:
+    """An Event that was written."""
+
+    name: str
+    count: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Events:
+    """Writes Events about VercelCertificate objects."""
+
+    def __init__(self, client: ApiClient, *, instance: str | None = None) -> None:
+        # Not the typed API: its model writes a time of whole seconds without the microseconds that a MicroTime needs.
+        self._api = CustomObjectsApi(client)
+        self._instance = (instance or socket.gethostname() or "unknown")[:128]
+        self._writing: set[asyncio.Task[None]] = set()
+        self._said: dict[tuple[Key, Note], _Said] = {}
+
+    def publish(self, key: Key, note: Note, now: datetime) -> None:
+        """Write an Event, in the background."""
+        task = asyncio.create_task(self._write(key, note, now), name=f"event for {key}")
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def flush(self, seconds: float) -> None:
+        """Wait until all events are written, for so long at most."""
+        if self._writing:
+            await asyncio.wait(self._writing, timeout=seconds)
+
+    async def _write(self, key: Key, note: Note, now: datetime) -> None:
+        said = self._said.pop((key, note), None) or _Said(event_name(key))
+        self._said[key, note] = said  # the newest last
+        while len(self._said) > REMEMBERED:
+            del self._said[next(iter(self._said))]
+        try:
+            async with said.lock:
+                await self._say(key, note, now, said)
+        except KubeError as error:
+            # A namespace that is being deleted takes no new events; then there is nobody to read them either.
+            logger.warning("An event was not written: %s", error.message)
+
+    async def _say(self, key: Key, note: Note, now: datetime, said: _Said) -> None:
+        if said.count:
+            series = {"count": said.count + 1, "lastObservedTime": micro_time(now)}
+            try:
+                async with translated(f"counting an event for {key}"):
+                    await self._api.patch_namespaced_custom_object(
+                        "events.k8s.io",
+                        "v1",
+                        key.namespace,
+                        "events",
+                        said.name,
+                        {"series": series},
+                        _content_type="application/merge-patch+json",
+                        _request_timeout=REQUEST_LIMIT,
+                    )
+            except Gone:
+                said.name, said.count = event_name(key), 0  # events live for an hour
+            else:
+                said.count += 1
+                return
+        body = event(key, note, now, name=said.name, instance=self._instance)
+        async with translated(f"writing an event for {key}"):
+            await self._api.create_namespaced_custom_object(
+                "events.k8s.io", "v1", key.namespace, "events", body, _request_timeout=REQUEST_LIMIT
+            )
+        said.count = 1
+
+
+def event_name(key: Key) -> str:
+    """A name for a new Event: the object's, and something random."""
+    suffix = f".{secrets.token_hex(8)}"
+    return key.name[: NAME_LIMIT - len(suffix)].rstrip("-.") + suffix
+
+
+def micro_time(moment: datetime) -> str:
+    """RFC 3339 with microseconds, as Kubernetes' MicroTime."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def event(key: Key, note: Note, now: datetime, *, name: str, instance: str) -> dict[str, Any]:
+    """The Event object for a note."""
+    text = note.text.encode()
+    if len(text) > NOTE_LIMIT:
+        text = text[: NOTE_LIMIT - 3].decode(errors="ignore").encode() + "…".encode()
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": key.namespace},
+        "eventTime": micro_time(now),
+        "reportingController": CONTROLLER,
+        "reportingInstance": instance,
+        "type": note.type,
+        "reason": str(note.reason),
+        "action": note.action,
+        "note": text.decode(),
+        "regarding": {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "namespace": key.namespace,
+            "name": key.name,
+            "uid": key.uid,
+        },
+    }

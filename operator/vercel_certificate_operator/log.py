@@ -1,0 +1,46 @@
+"""Logs: one line each, as text for people or as JSON for machines."""
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Literal
+
+from pythonjsonlogger.json import JsonFormatter
+
+FIELDS = ("namespace", "resource", "uid", "attempt", "reason")
+
+
+class TextFormatter(logging.Formatter):
+    """``2026-11-23T19:00:00Z INFO  web/example-com: Issued: …``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        where = ""
+        if hasattr(record, "resource"):
+            where = f"{getattr(record, 'namespace', '')}/{record.resource}: "
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        # One line each, whatever a message holds: a log is read by line.
+        text = f"{moment} {record.levelname:<7} {where}{' '.join(record.getMessage().splitlines())}"
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+def set_up(log_format: Literal["text", "json"], level: str) -> None:
+    """Send all logs to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    if log_format == "json":
+        handler.setFormatter(
+            JsonFormatter(
+                "{levelname}{name}{message}",
+                style="{",
+                timestamp=True,
+                rename_fields={"levelname": "level", "name": "logger", "resource": "name"},
+            )
+        )
+    else:
+        handler.setFormatter(TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    verbose = level == "debug"
+    # These tell of every request; they are for whoever looks for a fault in them.
+    for name in ("httpx", "httpcore", "aiohttp", "asyncio", "kopf"):
+        logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)

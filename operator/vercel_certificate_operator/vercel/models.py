@@ -1,0 +1,204 @@
+"""What Vercel answers, and how it is read.
+
+Unknown fields are passed over; those that are needed are read strictly ("1" is no number, true is no number). What
+then becomes of a field that can't be read depends on what hangs on it:
+
+* Without an id an answer is no certificate: :class:`Unreadable`.
+* Everything else about a certificate may be odd. It is then left out, and
+  :attr:`~vercel_certificate_operator.core.certificate.Certificate.oddities` says so.
+* A page of a listing has to be whole, since listings decide that something is absent.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, ValidationError
+
+from vercel_certificate_operator.core.certificate import Certificate, normalized
+from vercel_certificate_operator.vercel.times import from_epoch, is_seconds
+
+_EXCERPT = 60
+_LONGEST_INTEGER = 300
+
+
+class Unreadable(ValueError):
+    """The body isn't in Vercel's shape. The text says what is wrong, as the second half of a sentence."""
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+class CertificateBody(_Body):
+    """A certificate: ``{"id", "cns", "createdAt", "expiresAt", "autoRenew"}``. Times are epoch milliseconds."""
+
+    id: Annotated[str, StringConstraints(pattern=r"\S")]
+    cns: list[str] | None = Field(None, description="a list of names")
+    created_at: FiniteFloat | None = Field(None, alias="createdAt", description="a time in epoch milliseconds")
+    expires_at: FiniteFloat | None = Field(None, alias="expiresAt", description="a time in epoch milliseconds")
+    auto_renew: bool | None = Field(None, alias="autoRenew", description="true or false")
+
+
+class PaginationBody(_Body):
+    """Where the next page of a listing starts, in epoch milliseconds; None on the last page, but never left out."""
+
+    next: int | None
+
+
+class PageBody(_Body):
+    """A page of a listing: ``{"certs": […], "pagination": {"count", "next", "prev"}}``."""
+
+    certs: list[dict[str, object]]
+    pagination: PaginationBody
+
+
+class ErrorBody(_Body):
+    """The inside of ``{"error": {…}}``. The code is a string, which tells it from the like of other products."""
+
+    code: Annotated[str, StringConstraints(pattern=r"\S")]
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a listing."""
+
+    certificates: tuple[Certificate, ...]
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    """An error in Vercel's shape.
+
+    ``fields``: the error object, and under it what stands beside it in the body: where the fields that only some
+    errors carry have their place is not documented.
+    """
+
+    code: str
+    message: str
+    fields: dict[str, object]
+
+
+def parse(body: bytes) -> object:
+    """The JSON value of a body. Raises :class:`Unreadable`.
+
+    The standard library's parser rather than pydantic's: half a surrogate pair or an integer of 10,000 digits in
+    some field does not hide the id from it.
+    """
+    if not body.strip():
+        raise Unreadable("is empty")
+    try:
+        value: object = json.loads(body, parse_int=_integer)
+    except (ValueError, RecursionError):
+        raise Unreadable("is not JSON, or cut short") from None
+    return value
+
+
+def certificate(value: object, *, asked: Iterable[str] | None = None) -> Certificate:
+    """The certificate that a JSON value describes. Raises :class:`Unreadable` when it has no id.
+
+    ``asked``: the names that it was asked to cover; others, or fewer, are an oddity.
+    """
+    if not isinstance(value, dict):
+        raise Unreadable(f"is {_shown(value)} instead of a certificate")
+    odd: dict[str, object] = {}
+    try:
+        body = CertificateBody.model_validate(value)
+    except ValidationError as invalid:
+        odd = {str(error["loc"][0]): value.get(error["loc"][0]) for error in invalid.errors(include_url=False)}
+        if "id" in odd:
+            raise Unreadable("holds no certificate id") from None
+        body = CertificateBody.model_validate({name: field for name, field in value.items() if name not in odd})
+
+    oddities: list[str] = []
+    for name, field in CertificateBody.model_fields.items():
+        wire_name = field.alias or name
+        if wire_name in odd:
+            oddities.append(f"Vercel sent {_shown(odd[wire_name])} as {wire_name}, which is not {field.description}.")
+        elif getattr(body, name) is None:
+            oddities.append(f"Vercel sent no {wire_name}.")
+    created_at = _time("createdAt", body.created_at, oddities)
+    expires_at = _time("expiresAt", body.expires_at, oddities)
+    if created_at and expires_at and expires_at <= created_at:
+        oddities.append(
+            f"Vercel says that it expires at {expires_at:%FT%TZ}, no later than it was created ({created_at:%FT%TZ})."
+        )
+    cns = normalized(body.cns or ())
+    if asked is not None and body.cns is not None and cns != (wanted := normalized(asked)):
+        oddities.append(f"Vercel was asked for {_names(wanted)}, and answered with {_names(cns)}.")
+    return Certificate(
+        id=body.id,
+        cns=cns,
+        created_at=created_at,
+        expires_at=expires_at,
+        auto_renew=body.auto_renew,
+        oddities=tuple(oddities),
+    )
+
+
+def page(value: object) -> Page:
+    """The page of a listing that a JSON value describes. Raises :class:`Unreadable` unless all of it can be read."""
+    try:
+        body = PageBody.model_validate(value)
+    except ValidationError as invalid:
+        where = ".".join(map(str, invalid.errors(include_url=False, include_input=False)[0]["loc"]))
+        raise Unreadable(f"is no page of a listing (look at {where or 'the top'})") from None
+    return Page(tuple(certificate(item) for item in body.certs), body.pagination.next)
+
+
+def error(value: object) -> ErrorAnswer | None:
+    """The error that a JSON value describes; None if it isn't one in Vercel's shape."""
+    if not isinstance(value, dict) or not isinstance(fields := value.get("error"), dict):
+        return None
+    try:
+        body = ErrorBody.model_validate(fields)
+    except ValidationError:
+        return None
+    return ErrorAnswer(body.code, body.message, {**value, **fields})
+
+
+def removed(value: object) -> None:
+    """Accept the answer to a removal, ``{}``. Raises :class:`Unreadable` for anything that doesn't look like it."""
+    if not isinstance(value, dict) or "error" in value:
+        raise Unreadable(f"is {_shown(value)} that does not say so")
+
+
+def _time(name: str, number: float | None, oddities: list[str]) -> datetime | None:
+    if number is None:
+        return None
+    time = from_epoch(number)
+    if time is None:
+        oddities.append(f"Vercel sent {_shown(number)} as {name}, which is no time that can be meant.")
+    elif is_seconds(number):
+        oddities.append(f"Vercel sent {_shown(number)} as {name}, which looks like seconds and was read as such.")
+    return time
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else float(digits)
+
+
+def _shown(value: object) -> str:
+    """A JSON value in a few words, for a message: bounded, and printable whatever is in it."""
+    if isinstance(value, str):
+        return json.dumps(_cut(value))
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e18:
+        return str(int(value))
+    return _cut(json.dumps(value))
+
+
+def _names(names: Iterable[str]) -> str:
+    shown = sorted(names)
+    more = len(shown) - 5
+    text = ", ".join(json.dumps(_cut(name))[1:-1] for name in shown[:5]) or "no name"
+    return f"{text} and {more} more" if more > 0 else text
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _EXCERPT else text[:_EXCERPT] + "..."

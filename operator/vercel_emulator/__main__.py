@@ -1,0 +1,6 @@
+"""``python -m vercel_emulator``: the ``emulate`` command by itself."""
+
+from vercel_emulator.cli import emulate
+
+if __name__ == "__main__":
+    emulate()

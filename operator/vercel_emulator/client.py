@@ -1,0 +1,195 @@
+"""A client of the control API, for tests that run the emulator as a process of its own."""
+
+import ssl
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from pydantic import JsonValue, TypeAdapter
+
+from vercel_emulator.models import (
+    Behaviour,
+    Call,
+    Certificate,
+    CertificateChange,
+    ClockChange,
+    ClockView,
+    Fault,
+    FaultView,
+    Injection,
+    JournalView,
+    Model,
+    RateLimit,
+    Release,
+    Team,
+    Then,
+    TokenGrant,
+    TokenRevocation,
+)
+
+M = TypeVar("M", bound=Model)
+
+
+class ControlError(Exception):
+    """The control API has refused: the message is its own, ``status`` the HTTP status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class EmulatorControl:
+    """The switches of the emulator at ``url`` (its base URL).
+
+    A method raises ControlError for what the emulator refuses, TimeoutError where it has waited in vain, and httpx's
+    exceptions if the emulator can't be reached.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        # For http, a TLS context that trusts nobody, since the default one takes longer to make than a test may.
+        verify = True if self.url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        # trust_env=False: a proxy of the environment has no business between a test and its emulator
+        self._client = httpx.AsyncClient(base_url=f"{self.url}/_emulator", trust_env=False, verify=verify)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    # --- journal and certificates
+
+    async def journal(self, since: int = 0, call: Call | None = None) -> JournalView:
+        """The requests after this sequence number."""
+        return await self._get(JournalView, "/journal", {"since": since, **({"call": call} if call else {})})
+
+    async def wait_for_requests(
+        self, call: Call, count: int = 1, *, finished: bool = False, within: int = 10
+    ) -> JournalView:
+        """Until there were so many requests of this call (``finished``: and they have got answers)."""
+        query = {"call": call, "count": count, "timeout": within, "finished": str(finished).lower()}
+        return await self._get(JournalView, "/journal/wait", query, within)
+
+    async def clear_journal(self) -> None:
+        """Begin anew with sequence number 1."""
+        await self._send("DELETE", "/journal")
+
+    async def certificates(self, *, live: bool = False) -> list[Certificate]:
+        """All there ever were, or (``live``) those that have not been removed."""
+        response = await self._send("GET", "/certificates", query={"live": str(live).lower()})
+        return TypeAdapter(list[Certificate]).validate_json(response.content)
+
+    async def inject(self, injection: Injection) -> Certificate:
+        """Somebody else has made a certificate."""
+        return await self._model(Certificate, "POST", "/certificates", injection)
+
+    async def change(self, cert_id: str, change: CertificateChange) -> Certificate:
+        """Somebody else has changed one."""
+        return await self._model(Certificate, "PATCH", f"/certificates/{cert_id}", change)
+
+    async def vanish(self, cert_id: str) -> Certificate:
+        """Somebody else has removed one."""
+        return await self._model(Certificate, "DELETE", f"/certificates/{cert_id}")
+
+    # --- faults
+
+    async def add_fault(self, fault: Fault) -> FaultView:
+        """From now on, requests can meet this fault."""
+        return await self._model(FaultView, "POST", "/faults", fault)
+
+    async def faults(self) -> list[FaultView]:
+        """All, the oldest first."""
+        return TypeAdapter(list[FaultView]).validate_json((await self._send("GET", "/faults")).content)
+
+    async def wait_for_fault(self, fault_id: str, fired: int = 1, *, within: int = 10) -> FaultView:
+        """Until it has fired so often."""
+        return await self._get(FaultView, f"/faults/{fault_id}/wait", {"fired": fired, "timeout": within}, within)
+
+    async def release(self, fault_id: str, then: Then = "continue", count: int | None = None) -> None:
+        """Let go requests that hang because of it."""
+        await self._send("POST", f"/faults/{fault_id}/release", Release(then=then, count=count))
+
+    async def remove_fault(self, fault_id: str) -> None:
+        """End it."""
+        await self._send("DELETE", f"/faults/{fault_id}")
+
+    async def clear_faults(self) -> None:
+        """End all."""
+        await self._send("DELETE", "/faults")
+
+    # --- limits, clock, behaviour, accounts
+
+    async def limit(self, rule: RateLimit | None) -> None:
+        """Set a rate limit; None: limit nothing."""
+        await self._send("DELETE" if rule is None else "PUT", "/rate-limit", rule)
+
+    async def clock(self) -> ClockView:
+        """The time."""
+        return await self._get(ClockView, "/clock", {})
+
+    async def advance(self, seconds: float) -> ClockView:
+        """Move the clock."""
+        return await self.move_clock(ClockChange(advance=seconds))
+
+    async def move_clock(self, change: ClockChange) -> ClockView:
+        """Advance, set or offset the clock."""
+        return await self._model(ClockView, "POST", "/clock", change)
+
+    async def behave(self, **switches: Any) -> Behaviour:
+        """Set switches of :class:`Behaviour`, by their Python names."""
+        return await self._model(Behaviour, "PATCH", "/behaviour", Behaviour(**switches))
+
+    async def grant(self, grant: TokenGrant) -> None:
+        """Make a token valid."""
+        await self._send("POST", "/tokens", grant)
+
+    async def revoke(self, token: str) -> None:
+        """Make a token invalid."""
+        await self._send("POST", "/tokens/revoke", TokenRevocation(token=token))
+
+    async def add_team(self, team: str, slug: str) -> None:
+        """Add a team."""
+        await self._send("POST", "/teams", Team(id=team, slug=slug))
+
+    async def remove_team(self, team: str) -> None:
+        """Remove a team."""
+        await self._send("DELETE", f"/teams/{team}")
+
+    async def reset(self) -> None:
+        """Everything as in the beginning."""
+        await self._send("POST", "/reset")
+
+    # ---
+
+    async def _get(self, model: type[M], path: str, query: Mapping[str, str | int], within: float = 0) -> M:
+        return model.model_validate_json((await self._send("GET", path, query=query, within=within)).content)
+
+    async def _model(self, model: type[M], method: str, path: str, body: Model | None = None) -> M:
+        return model.model_validate_json((await self._send(method, path, body)).content)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: Model | None = None,
+        *,
+        query: Mapping[str, str | int] | None = None,
+        within: float = 0,
+    ) -> httpx.Response:
+        content: JsonValue = None
+        if body is not None:
+            content = body.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        response = await self._client.request(method, path, json=content, params=query, timeout=within + 10)
+        if response.status_code == 408:
+            raise TimeoutError(response.json()["error"]["message"])
+        if response.is_error:
+            raise ControlError(response.status_code, response.json()["error"]["message"])
+        return response

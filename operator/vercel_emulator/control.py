@@ -1,0 +1,347 @@
+"""The control API, under ``/_emulator/``: the emulator's switches over HTTP. ``docs/emulator.md`` is its reference."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Never, TypeVar, get_args
+
+from aiohttp import web
+from pydantic import JsonValue, ValidationError
+
+from vercel_emulator.errors import ApiError, StateFileError
+from vercel_emulator.models import (
+    Behaviour,
+    Call,
+    CertificateChange,
+    ClockChange,
+    ClockView,
+    Fault,
+    Injection,
+    Model,
+    RateLimit,
+    Release,
+    Team,
+    TokenGrant,
+    TokenRevocation,
+)
+
+if TYPE_CHECKING:
+    from vercel_emulator.emulator import Emulator
+    from vercel_emulator.faults import ActiveFault
+
+PREFIX = "/_emulator"
+_MAX_WAIT = 600.0
+
+M = TypeVar("M", bound=Model)
+Result = Model | Sequence[Model] | dict[str, JsonValue] | None
+
+
+class Control:
+    """The handlers. Each answers with a model, a list of them, an object, or nothing (204)."""
+
+    def __init__(self, emulator: "Emulator") -> None:
+        self._emulator = emulator
+
+    # --- journal
+
+    async def journal(self, request: web.Request) -> Result:
+        """The requests after ``?since=SEQ``, of one ``?call=``."""
+        return self._emulator.journal.view(_integer(request, "since", 0), _call(request))
+
+    async def journal_wait(self, request: web.Request) -> Result:
+        """Until there were ``?count=`` requests of ``?call=`` (with ``finished=true``: and they have got answers)."""
+        call = _call(request)
+        if call is None:
+            raise _bad("`call` is missing")
+        finished = request.query.get("finished") == "true"
+        count, within = _integer(request, "count", 1), _within(request)
+        try:
+            await self._emulator.journal.wait(call, count, finished=finished, within=within)
+        except TimeoutError as error:
+            counted = self._emulator.journal.counts[call]
+            raise ApiError(408, "timeout", f"{counted} of {count} requests after {within:g} s") from error
+        return self._emulator.journal.view(_integer(request, "since", 0), call)
+
+    async def clear_journal(self, request: web.Request) -> Result:
+        """Begin anew with sequence number 1."""
+        del request
+        self._emulator.journal.clear()
+        return None
+
+    # --- certificates
+
+    async def certificates(self, request: web.Request) -> Result:
+        """All there ever were; with ``?live=true`` those that have not been removed."""
+        state = self._emulator.state
+        return state.live() if request.query.get("live") == "true" else state.all()
+
+    async def certificate(self, request: web.Request) -> Result:
+        """One, removed or not."""
+        return self._emulator.state.find(request.match_info["id"]) or _not_found("certificate", request)
+
+    async def inject(self, request: web.Request) -> Result:
+        """Somebody else has made one."""
+        injection = await _body(request, Injection)
+        if not self._emulator.accounts.knows_scope(injection.scope):
+            raise _bad(f"there is no scope {injection.scope!r}: it is a team's id, or personal:USER")
+        try:
+            return self._emulator.state.inject(injection)
+        except ValueError as error:
+            raise _bad(str(error)) from error
+
+    async def change_certificate(self, request: web.Request) -> Result:
+        """Somebody else has changed one."""
+        return self._emulator.state.change(request.match_info["id"], await _body(request, CertificateChange))
+
+    async def vanish(self, request: web.Request) -> Result:
+        """Somebody else has removed one."""
+        return self._emulator.state.vanish(request.match_info["id"])
+
+    # --- faults
+
+    async def faults(self, request: web.Request) -> Result:
+        """All, the oldest first."""
+        del request
+        return [active.view() for active in self._emulator.faults]
+
+    async def add_fault(self, request: web.Request) -> Result:
+        """A new one."""
+        return self._emulator.faults.add(await _body(request, Fault)).view()
+
+    async def clear_faults(self, request: web.Request) -> Result:
+        """End all."""
+        del request
+        self._emulator.faults.clear()
+        return None
+
+    async def fault(self, request: web.Request) -> Result:
+        """One."""
+        return self._active(request).view()
+
+    async def fault_wait(self, request: web.Request) -> Result:
+        """Until it has fired ``?fired=`` times."""
+        active, fired, within = self._active(request), _integer(request, "fired", 1), _within(request)
+        try:
+            await active.wait(fired, within=within)
+        except TimeoutError as error:
+            raise ApiError(408, "timeout", f"fired {active.fired} of {fired} times after {within:g} s") from error
+        return active.view()
+
+    async def release(self, request: web.Request) -> Result:
+        """Let go what hangs."""
+        release = await _body(request, Release)
+        return {"released": self._active(request).release(release.then, release.count)}
+
+    async def remove_fault(self, request: web.Request) -> Result:
+        """End one."""
+        self._active(request)
+        self._emulator.faults.remove(request.match_info["id"])
+        return None
+
+    def _active(self, request: web.Request) -> "ActiveFault":
+        return self._emulator.faults.get(request.match_info["id"]) or _not_found("fault", request)
+
+    # --- rate limit, clock, behaviour
+
+    async def rate_limit(self, request: web.Request) -> Result:
+        """The limit in force, or nothing."""
+        del request
+        return self._emulator.limits.rule
+
+    async def set_rate_limit(self, request: web.Request) -> Result:
+        """Limit from now on."""
+        self._emulator.limits.rule = await _body(request, RateLimit)
+        return self._emulator.limits.rule
+
+    async def remove_rate_limit(self, request: web.Request) -> Result:
+        """Limit nothing."""
+        del request
+        self._emulator.limits.rule = None
+        return None
+
+    async def clock(self, request: web.Request) -> Result:
+        """The time."""
+        del request
+        return ClockView(now=self._emulator.clock.now_ms(), offset=self._emulator.clock.offset)
+
+    async def move_clock(self, request: web.Request) -> Result:
+        """Advance, set or offset it."""
+        change = await _body(request, ClockChange)
+        clock = self._emulator.clock
+        try:
+            if change.advance is not None:
+                clock.advance(change.advance)
+            elif change.set is not None:
+                clock.set(change.set)
+            elif change.offset is not None:
+                clock.set_offset(change.offset)
+        except (ValueError, OverflowError) as error:
+            raise _bad(str(error)) from error
+        return await self.clock(request)
+
+    async def behaviour(self, request: web.Request) -> Result:
+        """All switches."""
+        del request
+        return self._emulator.state.behaviour
+
+    async def change_behaviour(self, request: web.Request) -> Result:
+        """Set those that are given."""
+        change = await _body(request, Behaviour)
+        self._emulator.state.behaviour = self._emulator.state.behaviour.model_copy(
+            update={name: getattr(change, name) for name in change.model_fields_set}
+        )
+        return self._emulator.state.behaviour
+
+    # --- tokens and teams
+
+    async def tokens(self, request: web.Request) -> Result:
+        """Those that are valid, by name."""
+        del request
+        return [token.view() for token in self._emulator.accounts.tokens.values()]
+
+    async def grant(self, request: web.Request) -> Result:
+        """One more that is valid."""
+        grant = await _body(request, TokenGrant)
+        try:
+            return self._emulator.accounts.grant(grant).view()
+        except ValueError as error:
+            raise _bad(str(error)) from error
+
+    async def revoke(self, request: web.Request) -> Result:
+        """One that is valid no longer."""
+        if not self._emulator.accounts.revoke((await _body(request, TokenRevocation)).token):
+            raise ApiError(404, "not_found", "that token is not valid as it is")
+        return None
+
+    async def teams(self, request: web.Request) -> Result:
+        """All."""
+        del request
+        return [Team(id=team, slug=slug) for team, slug in self._emulator.accounts.teams.items()]
+
+    async def add_team(self, request: web.Request) -> Result:
+        """One more, or another slug for one."""
+        team = await _body(request, Team)
+        try:
+            self._emulator.accounts.add_team(team.id, team.slug)
+        except ValueError as error:
+            raise _bad(str(error)) from error
+        return team
+
+    async def remove_team(self, request: web.Request) -> Result:
+        """One less; its certificates stay, out of reach."""
+        if not self._emulator.accounts.remove_team(request.match_info["id"]):
+            _not_found("team", request)
+        return None
+
+    async def reset(self, request: web.Request) -> Result:
+        """Everything as in the beginning."""
+        del request
+        self._emulator.reset()
+        return None
+
+
+Handler = Callable[[web.Request], Awaitable[Result]]
+
+
+def add_routes(app: web.Application, emulator: "Emulator") -> None:
+    """Put the control API into the application."""
+    control = Control(emulator)
+    routes: dict[str, dict[str, Handler]] = {
+        "/journal": {"GET": control.journal, "DELETE": control.clear_journal},
+        "/journal/wait": {"GET": control.journal_wait},
+        "/certificates": {"GET": control.certificates, "POST": control.inject},
+        "/certificates/{id}": {
+            "GET": control.certificate,
+            "PATCH": control.change_certificate,
+            "DELETE": control.vanish,
+        },
+        "/faults": {"GET": control.faults, "POST": control.add_fault, "DELETE": control.clear_faults},
+        "/faults/{id}": {"GET": control.fault, "DELETE": control.remove_fault},
+        "/faults/{id}/wait": {"GET": control.fault_wait},
+        "/faults/{id}/release": {"POST": control.release},
+        "/rate-limit": {
+            "GET": control.rate_limit,
+            "PUT": control.set_rate_limit,
+            "DELETE": control.remove_rate_limit,
+        },
+        "/clock": {"GET": control.clock, "POST": control.move_clock},
+        "/behaviour": {"GET": control.behaviour, "PATCH": control.change_behaviour},
+        "/tokens": {"GET": control.tokens, "POST": control.grant},
+        "/tokens/revoke": {"POST": control.revoke},
+        "/teams": {"GET": control.teams, "POST": control.add_team},
+        "/teams/{id}": {"DELETE": control.remove_team},
+        "/reset": {"POST": control.reset},
+    }
+    overview: JsonValue = {PREFIX + path: list(methods) for path, methods in routes.items()}
+
+    async def unknown(request: web.Request) -> web.Response:
+        if request.path.rstrip("/") == PREFIX and request.method == "GET":
+            return web.json_response(overview)
+        error = ApiError(404, "not_found", f"no such control call: GET {PREFIX}/ lists them")
+        return web.json_response(error.body(), status=error.status)
+
+    for path, methods in routes.items():
+        for method, handler in methods.items():
+            app.router.add_route(method, PREFIX + path, _served(handler, emulator))
+    app.router.add_route("*", PREFIX, unknown)
+    app.router.add_route("*", PREFIX + r"/{path:[\s\S]*}", unknown)
+
+
+def _served(handler: Handler, emulator: "Emulator") -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def serve(request: web.Request) -> web.Response:
+        try:
+            result = await handler(request)
+            await emulator.persist()
+        except ApiError as error:
+            return web.json_response(error.body(), status=error.status)
+        except StateFileError as error:
+            return web.json_response(ApiError(500, "internal_server_error", str(error)).body(), status=500)
+        if result is None:
+            return web.Response(status=204)
+        if isinstance(result, Model):
+            return web.json_response(text=result.model_dump_json(by_alias=True))
+        if isinstance(result, dict):
+            return web.json_response(result)
+        return web.json_response(text="[" + ",".join(item.model_dump_json(by_alias=True) for item in result) + "]")
+
+    return serve
+
+
+async def _body(request: web.Request, model: type[M]) -> M:
+    try:
+        return model.model_validate_json(await request.read() or b"{}")
+    except web.HTTPRequestEntityTooLarge as error:
+        raise ApiError(413, "payload_too_large", "the body is too large") from error
+    except ValidationError as error:
+        problems = (
+            f"{'.'.join(str(part) for part in problem['loc']) or 'body'}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        )
+        raise _bad("; ".join(problems)) from error
+
+
+def _integer(request: web.Request, name: str, default: int) -> int:
+    text = request.query.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise _bad(f"`{name}` must be a whole number")
+    return int(text)
+
+
+def _within(request: web.Request) -> float:
+    return min(float(_integer(request, "timeout", 10)), _MAX_WAIT)
+
+
+def _call(request: web.Request) -> Call | None:
+    name = request.query.get("call")
+    if name is None:
+        return None
+    for call in get_args(Call):
+        if call == name:
+            return call  # type: ignore[no-any-return]
+    raise _bad(f"`call` must be one of {', '.join(get_args(Call))}")
+
+
+def _bad(message: str) -> ApiError:
+    return ApiError(400, "bad_request", message)
+
+
+def _not_found(what: str, request: web.Request) -> Never:
+    raise ApiError(404, "not_found", f"there is no {what} {request.match_info['id']!r}")

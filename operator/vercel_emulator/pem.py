@@ -1,0 +1,75 @@
+"""Reading the certificates that are uploaded."""
+
+import importlib.util
+from dataclasses import dataclass
+from datetime import datetime
+
+from vercel_emulator.errors import ApiError
+
+MISSING = "uploading certificates needs the package `cryptography`: pip install 'vercel-certificate-operator[emulator]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """What counts of an uploaded certificate: its names, and its expiry in epoch milliseconds."""
+
+    cns: tuple[str, ...]
+    expires_at: int
+
+
+def can_read() -> bool:
+    """Whether `cryptography` is there (it is not imported yet: that takes its time, and few upload)."""
+    return importlib.util.find_spec("cryptography") is not None
+
+
+def read_upload(*, ca: str, key: str, cert: str, skip_validation: bool, now: datetime) -> Uploaded:
+    """The names and the expiry of a certificate in PEM.
+
+    Raises ApiError: 400 for what is not PEM, a key that does not fit, a certificate without DNS names and, unless
+    ``skip_validation``, one that is not valid at ``now`` or was not issued by ``ca``; 500 without `cryptography`.
+    """
+    if not can_read():
+        raise ApiError(500, "internal_server_error", f"This emulator can't do that: {MISSING}.")
+
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+    from cryptography.x509.oid import NameOID
+
+    def certificates(field: str, pem: str) -> list[x509.Certificate]:
+        try:
+            return x509.load_pem_x509_certificates(pem.encode())
+        except ValueError as error:
+            raise ApiError(400, "bad_request", f"`{field}` is not a certificate in PEM.") from error
+
+    leaf, *chain = certificates("cert", cert)
+    issuers = [*chain, *certificates("ca", ca)] if ca.strip() else chain
+    try:
+        private = load_pem_private_key(key.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ApiError(400, "bad_request", "`key` is not an unencrypted private key in PEM.") from error
+
+    form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    try:
+        fits = private.public_key().public_bytes(*form) == leaf.public_key().public_bytes(*form)
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        cns = names.get_values_for_type(x509.DNSName)
+    except x509.ExtensionNotFound:
+        cns = [str(attribute.value) for attribute in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ApiError(400, "bad_request", "`cert` has a key or an extension that can't be read.") from error
+    if not fits:
+        raise ApiError(400, "bad_request", "`key` is not the private key of `cert`.")
+    if not cns:
+        raise ApiError(400, "bad_request", "`cert` has no DNS name.")
+
+    if not skip_validation:
+        if not leaf.not_valid_before_utc <= now < leaf.not_valid_after_utc:
+            raise ApiError(400, "bad_request", "`cert` is not valid now (`skipValidation` lets it pass).")
+        try:
+            leaf.verify_directly_issued_by(issuers[0] if issuers else leaf)
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+            message = "`cert` was not issued by `ca` (`skipValidation` lets it pass)."
+            raise ApiError(400, "bad_request", message) from error
+    expires_at = round(leaf.not_valid_after_utc.timestamp() * 1000)
+    return Uploaded(cns=tuple(name.lower() for name in cns), expires_at=expires_at)

@@ -1,0 +1,261 @@
+"""The table of what each failure means, row by row, and the waits that follow from it."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.building import HOUR, MINUTE, NOT_SENT, SECOND, TIMED_OUT, refusal
+from vercel_certificate_operator.core import failures
+from vercel_certificate_operator.core.failures import (
+    BY_CODE,
+    BY_STATUS,
+    Failure,
+    Fate,
+    Meaning,
+    back_off,
+    explain,
+    fraction,
+    issued_nothing,
+    meaning,
+    meaning_of_a_repeatable_call,
+    wait_after,
+)
+from vercel_certificate_operator.core.reasons import Reason
+
+ALL_ROWS = [row for row in vars(failures).values() if isinstance(row, Meaning)]
+
+PERMANENT = (Reason.INVALID_REQUEST, 32 * HOUR, 32 * HOUR)
+TOKEN = (Reason.CREDENTIALS_INVALID, MINUTE, HOUR)
+PAYMENT = (Reason.PAYMENT_REQUIRED, HOUR, 32 * HOUR)
+PERMISSION = (Reason.PERMISSION_DENIED, HOUR, 32 * HOUR)
+NOT_FOUND = (Reason.DOMAIN_NOT_FOUND, HOUR, 32 * HOUR)
+LIMITED = (Reason.RATE_LIMITED, MINUTE, HOUR)
+NOT_CONFIGURED = (Reason.DOMAIN_NOT_CONFIGURED, MINUTE, HOUR)
+UNKNOWN = (Reason.OUTCOME_UNKNOWN, 5 * SECOND, 5 * MINUTE)
+UNREACHABLE = (Reason.VERCEL_UNREACHABLE, 2 * SECOND, 5 * MINUTE)
+
+WHAT_VERCEL_SAYS = [
+    # by status
+    (400, "whatever", PERMANENT),
+    (401, "whatever", TOKEN),
+    (402, "whatever", PAYMENT),
+    (403, "whatever", PERMISSION),
+    (404, "whatever", NOT_FOUND),
+    (410, "whatever", NOT_FOUND),
+    (422, "whatever", PERMANENT),
+    (429, "whatever", LIMITED),
+    (449, "whatever", NOT_CONFIGURED),
+    (409, "whatever", UNKNOWN),
+    (500, "whatever", UNKNOWN),
+    (502, "whatever", UNKNOWN),
+    (503, "whatever", UNKNOWN),
+    (504, "whatever", UNKNOWN),
+    (599, "whatever", UNKNOWN),
+    # codes, under a status of their own kind and under others: the code beats the status
+    *(
+        (status, code, PERMANENT)
+        for code in (
+            "bad_domains",
+            "invalid_cn",
+            "invalid_domain",
+            "common_name_domain_name_mismatch",
+            "should_share_root_domain",
+            "wildcard_not_allowed",
+            "unsupported_challenge_priority",
+        )
+        for status in (400, 403, 500)
+    ),
+    *((status, "unauthorized_request_error", TOKEN) for status in (400, 401, 403, 500)),
+    *((status, code, PERMISSION) for code in ("domain_not_verified", "forbidden") for status in (400, 403, 500)),
+    *(
+        (status, code, NOT_CONFIGURED)
+        for code in ("configuration_error", "conflicting_caa_record", "dns_error", "challenge_error")
+        for status in (400, 403, 449, 500)
+    ),
+    (400, "txt_record_not_found", NOT_CONFIGURED),
+    (404, "txt_record_not_found", NOT_CONFIGURED),
+    *(
+        (status, code, UNKNOWN)
+        for code in ("challenge_still_pending", "validation_running")
+        for status in (400, 404, 409, 500)
+    ),
+    *((status, code, LIMITED) for code in ("rate_limited", "too_many_requests") for status in (400, 403, 503)),
+    # not-found codes go by their status
+    (404, "not_found", NOT_FOUND),
+    (404, "cert_not_found", NOT_FOUND),
+    (404, "cert_order_not_found", NOT_FOUND),
+    # 429 concerns the token, whatever the code
+    (429, "too_many_requests", LIMITED),
+    (429, "configuration_error", LIMITED),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "row"), WHAT_VERCEL_SAYS)
+def test_what_vercel_says(status: int, code: str, row: tuple[Reason, timedelta, timedelta]) -> None:
+    found = meaning(refusal(status, code))
+    assert (found.reason, found.first, found.cap) == row
+
+
+@pytest.mark.parametrize(
+    ("failure", "row"),
+    [
+        pytest.param(NOT_SENT, UNREACHABLE, id="not sent"),
+        pytest.param(TIMED_OUT, UNKNOWN, id="time-out after sending"),
+        pytest.param(Failure(Fate.UNKNOWN, "cut short", 200), UNKNOWN, id="an unreadable 2xx"),
+        pytest.param(Failure(Fate.UNKNOWN, "a redirect", 307), UNKNOWN, id="a redirect"),
+        pytest.param(Failure(Fate.UNKNOWN, "some proxy's page", 403), UNKNOWN, id="a 403 that is not Vercel's"),
+        pytest.param(Failure(Fate.UNKNOWN, "some proxy's page", 400), UNKNOWN, id="a 400 that is not Vercel's"),
+        pytest.param(Failure(Fate.UNKNOWN, "some proxy's page", 429), LIMITED, id="a 429 that is not Vercel's"),
+        pytest.param(
+            Failure(Fate.NO_TOKEN, "no key token"), (Reason.CREDENTIALS_INVALID, MINUTE, MINUTE), id="no token"
+        ),
+    ],
+)
+def test_what_is_known_of_the_request(failure: Failure, row: tuple[Reason, timedelta, timedelta]) -> None:
+    found = meaning(failure)
+    assert (found.reason, found.first, found.cap) == row
+
+
+@given(st.integers(400, 499), st.text())
+def test_an_unknown_code_goes_by_its_status(status: int, code: str) -> None:
+    if code in BY_CODE:
+        return
+    found = meaning(refusal(status, code))
+    if status == 429:
+        assert found.reason is Reason.RATE_LIMITED
+    elif status in BY_STATUS:
+        assert found is BY_STATUS[status]
+    else:
+        assert (found.reason, found.first, found.cap) == (Reason.INVALID_REQUEST, HOUR, 32 * HOUR)
+        assert issued_nothing(refusal(status, code))
+
+
+@pytest.mark.parametrize(
+    ("failure", "whole_token"),
+    [
+        (refusal(429), True),
+        (Failure(Fate.UNKNOWN, "some proxy's page", 429), True),
+        (refusal(401), True),
+        (refusal(403, "unauthorized_request_error"), True),
+        (refusal(400, "rate_limited"), False),
+        (refusal(503, "too_many_requests"), False),
+        (refusal(403), False),
+        (refusal(500), False),
+        (NOT_SENT, False),
+        (TIMED_OUT, False),
+    ],
+)
+def test_who_has_to_wait(failure: Failure, whole_token: bool) -> None:
+    """Everything that uses the token, or that resource only."""
+    assert meaning(failure).whole_token is whole_token
+
+
+@pytest.mark.parametrize(
+    ("failure", "sure"),
+    [
+        (NOT_SENT, True),
+        (Failure(Fate.NO_TOKEN, "none"), True),
+        (TIMED_OUT, False),
+        (Failure(Fate.UNKNOWN, "some proxy's page", 400), False),
+        (Failure(Fate.UNKNOWN, "some proxy's page", 401), False),
+        (Failure(Fate.UNKNOWN, "some proxy's page", 429), False),
+        (refusal(400), True),
+        (refusal(429), True),
+        (refusal(449), True),
+        (refusal(409), False),
+        (refusal(500), False),
+        (refusal(500, "invalid_cn"), True),
+        (refusal(400, "validation_running"), False),
+        (refusal(400, "challenge_still_pending"), False),
+    ],
+)
+def test_only_an_error_in_vercels_own_shape_says_that_nothing_was_issued(failure: Failure, sure: bool) -> None:
+    assert issued_nothing(failure) is sure
+
+
+@pytest.mark.parametrize("row", ALL_ROWS, ids=lambda row: f"{row.reason} {row.first}")
+def test_waits_double_up_to_their_cap(row: Meaning) -> None:
+    for times in range(1, 200):
+        pure = min(row.first * 2 ** min(times - 1, 20), row.cap)
+        assert pure <= back_off(row, times, "seed") < pure * 1.1
+    assert row.first <= row.cap
+    assert back_off(row, 0, "seed") >= row.first
+
+
+@given(st.sampled_from(ALL_ROWS), st.integers(0, 2**40), st.text())
+def test_a_wait_is_never_shorter_than_the_first_and_never_much_longer_than_the_cap(
+    row: Meaning, failures: int, seed: str
+) -> None:
+    wait = back_off(row, failures, seed)
+    assert row.first <= wait <= row.cap * 1.1
+    assert wait == back_off(row, failures, seed)
+
+
+@given(st.sampled_from(ALL_ROWS), st.integers(1, 100), st.timedeltas(timedelta(), 24 * HOUR))
+def test_vercel_is_asked_no_sooner_than_it_says_and_never_at_once(row: Meaning, times: int, said: timedelta) -> None:
+    wait = wait_after(row, refusal(429, retry_after=said), times, "seed")
+    assert wait >= said
+    assert wait >= SECOND
+    if row.reason is Reason.RATE_LIMITED and said >= MINUTE:
+        assert wait <= said * 1.1
+    elif row.reason is not Reason.RATE_LIMITED:
+        assert wait >= row.first
+
+
+def test_resources_that_failed_together_do_not_come_back_together() -> None:
+    waits = {back_off(failures.PERMISSION_DENIED, 1, f"attempt-{number}") for number in range(100)}
+    assert len(waits) == 100
+
+
+@given(st.lists(st.text()))
+def test_jitter_is_a_fraction_that_follows_from_its_seed(seed: list[str]) -> None:
+    assert 0 <= fraction(*seed) < 1
+    assert fraction(*seed) == fraction(*seed)
+
+
+def test_jitter_is_spread_evenly() -> None:
+    tenths = [int(fraction(f"uid-{number}") * 10) for number in range(2000)]
+    assert all(tenths.count(tenth) > 120 for tenth in range(10))
+
+
+@pytest.mark.parametrize("failure", [TIMED_OUT, refusal(500), refusal(409), refusal(400, "validation_running")])
+def test_a_call_that_can_be_repeated_has_no_unknown_outcome(failure: Failure) -> None:
+    row = meaning_of_a_repeatable_call(failure)
+    assert row.reason is Reason.VERCEL_UNAVAILABLE
+    assert (row.first, row.cap) == (5 * SECOND, 5 * MINUTE)
+    assert "before it asks again" not in row.advice
+
+
+@pytest.mark.parametrize("failure", [refusal(401), refusal(403), refusal(429), NOT_SENT])
+def test_any_other_failure_means_the_same_for_it(failure: Failure) -> None:
+    assert meaning_of_a_repeatable_call(failure) == meaning(failure)
+
+
+@pytest.mark.parametrize("row", ALL_ROWS, ids=lambda row: f"{row.reason} {row.first}")
+def test_every_row_tells_the_user_what_to_do(row: Meaning) -> None:
+    assert row.advice.endswith(".")
+    assert row.advice[0].isupper()
+
+
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        (refusal(402, "payment_required"), "It failed: Vercel says no (payment_required, HTTP 402). Check"),
+        (Failure(Fate.UNKNOWN, "a page of some proxy", 502), "It failed: a page of some proxy (HTTP 502). Nothing"),
+        (NOT_SENT, "It failed: connection refused. Check"),
+        (Failure(Fate.REFUSED, "", 400, "bad_request"), "It failed: no reason given (bad_request, HTTP 400). Change"),
+        (Failure(Fate.REFUSED, "...", 403), "It failed: no reason given (HTTP 403). Check"),
+    ],
+)
+def test_a_failure_is_told_in_vercels_words_with_code_status_and_the_next_step(failure: Failure, text: str) -> None:
+    told = explain("It failed", failure, meaning(failure))
+    assert told.startswith(text)
+    assert told.endswith(meaning(failure).advice)
+
+
+def test_rows_are_data_that_reads_like_the_table() -> None:
+    for rows in (BY_CODE, BY_STATUS):
+        with pytest.raises(TypeError):
+            rows[0] = failures.LOST  # type: ignore[index]

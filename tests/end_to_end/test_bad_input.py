@@ -1,0 +1,91 @@
+"""Whatever a user gets wrong is answered with one line that says what to do."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from control_plane import ControlPlane
+
+
+def run(*args: str, env: dict[str, str] | None = None, command: str = "run") -> subprocess.CompletedProcess[str]:
+    clean = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-m", "vercel_certificate_operator", command, *args],
+        env={**clean, "HOME": "/nonexistent", **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def one_line(completed: subprocess.CompletedProcess[str]) -> str:
+    """The error, which is the last line and the only one that is an error."""
+    assert completed.returncode not in (0, -9)
+    assert "Traceback" not in completed.stderr
+    errors = [line for line in completed.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1, completed.stderr
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "words"),
+    [
+        (["--team-id", "team_a", "--team-slug", "a"], {}, "both set: name the team by one of them"),
+        (["--team-id", "alpha"], {}, "begins with team_"),
+        (["--team-id", "team_a"], {"VERCEL_TEAM_SLUG": "a"}, "both set"),
+        (["--vercel-api-url", "api.vercel.com"], {}, "is not a URL: expected something like https://"),
+        (["--vercel-api-url", "https://"], {}, "is not a URL"),
+        ([], {"VERCEL_API_URL": "ftp://x"}, "is not a URL"),
+        (["--post-timeout", "0"], {}, "--post-timeout: "),
+        (["--post-timeout", "soon"], {}, "--post-timeout"),
+        (["--vercel-token-file", "/no/such/file"], {}, "/no/such/file can't be read: No such file"),
+        ([], {"VERCEL_TOKEN": ""}, "VERCEL_TOKEN is empty"),
+        ([], {"VERCEL_TOKEN": "two words"}, "VERCEL_TOKEN does not hold a token"),
+        (["--kubeconfig", "/no/such/config"], {"VERCEL_TOKEN": "t"}, "kubeconfig /no/such/config can't be used"),
+        ([], {"VERCEL_TOKEN": "t"}, "Set --kubeconfig or KUBECONFIG"),
+        (["--log-level", "loud"], {}, "--log-level"),
+    ],
+)
+def test_a_bad_setting_is_one_line_that_says_what_to_do(args: list[str], env: dict[str, str], words: str) -> None:
+    error = one_line(run(*args, env=env))
+    assert words in error
+    assert "two words" not in error
+
+
+def test_an_empty_token_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("\n")
+    assert f"{file} is empty" in one_line(run("--vercel-token-file", str(file)))
+
+
+def test_a_kubeconfig_that_is_not_one_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "config"
+    file.write_text("certainly: not\n")
+    error = one_line(run("--kubeconfig", str(file), env={"VERCEL_TOKEN": "t"}))
+    assert f"kubeconfig {file} can't be used" in error
+
+
+def test_an_api_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "config"
+    file.write_text(
+        "{apiVersion: v1, kind: Config, current-context: x, contexts: [{name: x, context: {cluster: x, user: x}}], "
+        "clusters: [{name: x, cluster: {server: 'http://127.0.0.1:9'}}], users: [{name: x, user: {token: x}}]}"
+    )
+    error = one_line(run("--kubeconfig", str(file), env={"VERCEL_TOKEN": "t"}))
+    assert "the Kubernetes API can't be used" in error
+
+
+def test_missing_rights_are_named(control_plane: ControlPlane, crd: None) -> None:
+    nobody = control_plane.kubeconfig_for("nobody")
+    error = one_line(run("--kubeconfig", str(nobody), env={"VERCEL_TOKEN": "t"}))
+    assert "may not list VercelCertificates" in error
+
+
+def test_a_token_never_shows_in_help_or_settings() -> None:
+    completed = run("--help", env={"VERCEL_TOKEN": "visible-token-not-a-secret"})
+    assert completed.returncode == 0
+    assert "visible-token" not in completed.stdout

@@ -1,0 +1,15 @@
+"""The operator between an API server and a Vercel that both can fail."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from control_plane import ControlPlane
+from faults.stage import Stage
+from faults.stage import stage as make_stage
+
+
+@pytest.fixture
+async def stage(control_plane: ControlPlane, crd: None) -> AsyncIterator[Stage]:
+    async with make_stage(control_plane) as made:
+        yield made

@@ -1,0 +1,285 @@
+"""What the rows of the fault matrix are played on: scenarios, their moments, and how to interrupt them."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal, cast
+
+import pytest
+
+from control_plane import ControlPlane
+from support.invariants import check, ready_means_ready
+from support.proxy import Kind, KubeFault, KubeProxy
+from support.world import World
+from support.world import world as make_world
+from vercel_certificate_operator.kube import connection
+from vercel_emulator.models import Call, Fault
+
+Step = Literal["claim", "status", "release", "issue", "get", "list", "remove"]
+"""A write to Kubernetes, or a call to Vercel."""
+When = Literal["before", "after"]
+VERCEL: frozenset[Step] = frozenset({"issue", "get", "list", "remove"})
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+LIFETIME = 9 * DAY
+"""Of certificates: shorter than Vercel's, so that fewer looks for drift lie between two renewals."""
+RECOVERY = 40 * HOUR
+"""Longer than the longest back-off (32 h, and a tenth)."""
+MOST_KUBE_WRITES = 15
+"""To VercelCertificates, once the fault is over."""
+
+NAME = "site"
+OLD, NEW = ["example.com"], ["example.com", "www.example.com"]
+
+
+@dataclass
+class Stage:
+    """A World whose operator reaches Kubernetes through a proxy."""
+
+    world: World
+    proxy: KubeProxy
+
+    async def with_short_limits(self) -> None:
+        """A process whose time limits for calls to Vercel are so short that a test can wait for them."""
+        self.world.post_timeout = self.world.call_timeout = 0.4
+        await self.world.restart()
+        self.world.lives = 1
+
+    async def interrupt(
+        self,
+        step: Step,
+        when: When,
+        skip: int,
+        act: Callable[[], Awaitable[None]],
+        then: Callable[[], Awaitable[None]],
+        *,
+        clear: bool = True,
+    ) -> bool:
+        """Do ``act`` until the operator is at this moment, then ``then`` while it is held there, then let it go on.
+
+        Returns whether the moment came. ``clear``: end the proxy's faults before the operator goes on.
+        """
+        if step in VERCEL:
+            held = self.world.emulator.faults.add(Fault(call=cast(Call, step), action="hang", when=when, skip=skip))
+            reached: Awaitable[object] = held.wait(within=30)
+        else:
+            stopped = self.proxy.add(KubeFault(cast(Kind, step), when, hang=True, skip=skip))
+            reached = stopped.reached.wait()
+        acting, moment = asyncio.ensure_future(act()), asyncio.ensure_future(reached)
+        try:
+            await asyncio.wait({acting, moment}, return_when=asyncio.FIRST_COMPLETED)
+            came = moment.done() and moment.exception() is None
+            if came:
+                await then()
+            if step in VERCEL:
+                self.world.emulator.faults.remove(held.id)
+            elif clear:
+                self.proxy.clear()
+            if self.world.operator is not None and not acting.done():
+                await acting
+        finally:
+            acting.cancel()
+            moment.cancel()
+            await asyncio.gather(acting, moment, return_exceptions=True)
+        return came
+
+    def another_world(self) -> World:
+        """The same, as a second operator sees it."""
+        one = self.world
+        return World(
+            one.api,
+            one.namespace,
+            one.emulator,
+            one.clock,
+            drift_interval=one.drift_interval,
+            operator_api=one.operator_api,
+            acts=one.acts,
+            _ids=one._ids,
+        )
+
+    async def crash(self) -> None:
+        """The operator's process ends where it is, and what it holds open with it."""
+        await self.world.crash()
+        self.world.emulator.faults.clear("drop")
+
+    async def recover(self) -> None:
+        """Nobody does anything, for long enough."""
+        self.world.emulator.faults.clear("drop")
+        self.proxy.clear()
+        if self.world.operator is None:
+            self.world.start()
+        await self.world.quiet()
+        for stretch in (timedelta(minutes=1), timedelta(minutes=10), HOUR, RECOVERY):
+            await self.never_ready_without_a_certificate()
+            await self.world.advance(stretch)
+
+    async def never_ready_without_a_certificate(self) -> None:
+        """What holds at any time, also while a fault lasts."""
+        bodies = await self.world.all()
+        problems = [problem for body in bodies for problem in ready_means_ready(self.world, body)]
+        assert not problems, problems
+
+    async def judge(self, scenario: "Scenario", *, needs: int = 0) -> None:
+        """The end of each row: the end state is there, nothing more is done, and every invariant holds.
+
+        ``needs``: how many certificates it takes, where the fault itself makes more needs than the scenario has.
+        """
+        self.proxy.counts.clear()
+        await self.recover()
+        seq = self.world.emulator.journal.last
+        await self.world.advance(DAY + HOUR)
+        await check(self.world, quiet_since_seq=seq)
+        await scenario.ends(self.world)
+        issued = sum(c.origin == "issued" for c in self.world.emulator.state.all())
+        needs = needs or scenario.issues
+        assert issued <= needs, f"{issued} certificates were issued for {needs} needs"
+        writes = sum(self.proxy.counts[kind] for kind in ("claim", "hold", "release", "status"))
+        assert writes <= MOST_KUBE_WRITES, self.proxy.counts
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A stretch of a certificate's life."""
+
+    name: str
+    prepare: Callable[[World], Awaitable[None]]
+    act: Callable[[World], Awaitable[None]]
+    """What is begun, and the time that it takes."""
+    ends: Callable[[World], Awaitable[None]]
+    """Asserts the end state."""
+    issues: int
+    """How many certificates it takes, in all."""
+    steps: tuple[tuple[Step, int], ...] = field(default=())
+    """The moments, in order: a step, and how many of its kind in ``act`` come before it."""
+
+
+async def _nothing(world: World) -> None:
+    pass
+
+
+async def _there(world: World) -> None:
+    await world.apply(NAME, OLD)
+    await world.quiet()
+    assert await world.ready(NAME) == ("True", "Issued")
+
+
+async def _create(world: World) -> None:
+    await world.apply(NAME, OLD)
+    await world.quiet()
+
+
+async def _is_ready(world: World) -> None:
+    status = await world.status(NAME)
+    assert await world.ready(NAME) == ("True", "Issued")
+    assert (await world.issuing(NAME))[0] == "False"
+    assert list(world.live()) == [status["id"]]
+    assert status.get("failedAttempts", 0) == 0
+
+
+async def _nearly_due(world: World) -> None:
+    await _there(world)
+    await world.advance(LIFETIME - LIFETIME / 3 - LIFETIME / 30)
+
+
+async def _renewal(world: World) -> None:
+    await world.advance(LIFETIME / 30 + timedelta(minutes=11))
+
+
+async def _change(world: World) -> None:
+    await world.apply(NAME, NEW)
+    await world.quiet()
+    await world.advance(timedelta(minutes=11))
+
+
+async def _has_new_names(world: World) -> None:
+    await _is_ready(world)
+    assert sorted((await world.status(NAME))["cns"]) == sorted(NEW)
+
+
+async def _delete(world: World) -> None:
+    await world.delete(NAME)
+    await world.quiet()
+
+
+async def _is_gone(world: World) -> None:
+    assert await world.get(NAME) is None
+    assert world.live() == {}
+
+
+async def _create_and_lose_the_answer(world: World) -> None:
+    world.emulator.faults.add(Fault(call="issue", action="reset", when="after"))
+    await _create(world)
+
+
+async def _vanished(world: World) -> None:
+    await _there(world)
+    world.emulator.state.vanish((await world.status(NAME))["id"])
+
+
+async def _drift(world: World) -> None:
+    await world.advance(world.drift_interval)
+
+
+FIRST_ISSUE = Scenario("first-issue", _nothing, _create, _is_ready, 1, (("claim", 0), ("issue", 0), ("status", 0)))
+RENEWAL = Scenario(
+    "renewal",
+    _nearly_due,
+    _renewal,
+    _is_ready,
+    2,
+    (("get", 0), ("claim", 0), ("issue", 0), ("status", 0), ("remove", 0), ("status", 1)),
+)
+CHANGE = Scenario(
+    "change-of-names",
+    _there,
+    _change,
+    _has_new_names,
+    2,
+    (("claim", 0), ("issue", 0), ("status", 0), ("remove", 0), ("status", 1)),
+)
+DELETION = Scenario("deletion", _there, _delete, _is_gone, 1, (("remove", 0), ("release", 0)))
+LOST_ANSWER = Scenario("lost-answer", _nothing, _create_and_lose_the_answer, _is_ready, 1, (("list", 0), ("status", 0)))
+VANISHED = Scenario(
+    "vanished-at-vercel",
+    _vanished,
+    _drift,
+    _is_ready,
+    2,
+    (("list", 0), ("get", 0), ("status", 0), ("claim", 0), ("issue", 0), ("status", 1)),
+)
+UNCHANGED = Scenario("look-for-drift", _there, _drift, _is_ready, 1, (("list", 0),))
+SCENARIOS = (FIRST_ISSUE, RENEWAL, CHANGE, DELETION, LOST_ANSWER, VANISHED)
+
+
+def moments(*scenarios: Scenario, whens: tuple[When, ...] = ("before", "after")) -> list[Any]:
+    """Rows of scenario, step, skip and when: each moment of each scenario."""
+    return [
+        pytest.param(scenario, step, skip, when, id=f"{when}-{step}{f'-{skip + 1}' * bool(skip)} x {scenario.name}")
+        for scenario in scenarios
+        for step, skip in scenario.steps
+        for when in whens
+    ]
+
+
+@asynccontextmanager
+async def stage(control_plane: ControlPlane) -> AsyncIterator[Stage]:
+    """A stage that is set, in a namespace of its own."""
+    namespace = f"test-{secrets.token_hex(4)}"
+    async with KubeProxy(control_plane).running() as proxy:
+        through_proxy = await connection.load(control_plane.kubeconfig)
+        through_proxy.host = proxy.url
+        async with (
+            make_world(control_plane.kubeconfig, namespace, drift_interval=DAY.total_seconds()) as world,
+            connection.api_client(through_proxy) as operator_api,
+        ):
+            await proxy.create_namespace(namespace)
+            world.operator_api = operator_api
+            world.emulator.state.behaviour = world.emulator.state.behaviour.model_copy(update={"lifetime": LIFETIME})
+            await world.crash()
+            world.lives = 0
+            world.start()
+            yield Stage(world, proxy)
+            await world.crash()

@@ -1,0 +1,196 @@
+"""One owner for a set of names, and the scope in which a certificate was issued."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from life.acting import MINUTE, REF, advance_to, asked, events, notes, put_secret
+from support.world import OTHER_TOKEN, World
+from vercel_certificate_operator.core.certificate import Scope
+from vercel_emulator import Fault
+
+
+async def by_age(world: World) -> list[str]:
+    """The names of the resources, the owner first: the oldest, then by uid."""
+    bodies = await world.all()
+    bodies.sort(key=lambda body: (body["metadata"]["creationTimestamp"], body["metadata"]["uid"]))
+    return [body["metadata"]["name"] for body in bodies]
+
+
+async def apply_both(world: World, one: dict[str, Any], other: dict[str, Any]) -> tuple[str, str]:
+    """Two resources at the same time; the older one's name, and the other's."""
+    await world.apply("one", ["example.com", "www.example.com"], **one)
+    await world.apply("other", ["www.example.com", "example.com"], **other)
+    await world.quiet()
+    owner, duplicate = await by_age(world)
+    return owner, duplicate
+
+
+async def test_the_oldest_owns_a_set_of_names_and_the_other_says_whose_duplicate_it_is(world: World) -> None:
+    owner, duplicate = await apply_both(world, {}, {})
+    assert await world.ready(owner) == ("True", "Issued")
+    ready, reason, message = await world.condition(duplicate, "Ready")
+    assert (ready, reason) == ("False", "DuplicateOf")
+    assert f"{world.namespace}/{owner} already manages a certificate for the same names" in message
+    assert await world.issuing(duplicate) == ("False", "DuplicateOf")
+    await world.advance(60 * MINUTE)
+    assert world.calls() == ["issue"]
+    assert len(await events(world, duplicate, "DuplicateOf")) == 1
+
+
+async def test_when_the_owner_goes_the_next_in_line_takes_over(world: World) -> None:
+    for name in ("one", "two", "three"):
+        await world.apply(name, ["example.com"])
+    await world.quiet()
+    first, second, third = await by_age(world)
+    assert await world.ready(first) == ("True", "Issued")
+
+    await world.delete(first)
+    await world.quiet()
+    assert await world.ready(second) == ("True", "Issued")
+    ready, reason, message = await world.condition(third, "Ready")
+    assert (ready, reason) == ("False", "DuplicateOf")
+    assert f"{world.namespace}/{second} already manages" in message
+    assert list(world.live()) == [(await world.status(second))["id"]]
+
+
+async def test_when_the_owner_changes_its_names_the_next_in_line_takes_over(world: World) -> None:
+    owner, duplicate = await apply_both(world, {}, {})
+    await world.apply(owner, ["other.example.com"])
+    await world.quiet()
+    assert await world.ready(owner) == ("True", "Issued")
+    assert await world.ready(duplicate) == ("True", "Issued")
+    assert len(asked(world, "issue")) == 3
+
+
+async def test_a_change_to_the_names_of_another_waits_for_that_one_and_keeps_what_it_has(world: World) -> None:
+    await world.apply("one", ["a.example.com"])
+    await world.apply("other", ["b.example.com"])
+    await world.quiet()
+    owner, other = await by_age(world)
+    names = (await world.status(owner))["cns"]
+    before = (await world.status(other))["id"]
+    await world.apply(other, names)
+    await world.quiet()
+    assert await world.ready(other) == ("False", "DuplicateOf")
+    assert (await world.status(other))["id"] == before
+    assert len(world.live()) == 2
+    await world.delete(owner)
+    await world.quiet()
+    assert await world.ready(other) == ("True", "Issued")
+
+
+async def test_an_owner_whose_issuance_fails_is_the_owner_all_the_same(world: World) -> None:
+    world.emulator.faults.add(Fault(call="issue", status=402, times=None))
+    owner, duplicate = await apply_both(world, {}, {})
+    assert await world.ready(owner) == ("False", "PaymentRequired")
+    assert await world.ready(duplicate) == ("False", "DuplicateOf")
+    assert world.calls() == ["issue"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {"team": {"id": "team_alpha"}}),
+        ({"team": {"id": "team_beta"}}, {"team": {"id": "team_alpha"}}),
+        ({}, {"tokenSecretRef": REF}),
+    ],
+    ids=["personal-and-team", "two-teams", "two-tokens"],
+)
+async def test_the_same_names_in_another_scope_are_another_need(
+    world: World, one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    await put_secret(world, OTHER_TOKEN)
+    await apply_both(world, one, other)
+    assert await world.ready("one") == ("True", "Issued")
+    assert await world.ready("other") == ("True", "Issued")
+
+
+async def test_the_same_token_by_another_way_is_the_same_scope(world: World) -> None:
+    await put_secret(world, OTHER_TOKEN)
+    await put_secret(world, OTHER_TOKEN, name="copy")
+    await apply_both(world, {"tokenSecretRef": REF}, {"tokenSecretRef": {"name": "copy"}})
+    assert world.calls() == ["issue"]
+
+
+async def test_names_that_only_overlap_are_no_duplicates(world: World) -> None:
+    await asyncio.gather(world.apply("one", ["example.com"]), world.apply("other", ["example.com", "www.example.com"]))
+    await world.quiet()
+    assert await world.ready("one") == ("True", "Issued")
+    assert await world.ready("other") == ("True", "Issued")
+
+
+async def test_an_id_that_stands_in_another_status_is_never_removed(world: World) -> None:
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    status = await world.status("site")
+    await world.apply("copy", ["example.com", "www.example.com"], suspend=True)
+    await world.quiet()
+    await world.patch_status("copy", {"id": status["id"]})
+    await world.quiet()
+    await world.delete("site")
+    await world.quiet()
+    assert await world.get("site") is None
+    assert not asked(world, "remove")
+    assert list(world.live()) == [status["id"]]
+
+
+# --- ScopeChanged
+
+
+async def test_set_to_another_team_nothing_is_issued_and_the_user_is_told(world: World) -> None:
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    before = await world.status("site")
+    world.scope = Scope(team_id="team_alpha")
+    await world.restart()
+    assert await world.ready("site") == ("True", "Issued")
+
+    await advance_to(world, before["renewalTime"], plus=1)
+    after = await world.status("site")
+    assert after["id"] == before["id"]
+    issuing, reason, message = await world.condition("site", "Issuing")
+    assert (issuing, reason) == ("False", "ScopeChanged")
+    assert "was issued in the token's personal account; the operator is now set to team team_alpha" in message
+    assert "Set the team back, or delete the resource and create it again" in message
+    assert await world.ready("site") == ("True", "Issued")
+    assert len(await events(world, "site", "ScopeChanged")) == 1
+    assert len(asked(world, "issue")) == 1
+
+    await advance_to(world, before["expiresAt"], plus=1)
+    assert await world.ready("site") == ("False", "ScopeChanged")
+    assert len(asked(world, "issue")) == 1
+
+    world.scope = Scope()
+    await world.restart()
+    assert await world.ready("site") == ("True", "Issued")
+    assert (await world.status("site"))["id"] != before["id"]
+
+
+async def test_set_to_another_team_a_deleted_resource_is_removed_where_it_was_issued(world: World) -> None:
+    world.scope = Scope(team_id="team_alpha")
+    await world.restart()
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    certificate_id = (await world.status("site"))["id"]
+    assert (await world.status("site"))["team"] == "team_alpha"
+    world.scope = Scope(team_id="team_beta")
+    await world.restart()
+    await world.delete("site")
+    await world.quiet()
+    assert await world.get("site") is None
+    assert world.live() == {}
+    [removal] = asked(world, "remove")
+    assert removal.query == {"teamId": "team_alpha"}
+    assert certificate_id in (await notes(world, "site", "Deleted"))[0]
+
+
+async def test_a_team_that_is_named_by_its_slug_is_a_scope_like_any_other(world: World) -> None:
+    await world.apply("site", ["example.com"], team={"slug": "alpha"})
+    await world.quiet()
+    assert (await world.status("site"))["team"] == "alpha"
+    await world.delete("site")
+    await world.quiet()
+    assert [entry.query for entry in world.emulator.journal.since()] == [{"slug": "alpha"}, {"slug": "alpha"}]
+    assert world.live() == {}

@@ -1,0 +1,203 @@
+"""How often Vercel may be asked, and how many calls are in flight."""
+
+import asyncio
+
+import pytest
+
+from life.acting import HOUR, MINUTE, REF, asked, create_many, put_secret, reasons, seconds_until
+from support.world import OTHER_TOKEN, World
+from vercel_emulator import Fault, RateLimit
+from vercel_emulator.models import Behaviour
+
+
+@pytest.mark.parametrize("told_by", ["retry_after", "rate_limit_headers", "retry_after_ms"])
+async def test_a_429_pauses_everything_that_uses_the_token_for_as_long_as_vercel_says(
+    world: World, told_by: str
+) -> None:
+    ways = {"retry_after": False, "rate_limit_headers": False, "retry_after_ms": False, told_by: True}
+    world.emulator.limits.rule = RateLimit(limit=1, window=300, **ways)
+    await world.apply("first", ["example.com"])
+    await world.quiet()
+    await world.apply("second", ["example.org"])
+    await world.quiet()
+    assert await world.ready("second") == ("False", "RateLimited")
+    next_attempt = (await world.status("second"))["nextAttemptTime"]
+    assert 299 <= seconds_until(world, next_attempt) <= 331
+
+    await world.apply("third", ["example.net"])
+    await world.delete("first")
+    await world.quiet()
+    ready, reason, message = await world.condition("third", "Ready")
+    assert (ready, reason) == ("False", "RateLimited")
+    assert "everything that uses this token waits" in message
+    await world.advance(299)
+    assert world.calls() == ["issue", "issue"]
+
+    world.emulator.limits.rule = None
+    await world.advance(33)
+    assert await world.ready("second") == ("True", "Issued")
+    assert await world.ready("third") == ("True", "Issued")
+    assert await world.get("first") is None
+    assert len(world.calls()) == 5
+
+
+async def test_a_429_that_says_nothing_is_waited_for_by_the_minute_doubling(world: World) -> None:
+    world.emulator.faults.add(Fault(call="issue", status=429, times=None))
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    assert 59 <= seconds_until(world, (await world.status("site"))["nextAttemptTime"]) <= 67
+    await world.advance(68)
+    assert len(asked(world, "issue")) == 2
+    assert 118 <= seconds_until(world, (await world.status("site"))["nextAttemptTime"]) <= 134
+    await world.advance(12 * HOUR)
+    assert 16 <= len(asked(world, "issue")) <= 19  # 2, 4, 8, 16, 32 min, then once an hour
+    assert seconds_until(world, (await world.status("site"))["nextAttemptTime"]) <= 3960
+
+
+async def test_a_429_ends_no_user_sooner_than_vercel_allows(world: World) -> None:
+    world.emulator.limits.rule = RateLimit(limit=0, window=300)
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    await world.apply("site", ["example.com", "www.example.com"])
+    await world.annotate("site", "renew", "v1")
+    await world.quiet()
+    assert world.calls() == ["issue"]
+
+
+async def test_another_token_goes_on(world: World) -> None:
+    await put_secret(world, OTHER_TOKEN)
+    world.emulator.faults.add(Fault(call="issue", status=429, headers={"Retry-After": "3600"}))
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    await world.apply("own", ["example.org"], tokenSecretRef=REF)
+    await world.quiet()
+    assert await world.ready("site") == ("False", "RateLimited")
+    assert await world.ready("own") == ("True", "Issued")
+
+
+async def test_a_good_certificate_stays_ready_through_a_pause(world: World) -> None:
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    await world.advance(MINUTE)
+    world.emulator.limits.rule = RateLimit(limit=0, window=300)
+    await world.annotate("site", "renew", "v1")
+    await world.quiet()
+    assert await world.ready("site") == ("True", "Issued")
+    assert await world.issuing("site") == ("False", "RateLimited")
+
+
+async def test_a_limit_on_certain_names_pauses_nobody_else(world: World) -> None:
+    world.emulator.faults.add(
+        Fault(call="issue", status=400, code="too_many_requests", cns=["example.com"], times=None)
+    )
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    await world.apply("other", ["example.org"])
+    await world.quiet()
+    assert await world.ready("site") == ("False", "RateLimited")
+    assert await world.ready("other") == ("True", "Issued")
+
+
+async def test_fifty_that_wait_drain_without_a_burst_when_the_pause_is_over(world: World) -> None:
+    world.emulator.limits.rule = RateLimit(limit=10, window=60)
+    await create_many(world, 50)
+    await world.quiet()
+    await world.advance(20 * MINUTE)
+    assert set((await reasons(world, "Ready")).values()) == {"Issued"}
+    posts = asked(world, "issue")
+    assert sum(entry.status == 200 for entry in posts) == 50
+    refused = sum(entry.status == 429 for entry in posts)
+    windows = len({entry.time // 60_000 for entry in posts})
+    assert refused <= 8 + 2 * windows, f"{refused} refused in {windows} windows"
+    assert len(world.live()) == 50
+
+
+async def test_a_pause_survives_nothing_but_is_learned_again_by_one_call_after_a_restart(world: World) -> None:
+    world.slots = 1
+    await world.restart()
+    world.emulator.limits.rule = RateLimit(limit=0, window=300)
+    await create_many(world, 5)
+    await world.quiet()
+    since = world.emulator.journal.last
+    await world.restart()
+    assert len(world.calls(since)) <= 1
+
+
+# --- calls in flight
+
+
+async def test_there_are_never_more_than_eight_calls_of_a_token_in_flight(world: World) -> None:
+    hanging = world.emulator.faults.add(Fault(call="issue", action="hang", times=None))
+    await create_many(world, 20)
+    await world.quiet(hanging=8)
+    assert hanging.hanging == 8
+    assert len(asked(world, "issue")) == 8
+    hanging.release(count=3)
+    await world.quiet(hanging=8)
+    assert hanging.hanging == 8
+    assert len(asked(world, "issue")) == 11
+    world.emulator.faults.remove(hanging.id)
+    await world.quiet()
+    assert len(world.live()) == 20
+    assert set((await reasons(world, "Ready")).values()) == {"Issued"}
+
+
+async def test_each_token_has_calls_in_flight_of_its_own(world: World) -> None:
+    world.slots = 2
+    await world.restart()
+    await put_secret(world, OTHER_TOKEN)
+    hanging = world.emulator.faults.add(Fault(call="issue", action="hang", times=None))
+    await asyncio.gather(
+        *(world.apply(f"site-{n}", [f"s{n}.example.com"]) for n in range(4)),
+        *(world.apply(f"own-{n}", [f"o{n}.example.com"], tokenSecretRef=REF) for n in range(4)),
+    )
+    await world.quiet(hanging=4)
+    assert len(asked(world, "issue", token=OTHER_TOKEN)) == 2
+    assert len(asked(world, "issue")) == 4
+    world.emulator.faults.remove(hanging.id)
+    await world.quiet()
+    assert len(world.live()) == 8
+
+
+async def test_whoever_waits_for_a_slot_does_not_hold_up_the_spec_changes_of_others(world: World) -> None:
+    world.slots = 1
+    await world.restart()
+    hanging = world.emulator.faults.add(Fault(call="issue", action="hang"))
+    await world.apply("slow", ["example.com"])
+    await world.quiet(hanging=1)
+    await world.apply("waits", ["example.org"])
+    await world.quiet(hanging=1)
+    await world.apply("waits", ["example.org"], suspend=True)
+    await world.quiet(hanging=1)
+    assert await world.ready("waits") == ("False", "Suspended")
+    hanging.release()
+    await world.quiet()
+    assert len(world.live()) == 1
+
+
+async def test_when_who_was_next_for_a_slot_has_no_need_of_it_the_one_after_is_not_held_up(world: World) -> None:
+    world.slots = 1
+    await world.restart()
+    hanging = world.emulator.faults.add(Fault(call="issue", action="hang"))
+    await world.apply("slow", ["example.com"])
+    await world.quiet(hanging=1)
+    for name in ("next", "after"):
+        await world.apply(name, [f"{name}.example.com"])
+        await world.quiet(hanging=1)
+    await world.apply("next", ["next.example.com"], suspend=True)
+    await world.quiet(hanging=1)
+    hanging.release()
+    await world.quiet()
+    assert await world.ready("after") == ("True", "Issued")
+
+
+async def test_renewals_that_fall_due_together_get_through_a_tight_limit(world: World) -> None:
+    world.emulator.state.behaviour = Behaviour(lifetime=HOUR)
+    await create_many(world, 10)
+    await world.quiet()
+    world.emulator.limits.rule = RateLimit(limit=3, window=60)
+    await world.advance(HOUR)
+    refused = sum(entry.status == 429 for entry in world.emulator.journal.since())
+    minutes = len({entry.time // 60_000 for entry in world.emulator.journal.since()})
+    assert refused <= minutes * 3
+    assert set((await reasons(world, "Ready")).values()) == {"Issued"}

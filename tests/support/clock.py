@@ -1,0 +1,80 @@
+"""A clock that stands still until a test moves it."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+
+
+class TestClock:
+    """Implements ``vercel_certificate_operator.clock.Clock``.
+
+    Both clocks start at a round number and move together by ``advance``; ``step`` sets the wall clock alone, as NTP
+    or an administrator does.
+    """
+
+    __test__ = False  # it is no test, whatever its name says to pytest
+
+    def __init__(self, start: datetime = START) -> None:
+        self._now = start
+        self._monotonic = 1000.0
+        self._waiters: list[tuple[float, asyncio.Event]] = []
+
+    def now(self) -> datetime:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    async def wait(self, event: asyncio.Event, seconds: float | None) -> None:
+        if event.is_set() or (seconds is not None and seconds <= 0):
+            await asyncio.sleep(0)
+            return
+        if seconds is None:
+            await event.wait()
+            return
+        over = asyncio.Event()
+        waiter = (self._monotonic + seconds, over)
+        self._waiters.append(waiter)
+        tasks = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(over.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._waiters = [other for other in self._waiters if other is not waiter]
+            for task in tasks:
+                task.cancel()
+
+    @property
+    def next_wake(self) -> float | None:
+        """Seconds until the first of those that wait will be woken; None: nobody waits for a time."""
+        first = min((at for at, _ in self._waiters), default=None)
+        return None if first is None else first - self._monotonic
+
+    async def advance(self, seconds: float) -> None:
+        """Move both clocks on. Everybody whose time comes is woken at that time, in order, and then runs."""
+        target = self._monotonic + seconds
+        await settle()
+        while (due := min((at for at, _ in self._waiters if at <= target), default=None)) is not None:
+            self._move_to(due)
+            for at, over in tuple(self._waiters):
+                if at <= due:
+                    over.set()
+            self._waiters = [(at, over) for at, over in self._waiters if at > due]
+            await settle()
+        self._move_to(target)
+        await settle()
+
+    def step(self, seconds: float) -> None:
+        """Set the wall clock forward (or, negative, back). Nobody is woken by that."""
+        self._now += timedelta(seconds=seconds)
+
+    def _move_to(self, monotonic: float) -> None:
+        if monotonic > self._monotonic:
+            self._now += timedelta(seconds=monotonic - self._monotonic)
+            self._monotonic = monotonic
+
+
+async def settle(turns: int = 50) -> None:
+    """Let every task that can run, run. Enough turns of the event loop for any chain of awaits without IO."""
+    for _ in range(turns):
+        await asyncio.sleep(0)

@@ -1,0 +1,231 @@
+"""What holds whatever has gone wrong: read off what Vercel has, what it was asked, and what the resources say.
+
+``check`` is for any moment at which the operator has done all that is due (after ``World.quiet`` or
+``World.advance``). With ``quiet_since_seq`` it also says that everything has come to rest since then.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from support.world import World
+from vercel_certificate_operator.core.certificate import normalized
+from vercel_certificate_operator.core.failures import Failure, Fate, issued_nothing, meaning
+from vercel_certificate_operator.core.reasons import Reason
+from vercel_emulator.models import Certificate, Entry
+
+REPORTED_BY = frozenset({Reason.LATE_CERTIFICATE, Reason.RETAINED, Reason.DELETION_FAILED})
+"""Reasons of the events that name a certificate which is left to the user."""
+MOST_REQUESTS_A_MINUTE = 15
+"""To Vercel, for each resource: the tightest series (listings after 5, 10, 20 s) with what comes before and after."""
+SLACK = timedelta(seconds=5)
+"""Statuses hold whole seconds, and Vercel's clock is known to a second or two."""
+
+NOTICED_WITHIN = timedelta(hours=1)
+"""After the listing that shows it. A process that starts makes its first listing within an interval of its own."""
+
+Body = Mapping[str, Any]
+
+
+async def check(world: World, *, quiet_since_seq: int | None = None) -> None:
+    """Raises AssertionError with what does not hold.
+
+    Args:
+        quiet_since_seq: a sequence number of the emulator's journal. Since then nothing was to be done any more: so
+            nothing was issued or removed, and what was replaced is gone.
+    """
+    bodies = await world.all()
+    problems = [
+        *no_certificate_is_lost(world, bodies, await events(world)),
+        *no_certificate_has_two_holders(bodies),
+        *(problem for body in bodies for problem in ready_means_ready(world, body)),
+        *nothing_is_asked_for_before_its_time(world),
+        *no_hot_loop(world, bodies),
+    ]
+    if quiet_since_seq is not None:
+        problems += [*nothing_is_done_at_rest(world, quiet_since_seq), *nothing_replaced_is_left(world, bodies)]
+    assert not problems, "\n".join([*problems, *_story(world, bodies)])
+
+
+async def events(world: World) -> list[dict[str, Any]]:
+    """The Events of the namespace."""
+    found: Any = await world.custom.list_namespaced_custom_object("events.k8s.io", "v1", world.namespace, "events")
+    return list(found["items"])
+
+
+# --- the invariants ---------------------------------------------------------------------------------------------------
+
+
+def no_certificate_is_lost(world: World, bodies: Iterable[Body], said: Iterable[Body]) -> list[str]:
+    """Every certificate that was issued is in a status, or removed, or named by an event that leaves it to the user.
+
+    So no need has two: the second one would stand nowhere.
+    """
+    held = {certificate_id for body in bodies for certificate_id in ids(body)}
+    notes = [event["note"] for event in said if event["reason"] in REPORTED_BY]
+    return [
+        f"certificate {certificate.id} for {certificate.cns} is live at Vercel, and nothing says so"
+        for certificate in world.emulator.state.live()
+        if certificate.origin == "issued" and certificate.id not in held and not _reported(certificate, notes)
+    ]
+
+
+def _reported(certificate: Certificate, notes: Iterable[str]) -> bool:
+    """By its id, or (where that is not known) as what may have come of an attempt for its names."""
+    for note in notes:
+        if certificate.id in note:
+            return True
+        of_an_attempt = "attempt" in note or "is not known" in note
+        if of_an_attempt and all(name in note for name in certificate.cns):
+            return True
+    return False
+
+
+def no_certificate_has_two_holders(bodies: Iterable[Body]) -> list[str]:
+    """A certificate stands in one status: else the removal of one resource would take it from the other."""
+    holders: defaultdict[str, list[str]] = defaultdict(list)
+    for body in bodies:
+        for certificate_id in ids(body):
+            holders[certificate_id].append(body["metadata"]["name"])
+    return [f"{certificate_id} stands in {names}" for certificate_id, names in holders.items() if len(names) > 1]
+
+
+def ready_means_ready(world: World, body: Body) -> list[str]:
+    """Ready is True only with a certificate at Vercel that covers spec.cns and has not expired, by Vercel's clock.
+
+    What somebody else does at Vercel is noticed by the next listing for drift, and not before. A resource that is
+    being deleted says what it is waiting for.
+    """
+    status = body.get("status") or {}
+    ready = condition(body, "Ready")
+    if ready.get("status") != "True" or body["metadata"].get("deletionTimestamp"):
+        return []
+    name, now = body["metadata"]["name"], world.emulator.clock.now_ms()
+    certificate = world.emulator.state.find(status.get("id") or "")
+    if certificate is None:
+        return [f"{name} is Ready without a certificate: {status.get('id')}"]
+    unnoticed = certificate.removed_by == "control" or certificate.settled_at > certificate.created_at
+    since = (now - max(certificate.removed_at or 0, certificate.settled_at)) / 1000
+    if unnoticed and since <= world.drift_interval * (2 if world.lives > 1 else 1) + NOTICED_WITHIN.total_seconds():
+        return []
+    problems = []
+    if certificate.removed_at is not None:
+        problems.append(f"{name} is Ready with {certificate.id}, which was removed by {certificate.removed_by}")
+    if certificate.expires_at + SLACK.total_seconds() * 1000 < now:
+        problems.append(f"{name} is Ready with {certificate.id}, which has expired")
+    newest = ready.get("observedGeneration") == body["metadata"]["generation"]
+    if newest and not normalized(body["spec"]["cns"]) <= normalized(certificate.cns):
+        problems.append(f"{name} is Ready with {certificate.id} for {certificate.cns}, not {body['spec']['cns']}")
+    return problems
+
+
+def nothing_is_asked_for_before_its_time(world: World) -> list[str]:
+    """After a POST that failed, the next one for the same names comes no earlier than the back-off allows.
+
+    A change by a user ends the wait.
+    """
+    problems = []
+    last: dict[tuple[str | None, frozenset[str], str], Entry] = {}
+    for entry in world.emulator.journal.since(call="issue"):
+        need = entry.token, normalized(entry.cns or ()), str(sorted(entry.query.items()))
+        before = last.get(need)
+        last[need] = entry
+        if before is None or any(before.seq <= seq < entry.seq for seq in world.acts):
+            continue
+        wait = least_wait(world, before)
+        if timedelta(milliseconds=entry.time - before.time) + SLACK < wait:
+            problems.append(
+                f"POST {entry.seq} for {sorted(need[1])} came {(entry.time - before.time) / 1000:.0f} s after "
+                f"{before.seq} ({_outcome(before)}), which asks for {wait.total_seconds():.0f} s"
+            )
+    return problems
+
+
+def least_wait(world: World, entry: Entry) -> timedelta:
+    """The shortest wait after a POST of this outcome that any rule allows."""
+    if entry.outcome == "answered" and entry.certificate is not None and entry.action is None:
+        certificate = world.emulator.state.find(entry.certificate)
+        if certificate is None or certificate.removed_at is not None:
+            return timedelta()
+        # Not within the first tenth of its life.
+        return timedelta(milliseconds=(certificate.expires_at - certificate.created_at) / 10)
+    own_shape = entry.outcome == "answered" and entry.action in {None, "error"} and (entry.status or 0) >= 400
+    failure = Failure(Fate.REFUSED if own_shape else Fate.UNKNOWN, "", entry.status, entry.code)
+    if issued_nothing(failure):
+        row = meaning(failure)
+        return timedelta(seconds=1) if row.reason == Reason.RATE_LIMITED else row.first
+    if own_shape:
+        return timedelta(seconds=30)
+    return min(timedelta(minutes=2), timedelta(seconds=world.post_timeout + 60))
+
+
+def no_hot_loop(world: World, bodies: Iterable[Body]) -> list[str]:
+    """A bound on what is asked in any minute, on Vercel's clock."""
+    names = {normalized(entry.cns) for entry in world.emulator.journal.entries if entry.cns}
+    bound = MOST_REQUESTS_A_MINUTE * max(len(list(bodies)), len(names), 1)
+    times = [entry.time for entry in world.emulator.journal.entries]
+    for start, end in zip(times, times[bound:], strict=False):
+        if end - start < 60_000:
+            return [f"more than {bound} requests within a minute, from {start} on"]
+    return []
+
+
+def nothing_is_done_at_rest(world: World, since: int) -> list[str]:
+    """Nothing is issued or removed where everything is as it should be."""
+    return [
+        f"{entry.call} {entry.path} at rest ({_outcome(entry)})"
+        for entry in world.emulator.journal.since(since)
+        if entry.call not in {"get", "list"}
+    ]
+
+
+def nothing_replaced_is_left(world: World, bodies: Iterable[Body]) -> list[str]:
+    """What was replaced is removed in time: at rest, a resource that is ready has one certificate."""
+    return [
+        f"{body['metadata']['name']} still holds {body['status']['supersededIDs']}"
+        for body in bodies
+        if condition(body, "Ready").get("status") == "True"
+        and not body["spec"].get("suspend")
+        and body["status"].get("supersededIDs")
+        and parsed(body["status"]["createdAt"]) + timedelta(minutes=10) + SLACK < world.clock.now()
+    ]
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def ids(body: Body) -> list[str]:
+    """The certificates that a status holds, the current one first."""
+    status = body.get("status") or {}
+    return [certificate_id for certificate_id in (status.get("id"), *status.get("supersededIDs", ())) if certificate_id]
+
+
+def condition(body: Body, kind: str) -> Body:
+    conditions: list[Body] = (body.get("status") or {}).get("conditions", [])
+    return next((condition for condition in conditions if condition["type"] == kind), {})
+
+
+def parsed(text: str) -> datetime:
+    """RFC 3339."""
+    return datetime.fromisoformat(text)
+
+
+def _outcome(entry: Entry) -> str:
+    said = f"{entry.status} {entry.code}" if entry.code else str(entry.status)
+    return f"{entry.outcome} {said}{f', {entry.action}' if entry.action else ''}"
+
+
+def _story(world: World, bodies: Iterable[Body]) -> list[str]:
+    """For the message of a failing test: what was asked, and what the resources say."""
+    start = world.emulator.journal.entries[0].time if world.emulator.journal.entries else 0
+    lines = ["", "Vercel was asked:"]
+    for entry in list(world.emulator.journal.entries)[-40:]:
+        what = entry.certificate or entry.cns or ""
+        lines.append(f"  {entry.seq:3} {(entry.time - start) / 1000:9.1f} s {entry.call:6} {_outcome(entry)} {what}")
+    lines.append("the resources:")
+    for body in bodies:
+        status = body.get("status") or {}
+        lines.append(f"  {body['metadata']['name']}: {body['spec']['cns']}, holds {ids(body)}")
+        lines += [f"    {c['type']}={c['status']} {c['reason']}: {c['message']}" for c in status.get("conditions", ())]
+    return lines

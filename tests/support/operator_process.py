@@ -1,0 +1,142 @@
+"""The operator and the emulator as processes of their own, and what a user sees of them."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any, Protocol
+
+from control_plane import ControlPlane, Process
+
+TOKEN = "test-token-not-a-secret"
+PATIENCE = 30.0
+"""Seconds after which something that should happen at once has not. No test measures a time by it."""
+
+
+async def eventually(what: str, ask: Callable[[], Any], *, seconds: float = PATIENCE) -> Any:
+    """The first answer that is true."""
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                answer = await asyncio.to_thread(ask)
+                if answer:
+                    return answer
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"still not so after {seconds:g} s: {what}") from None
+
+
+class Namespace:
+    """A namespace, as kubectl shows it."""
+
+    def __init__(self, control_plane: ControlPlane, name: str) -> None:
+        self._control_plane = control_plane
+        self.name = name
+
+    def kubectl(self, *args: str | Path, check: bool = True, stdin: str | None = None) -> CompletedProcess[str]:
+        return self._control_plane.kubectl("--namespace", self.name, *args, check=check, input=stdin)
+
+    async def run(self, *args: str | Path, check: bool = True, stdin: str | None = None) -> str:
+        completed = await asyncio.to_thread(self.kubectl, *args, check=check, stdin=stdin)
+        return completed.stdout
+
+    async def apply(self, name: str, cns: list[str], **spec: Any) -> None:
+        manifest = {
+            "apiVersion": "vercel-operator.io/v1",
+            "kind": "VercelCertificate",
+            "metadata": {"name": name},
+            "spec": {"cns": cns, **spec},
+        }
+        await self.run("apply", "-f", "-", stdin=json.dumps(manifest))
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        """The object; None where there is none."""
+        completed = self.kubectl("get", "vcert", name, "-o", "json", "--ignore-not-found")
+        found: dict[str, Any] | None = json.loads(completed.stdout) if completed.stdout else None
+        return found
+
+    def status(self, name: str) -> dict[str, Any]:
+        status: dict[str, Any] = (self.get(name) or {}).get("status", {})
+        return status
+
+    def condition(self, name: str, kind: str) -> dict[str, Any]:
+        conditions = self.status(name).get("conditions", [])
+        return next((condition for condition in conditions if condition["type"] == kind), {})
+
+    async def ready(self, name: str) -> dict[str, Any]:
+        """The status, once Ready is True."""
+        await self.run("wait", "--for=condition=Ready", f"vcert/{name}", f"--timeout={PATIENCE:g}s")
+        return await asyncio.to_thread(self.status, name)
+
+    async def reason(self, name: str, kind: str, reason: str) -> dict[str, Any]:
+        """The condition, once it has this reason."""
+
+        def has_it() -> dict[str, Any] | None:
+            condition = self.condition(name, kind)
+            return condition if condition.get("reason") == reason else None
+
+        found: dict[str, Any] = await eventually(f"{kind} of {name} has reason {reason}", has_it)
+        return found
+
+    def events(self) -> list[dict[str, Any]]:
+        """Of events.k8s.io/v1, in order."""
+        items: list[dict[str, Any]] = json.loads(self.kubectl("get", "events.events.k8s.io", "-o", "json").stdout)[
+            "items"
+        ]
+        return sorted(items, key=lambda event: event["eventTime"] or "")
+
+    async def event(self, reason: str) -> dict[str, Any]:
+        """The first event with this reason."""
+
+        def find() -> dict[str, Any] | None:
+            return next((event for event in self.events() if event["reason"] == reason), None)
+
+        found: dict[str, Any] = await eventually(f"an event {reason}", find)
+        return found
+
+
+class OperatorProcess:
+    """``vercel-certificate-operator run``, as it would run on a laptop."""
+
+    def __init__(
+        self,
+        kubeconfig: Path,
+        log: Path,
+        *args: str,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        command = (sys.executable, "-m", "vercel_certificate_operator", "run", "--kubeconfig", str(kubeconfig), *args)
+        # Nothing of this machine's own settings: no proxy, no other cluster.
+        clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self._log = log
+        self._start = log.stat().st_size if log.exists() else 0
+        self.process = Process(command, log=log, env={**clean, **(env or {"VERCEL_TOKEN": TOKEN})})
+
+    def logs(self) -> str:
+        """What it has said."""
+        return self._log.read_text()[self._start :]
+
+    async def serving(self) -> None:
+        """Until it serves."""
+        await eventually("the operator serves", lambda: "serves" in self.logs() or not self.process.running)
+        assert self.process.running, self.logs()
+
+    async def kill(self) -> None:
+        """SIGKILL: no chance to do anything."""
+        self.process.signal(signal.SIGKILL)
+        await asyncio.to_thread(self.process.wait, PATIENCE)
+
+    async def terminate(self) -> int:
+        """SIGTERM, and its exit status."""
+        self.process.signal(signal.SIGTERM)
+        return await asyncio.to_thread(self.process.wait, PATIENCE)
+
+
+class StartOperator(Protocol):
+    """Starts another operator process, with these further flags."""
+
+    async def __call__(self, *args: str) -> OperatorProcess: ...

@@ -1,0 +1,310 @@
+"""The real reconciler, with a real API server and an emulated Vercel, in one process and on a clock that tests move.
+
+Only the watch is replaced: ``quiet`` lists what there is and tells the reconciler, as often as something changes.
+"""
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from kubernetes.aio.client import ApiClient, CustomObjectsApi
+from pydantic import SecretStr
+
+from support.clock import TestClock
+from vercel_certificate_operator.accounts import Accounts
+from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.known import Limits
+from vercel_certificate_operator.core.resource import GROUP, PLURAL, VERSION, Key
+from vercel_certificate_operator.kube import connection
+from vercel_certificate_operator.kube.certificates import Certificates
+from vercel_certificate_operator.kube.errors import KubeError
+from vercel_certificate_operator.kube.events import Events
+from vercel_certificate_operator.kube.tokens import DefaultToken, Tokens
+from vercel_certificate_operator.objects import Objects, key_of
+from vercel_certificate_operator.reconciler import Reconciler, ScopeKey
+from vercel_certificate_operator.vercel import VercelClient
+from vercel_certificate_operator.workqueue import WorkQueue
+from vercel_emulator import Emulator
+
+TOKEN = "test-token-not-a-secret"
+OTHER_TOKEN = "other-token-not-a-secret"
+MERGE = "application/merge-patch+json"
+PATIENCE = 20.0
+"""Seconds of real time after which something that only waits for IO hangs."""
+
+
+class TrueTime:
+    """Vercel's own time: it goes with the test's clock, but takes no part in that one's steps."""
+
+    def __init__(self, clock: TestClock) -> None:
+        self._clock = clock
+        self._start = clock.now().timestamp() - clock.monotonic()
+
+    def __call__(self) -> float:
+        return self._start + self._clock.monotonic()
+
+
+@dataclass
+class Running:
+    """One life of the operator's process: what is lost when it ends."""
+
+    objects: Objects
+    queue: "WorkQueue[Key | ScopeKey]"
+    reconciler: Reconciler
+    accounts: Accounts
+    events: Events
+    task: asyncio.Task[None]
+
+
+@dataclass
+class World:
+    """A namespace, a Vercel, an operator, and the time."""
+
+    api: ApiClient
+    namespace: str
+    emulator: Emulator
+    clock: TestClock
+    scope: Scope = field(default_factory=Scope)
+    default_token: DefaultToken = field(default_factory=lambda: DefaultToken(value=SecretStr(TOKEN)))
+    post_timeout: float = 120.0
+    slots: int = 8
+    drift_interval: float = 6 * 3600.0
+    longest_sleep: float = 30 * 86400.0  # an hour in earnest: nothing but a test of clock steps needs that
+    certificates_class: type[Certificates] = Certificates
+    operator_api: ApiClient | None = None
+    """The operator's own way to the API server; without it, it goes the way that the tests go."""
+    vercel_url: str | None = None
+    """Where the operator finds Vercel, if not straight at the emulator."""
+    call_timeout: float = 10.0
+    """Seconds of real time that a call to Vercel may take; a POST has ``post_timeout``."""
+    watching: bool = True
+    """Whether the watch tells anything."""
+    lives: int = 0
+    """How many processes of the operator there were."""
+    acts: list[int] = field(default_factory=list)
+    """What users did, each as the journal's last sequence number at that time."""
+    operator: Running | None = None
+    _ids: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        self.custom = CustomObjectsApi(self.api)
+
+    # --- the operator's process
+
+    def start(self) -> Running:
+        """A new process: it knows nothing."""
+        self.lives += 1
+
+        def new_client(token: SecretStr) -> VercelClient:
+            return VercelClient(
+                token,
+                base_url=self.vercel_url or self.emulator.url,
+                post_timeout=self.post_timeout,
+                timeout=self.call_timeout,
+                clock=self.clock.now,
+            )
+
+        api = self.operator_api or self.api
+        queue: WorkQueue[Key | ScopeKey] = WorkQueue(self.clock)
+        objects, events = Objects(), Events(api, instance="test")
+        accounts = Accounts(new_client, self.clock, slots=self.slots)
+        reconciler = Reconciler(
+            objects=objects,
+            queue=queue,
+            certificates=self.certificates_class(api),
+            events=events,
+            tokens=Tokens(api, self.default_token, self.clock),
+            accounts=accounts,
+            clock=self.clock,
+            scope=self.scope,
+            limits=Limits(post=timedelta(seconds=self.post_timeout)),
+            drift_interval=self.drift_interval,
+            longest_sleep=self.longest_sleep,
+            new_id=lambda: f"attempt-{next(self._ids)}",
+        )
+        task = asyncio.create_task(queue.run(reconciler.reconcile))
+        self.operator = Running(objects, queue, reconciler, accounts, events, task)
+        return self.operator
+
+    async def crash(self) -> None:
+        """The process ends wherever it is."""
+        if self.operator is not None:
+            self.operator.task.cancel()
+            await asyncio.wait({self.operator.task})
+            await self.operator.accounts.aclose()
+            self.operator = None
+
+    async def restart(self) -> None:
+        await self.crash()
+        self.start()
+        await self.quiet()
+
+    async def sync(self) -> bool:
+        """What a watch would tell. True if there was news."""
+        assert self.operator is not None
+        if not self.watching:
+            return False
+        objects, reconciler = self.operator.objects, self.operator.reconciler
+        seen, news = set(), False
+        try:
+            bodies = [body async for body in Certificates(self.api).list([self.namespace])]
+        except KubeError:
+            return False
+        for body in bodies:
+            key = key_of(body)
+            seen.add(key)
+            known = objects.get(key)
+            if known is None or known.resource_version != body["metadata"]["resourceVersion"]:
+                reconciler.seen(body)
+                news = True
+        for key in set(objects.keys()) - seen:
+            reconciler.vanished(key)
+            news = True
+        return news
+
+    async def quiet(self, *, hanging: int = 0) -> None:
+        """Until nothing is left to do at this time, but for so many calls that hang at Vercel."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                news = await self.sync()
+                await self._idle(hanging)
+                if not news and not await self.sync():
+                    break
+        if self.operator is not None:
+            await self.operator.events.flush(PATIENCE)
+
+    async def _idle(self, hanging: int) -> None:
+        assert self.operator is not None
+        queue = self.operator.queue
+        await asyncio.sleep(0)
+        while True:
+            if self.operator.task.done():
+                self.operator.task.result()
+            stuck = sum(fault.hanging for fault in self.emulator.faults)
+            due = self.clock.next_wake is not None and self.clock.next_wake <= 0
+            if not due and len(queue.running) <= min(hanging, stuck):
+                return
+            if queue.running and not stuck:
+                # What runs now may be what is to hang, once its request has arrived.
+                patience = 0.01 if hanging else None
+                await asyncio.wait(set(queue.running.values()), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.sleep(0)
+            else:
+                await asyncio.sleep(0.002)
+
+    async def advance(self, seconds: float | timedelta, *, hanging: int = 0) -> None:
+        """Let time go by, with everything done that falls due in it, at its time."""
+        left = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
+        while True:
+            wake = self.clock.next_wake
+            if wake is None or wake > left:
+                break
+            await self.clock.advance(wake)
+            left -= wake
+            await self._idle(hanging)  # what the operator writes itself, it knows without a watch
+        await self.clock.advance(left)
+        await self.quiet(hanging=hanging)
+
+    # --- what users do
+
+    async def apply(self, name: str, cns: list[str], *, annotations: dict[str, str] | None = None, **spec: Any) -> None:
+        """Create, or replace the spec."""
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": "VercelCertificate",
+            "metadata": {"name": name, "namespace": self.namespace, "annotations": annotations or {}},
+            "spec": {"cns": cns, **spec},
+        }
+        there = await self.get(name)
+        if there is None:
+            self.acts.append(self.emulator.journal.last)
+            await self.custom.create_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, body)
+        else:
+            gone = {field: None for field in there["spec"] if field not in spec and field != "cns"}
+            await self.patch(name, {"spec": {**gone, "cns": cns, **spec}})
+
+    async def patch(self, name: str, patch: dict[str, Any]) -> None:
+        self.acts.append(self.emulator.journal.last)
+        await self.custom.patch_namespaced_custom_object(
+            GROUP, VERSION, self.namespace, PLURAL, name, patch, _content_type=MERGE
+        )
+
+    async def annotate(self, name: str, annotation: str, value: str | None) -> None:
+        await self.patch(name, {"metadata": {"annotations": {f"{GROUP}/{annotation}": value}}})
+
+    async def patch_status(self, name: str, status: dict[str, Any] | None) -> None:
+        """As somebody who may write /status: a restore from a backup, say."""
+        self.acts.append(self.emulator.journal.last)
+        await self.custom.patch_namespaced_custom_object_status(
+            GROUP, VERSION, self.namespace, PLURAL, name, {"status": status}, _content_type=MERGE
+        )
+
+    async def delete(self, name: str) -> None:
+        self.acts.append(self.emulator.journal.last)
+        await self.custom.delete_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, name)
+
+    async def get(self, name: str) -> dict[str, Any] | None:
+        for item in await self.all():
+            if item["metadata"]["name"] == name:
+                return item
+        return None
+
+    async def all(self) -> list[dict[str, Any]]:
+        return [body async for body in Certificates(self.api).list([self.namespace])]
+
+    async def status(self, name: str) -> dict[str, Any]:
+        body = await self.get(name)
+        assert body is not None, f"{name} is gone"
+        return dict(body.get("status") or {})
+
+    async def condition(self, name: str, kind: str) -> tuple[str, str, str]:
+        """Status, reason and message."""
+        for condition in (await self.status(name)).get("conditions", []):
+            if condition["type"] == kind:
+                return condition["status"], condition["reason"], condition["message"]
+        return "", "", ""
+
+    async def ready(self, name: str) -> tuple[str, str]:
+        """Status and reason of Ready."""
+        return (await self.condition(name, "Ready"))[:2]
+
+    async def issuing(self, name: str) -> tuple[str, str]:
+        """Status and reason of Issuing."""
+        return (await self.condition(name, "Issuing"))[:2]
+
+    def calls(self, since: int = 0) -> list[str]:
+        """What Vercel was asked, in order."""
+        return [entry.call for entry in self.emulator.journal.since(since)]
+
+    def live(self) -> dict[str, list[str]]:
+        """The certificates at Vercel that have not been removed: names by id."""
+        return {certificate.id: sorted(certificate.cns) for certificate in self.emulator.state.live()}
+
+
+@asynccontextmanager
+async def world(kubeconfig: Path, namespace: str, **settings: Any) -> AsyncIterator[World]:
+    """A World that is up, on a clock that starts at the present: the API server's own clock can't be moved."""
+    clock = TestClock(datetime.now(UTC).replace(microsecond=0))
+    emulator = Emulator(
+        tokens=(TOKEN, OTHER_TOKEN), teams={"team_alpha": "alpha", "team_beta": "beta"}, clock=TrueTime(clock), seed="s"
+    )
+    configuration = await connection.load(kubeconfig)
+    async with emulator, connection.api_client(configuration) as api:
+        made = World(api, namespace, emulator, clock, **settings)
+        made.start()
+        try:
+            yield made
+        finally:
+            emulator.faults.clear("drop")
+            await made.crash()
+
+
+def pretty(value: Any) -> str:
+    """For the message of a failing test."""
+    return json.dumps(value, indent=1, default=str)
