@@ -131,10 +131,10 @@ class MemoryApi:
             after = _json_patched(before, patch)
         else:
             wanted = patch.get("metadata", {})
-            for name in ("uid", "resourceVersion"):
-                # A wrong uid is accepted on the status subresource, which is why the operator does not go this way.
+            # A wrong uid is accepted on the status subresource, which is why the operator does not go this way.
+            for name, status in (("resourceVersion", 409), ("uid", 422)):
                 if name in wanted and wanted[name] != before["metadata"][name] and not subresource:
-                    raise Refusal(409, f"Operation cannot be fulfilled on {place[0]} {place[2]!r}: {name} differs")
+                    raise Refusal(status, f"Operation cannot be fulfilled on {place[0]} {place[2]!r}: {name} differs")
             after = _merged(before, patch)
         if place[0] == PLURAL:
             after = _only_status(before, after) if subresource else _all_but_status(before, after)
@@ -146,20 +146,21 @@ class MemoryApi:
         if before["metadata"].get("finalizers") and not before["metadata"].get("deletionTimestamp"):
             after["metadata"] |= {"deletionTimestamp": _time(self._clock.now()), "deletionGracePeriodSeconds": 0}
             after["metadata"]["generation"] += 1
-        return self._store(place, before, after, deleting=True)
+        answer = self._store(place, before, after, deleting=True)
+        return answer if place in self._objects else {"kind": "Status", "status": "Success"}
 
     def _store(self, place: Place, before: Body, after: Body, *, deleting: bool = False) -> Body:
         metadata = after["metadata"]
         for fixed in ("name", "namespace", "uid", "creationTimestamp", "resourceVersion"):
             metadata[fixed] = before["metadata"][fixed]
         _drop_what_is_empty(metadata)
-        if after != before:
-            metadata["resourceVersion"] = str(next(self._versions))
         going = deleting or metadata.get("deletionTimestamp")
         if going and not metadata.get("finalizers"):
-            del self._objects[place]
-        else:
-            self._objects[place] = after
+            del self._objects[place]  # the version in the answer is the one before
+            return after
+        if after != before:
+            metadata["resourceVersion"] = str(next(self._versions))
+        self._objects[place] = after
         return after
 
 
