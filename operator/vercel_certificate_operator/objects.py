@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+from vercel_certificate_operator.core.attempt import ANNOTATION
 from vercel_certificate_operator.core.certificate import normalized
 from vercel_certificate_operator.core.resource import Key, Resource
 
@@ -89,9 +90,16 @@ class Objects:
         return _names(body) if body is not None else None
 
     def with_names(self, names: frozenset[str]) -> list[Key]:
-        """The objects that want exactly these names, the oldest first (then by uid)."""
-        keys = self._named.get(names, ())
-        return sorted(keys, key=lambda key: (self._bodies[key]["metadata"]["creationTimestamp"], key.uid))
+        """The objects that want exactly these names, the oldest first.
+
+        Of those that were made in the same second, one for which a certificate was asked already, then by uid.
+        """
+        return sorted(self._named.get(names, ()), key=self._age)
+
+    def _age(self, key: Key) -> tuple[str, bool, str]:
+        metadata, status = self._bodies[key]["metadata"], self._bodies[key]["status"] or {}
+        asked = bool(status.get("id") or status.get("attempt") or ANNOTATION in (metadata.get("annotations") or {}))
+        return metadata["creationTimestamp"], not asked, key.uid
 
     def bodies(self) -> tuple[tuple[Key, Mapping[str, Any]], ...]:
         """All objects as the API server sends them, but for what nobody here reads."""

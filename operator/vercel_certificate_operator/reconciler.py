@@ -74,7 +74,7 @@ KUBE_BACK_OFF = (1.0, 60.0)
 NO_SLOT = 60.0
 """Seconds after which a key that waits for a slot asks again, should the one before it have passed no slot on."""
 DRIFT_AGAIN = 600.0
-"""Seconds after which a listing for drift that has failed is made again."""
+"""Seconds after which a listing for drift that has failed is made again; doubles up to the usual interval."""
 SHARED_LISTING = 60.0
 """Seconds that a listing may be old to do for drift."""
 CALLS: Mapping[type[Action], Call] = MappingProxyType({Issue: "issue", Look: "get", List: "list", Remove: "remove"})
@@ -111,6 +111,8 @@ class Memory:
     """The fingerprint of the token that Vercel refused."""
     noticed: Listing | None = None
     """A listing that shows something new of this resource."""
+    farewell: tuple[Note, Attempt | None] | None = None
+    """What is to be told when the resource has gone, whether or not we hear that our finalizer was taken off."""
     kube_failures: int = 0
 
 
@@ -177,7 +179,7 @@ class Reconciler:
         self._longest_sleep = longest_sleep
         self._new_id = new_id
         self._memories: dict[Key, Memory] = {}
-        self._scopes: set[ScopeKey] = set()
+        self._scopes: dict[ScopeKey, int] = {}  # how often in a row the listing for drift has failed
         self._reported: set[str] = set()
         self._posting: set[Key] = set()
         self._woken: dict[Hashable, Account] = {}
@@ -365,8 +367,7 @@ class Reconciler:
                 await self._hold(resource)
                 return _Facts()
             case Release():
-                if await self._release(resource, decision):
-                    memory.reply = None  # what it brought is settled with the resource
+                await self._release(resource, decision, memory)
                 return _Facts()
         call = CALLS[type(decision.action)]
         about = decision.action.certificate_id if isinstance(decision.action, Look | Remove) else None
@@ -464,19 +465,26 @@ class Reconciler:
         except (Gone, Conflict, Refused) as error:
             await self._look_why(resource, error)
 
-    async def _release(self, resource: Resource, decision: Decision) -> bool:
+    async def _release(self, resource: Resource, decision: Decision, memory: Memory) -> None:
+        memory.farewell = (decision.note, resource.attempt) if decision.note is not None else None
         try:
             body = await self._kube.release(resource)
         except (Gone, Conflict, Refused) as error:
+            if not isinstance(error, Gone):
+                memory.farewell = None  # it was decided from a stale view
             await self._look_why(resource, error)
-            return False
+            return
         if body["metadata"].get("finalizers"):
             self._objects.put(body)
         else:
             self.vanished(resource.key, body)  # that was the last finalizer: the API server has deleted it
-        if decision.note is not None:
-            self._tell(resource.key, decision.note, resource.attempt)
-        return True
+        self._bid_farewell(resource.key, memory)
+
+    def _bid_farewell(self, key: Key, memory: Memory) -> None:
+        if memory.farewell is not None:
+            self._tell(key, *memory.farewell)
+            memory.farewell = None
+        memory.reply = None  # what it brought is settled with the resource
 
     async def _look_why(self, resource: Resource, error: KubeError) -> None:
         """A write was fenced off: the view that it was decided from is stale. Get the newest."""
@@ -558,6 +566,7 @@ class Reconciler:
             renew=resource.renew_request,
             reason=str(issue.reason),
             replaces=tuple(held for held in (resource.status.id, *resource.status.superseded_ids) if held),
+            clock_offset=account.client.clock_offset,
         )
         memory.void_attempts.add(attempt.id)  # until it is sent
         memory.reply = None
@@ -612,6 +621,8 @@ class Reconciler:
 
     async def _settle_what_came_late(self, key: Key, memory: Memory) -> float | None:
         """The resource is gone: what was just issued for it is removed, since nothing will ever use it."""
+        if memory.farewell is not None:
+            self._bid_farewell(key, memory)
         reply = memory.reply
         if reply is None:
             return None
@@ -661,7 +672,7 @@ class Reconciler:
             return
         key = _scope_key(resource, recorded_scope(resource.status))
         if key not in self._scopes:
-            self._scopes.add(key)
+            self._scopes[key] = 0
             self._queue.add(key, self._drift_interval * (0.5 + 0.5 * fraction(str(key), self._new_id())))
 
     def _in_scope(self, key: ScopeKey) -> list[tuple[Key, Mapping[str, Any]]]:
@@ -682,7 +693,7 @@ class Reconciler:
         """One listing for all resources of a scope: those for which it has news look at it."""
         resources = self._in_scope(key)
         if not resources:
-            self._scopes.discard(key)
+            del self._scopes[key]
             return None
         try:
             namespace, ref = _named(key, resources[0][0])
@@ -691,12 +702,15 @@ class Reconciler:
                 listing = await account.listing(key.scope, self._clock.monotonic() - SHARED_LISTING)
                 account.succeeded()
         except (TokenMissing, VercelError, KubeError) as error:
-            logger.warning("looking for drift in %s failed: %s", key.scope, error)
-            return DRIFT_AGAIN
+            self._scopes[key] += 1
+            again = min(DRIFT_AGAIN * 2.0 ** min(self._scopes[key] - 1, 20), max(DRIFT_AGAIN, self._drift_interval))
+            logger.warning("looking for drift in %s failed: %s; trying again in %.0f s", key.scope, error, again)
+            return again
         except _Paused as paused:
             return paused.pause.until - self._clock.monotonic()
         except _NoSlot:
             return NO_SLOT
+        self._scopes[key] = 0
         held = [status["id"] for _, status in resources]
         listing = replace(listing, scope_vanished=scope_vanished(held, listing))
         sighting = Sighting.of(listing)

@@ -159,8 +159,9 @@ def attempted(
     renew: str | None = None,
     uid: str = KEY.uid,
     reason: str = "FirstIssue",
+    clock_offset: timedelta | None = timedelta(),
 ) -> Attempt:
-    return Attempt(attempt_id, uid, start, generation, frozenset(cns), renew, reason)
+    return Attempt(attempt_id, uid, start, generation, frozenset(cns), renew, reason, clock_offset=clock_offset)
 
 
 def known(

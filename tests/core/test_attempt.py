@@ -25,6 +25,7 @@ ATTEMPTS = st.builds(
     generation=st.integers(0, 2**63 - 1),
     cns=st.frozensets(NAME, min_size=1),
     renew=st.none() | TEXT,
+    clock_offset=st.none() | st.integers(-(10**9), 10**9).map(lambda ms: timedelta(milliseconds=ms)),
 )
 GOOD: dict[str, Any] = {
     "id": "a1",

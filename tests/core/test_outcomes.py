@@ -541,7 +541,9 @@ def test_of_several_the_newest_is_taken(before: Known) -> None:
     [
         pytest.param(listed(cert("cert_2", created=ATTEMPT.start - 3 * SECOND)), {}, id="created before its start"),
         pytest.param(
-            listed(cert("cert_2", created=NOW - 30 * SECOND), offset=MINUTE), {}, id="the same, by Vercel's clock"
+            listed(cert("cert_2", created=NOW - 30 * SECOND), offset=MINUTE),
+            {"attempt": attempted(clock_offset=MINUTE)},
+            id="the same, by Vercel's clock",
         ),
         pytest.param(listed(replace(FOUND, cns=frozenset({"example.com", "b.com"}))), {}, id="with one name more"),
         pytest.param(listed(replace(FOUND, cns=frozenset())), {}, id="with no names"),
@@ -570,8 +572,31 @@ def test_what_can_not_be_its_outcome_is_not_taken(listing: Any, more: dict[str, 
     ],
 )
 def test_times_are_compared_in_vercels_clock(created: datetime, offset: timedelta) -> None:
-    before = open_attempt(listing=listed(cert("cert_2", created=created), offset=offset))
+    attempt = attempted(clock_offset=offset)
+    before = open_attempt(attempt=attempt, listing=listed(cert("cert_2", created=created), offset=offset))
     assert resolved(before).resource.status.id == "cert_2"
+
+
+@pytest.mark.parametrize("ahead", [10 * MINUTE, -10 * MINUTE], ids=["ahead", "behind"])
+def test_an_attempt_by_a_machine_with_another_clock_finds_its_certificate(ahead: timedelta) -> None:
+    """Begun an hour ago, and resolved where the clock is right: that clock has no part in the attempt's start."""
+    begun = NOW - HOUR
+    attempt = attempted(start=begun + ahead, clock_offset=-ahead)
+    older, mine = cert("cert_0", created=begun - MINUTE), cert("cert_2", created=begun + SECOND)
+    assert resolved(open_attempt(attempt=attempt, listing=listed(older, mine))).resource.status.id == "cert_2"
+    decision = decide(open_attempt(attempt=attempt, listing=listed(older)))
+    assert said(decision, "Issuing") == ("True", "OutcomeUnknown")
+
+
+def test_where_vercels_time_was_not_known_yet_an_attempt_finds_what_came_since_the_resource_was_made() -> None:
+    """A process's first request, from a machine whose clock is ahead: better a certificate too many than one lost."""
+    attempt = attempted(start=NOW - HOUR + 10 * MINUTE, clock_offset=None)
+    mine = cert("cert_2", created=NOW - HOUR)
+    facts = open_attempt(attempt=attempt, created_at=NOW - 2 * HOUR, listing=listed(mine))
+    assert resolved(facts).resource.status.id == "cert_2"
+    before_it = cert("cert_2", created=NOW - 3 * HOUR)
+    facts = open_attempt(attempt=attempt, created_at=NOW - 2 * HOUR, listing=listed(before_it))
+    assert said(decide(facts), "Issuing") == ("True", "OutcomeUnknown")
 
 
 def test_what_is_found_in_the_recorded_scope_stays_in_it() -> None:

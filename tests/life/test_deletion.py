@@ -4,7 +4,9 @@ import pytest
 
 from life.acting import HOUR, MINUTE, advance_to, asked, create_many, events, notes, seconds_until
 from support.world import TOKEN, World
-from vercel_certificate_operator.core.resource import FINALIZER
+from vercel_certificate_operator.core.resource import FINALIZER, Resource
+from vercel_certificate_operator.kube.certificates import Body, Certificates
+from vercel_certificate_operator.kube.errors import Unavailable
 from vercel_emulator import Fault
 from vercel_emulator.models import TokenGrant
 
@@ -31,6 +33,25 @@ async def test_with_retain_the_certificate_stays_and_an_event_names_it(world: Wo
     assert await notes(world, "site", "Retained") == [
         f"Left at Vercel: {certificate_id}. Why: spec.deletionPolicy is Retain."
     ]
+
+
+@pytest.mark.parametrize("policy", ["Delete", "Retain"])
+async def test_with_the_reply_to_its_release_lost_the_event_is_told_all_the_same(world: World, policy: str) -> None:
+    class Lost(Certificates):
+        async def release(self, resource: Resource) -> Body:
+            await super().release(resource)
+            raise Unavailable("releasing: no answer")
+
+    world.certificates_class = Lost
+    await world.restart()
+    await world.apply("site", ["example.com"], deletionPolicy=policy)
+    await world.quiet()
+    certificate_id = (await world.status("site"))["id"]
+    await world.delete("site")
+    await world.quiet()
+    assert await world.get("site") is None
+    (told,) = await notes(world, "site", "Deleted" if policy == "Delete" else "Retained")
+    assert certificate_id in told
 
 
 async def test_deleted_while_suspended_it_is_let_go_and_nothing_changes_at_vercel(world: World) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from vercel_certificate_operator.core.attempt import ANNOTATION
 from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.objects import Objects, key_of
 
@@ -136,6 +137,18 @@ def test_owners_of_the_same_names_are_told_by_age_then_uid(objects: Objects) -> 
     objects.put(body(5, uid="uid-b", created=old, cns=["other.com"]))
     assert [key.uid for key in objects.with_names(same)] == ["uid-c"]
     assert objects.with_names(frozenset({"nobody.com"})) == []
+
+
+@pytest.mark.parametrize(
+    "asked", [{"id": "cert_1"}, {"attempt": "a"}, {"metadata": {"annotations": {ANNOTATION: "{}"}}}]
+)
+def test_of_the_same_second_the_one_that_has_asked_already_is_the_owner(
+    objects: Objects, asked: dict[str, Any]
+) -> None:
+    """A certificate may be there before a namesake of the same second, with a lower uid, is seen."""
+    objects.put(body(1, uid="uid-a"))
+    objects.put(body(2, uid="uid-b", **asked))
+    assert [key.uid for key in objects.with_names(frozenset({"example.com"}))] == ["uid-b", "uid-a"]
 
 
 def test_the_names_of_an_object_are_known(objects: Objects) -> None:

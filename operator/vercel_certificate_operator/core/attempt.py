@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -26,6 +26,7 @@ class _Written(BaseModel):
     renew: str | None = None
     reason: str = ""
     replaces: tuple[Text, ...] = ()
+    clock_offset: Annotated[float | None, Field(alias="clockOffset", allow_inf_nan=False, ge=-1e9, le=1e9)] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,9 @@ class Attempt:
     """What it is for."""
     replaces: tuple[str, ...] = ()
     """The ids that stood in status when it was begun: should status be lost, they are not."""
+    clock_offset: timedelta | None = None
+    """Vercel's clock less that of the machine that wrote ``start``, where that was known: who resolves the attempt may
+    have another clock."""
 
     def dumps(self) -> str:
         """The annotation's value. The same attempt always gives the same text: writes are fenced by it."""
@@ -62,12 +66,16 @@ class Attempt:
             value["replaces"] = list(self.replaces)
         if self.renew is not None:
             value["renew"] = self.renew
+        if self.clock_offset is not None:
+            value["clockOffset"] = round(self.clock_offset.total_seconds(), 3)
         return json.dumps(value, separators=(",", ":"))
 
     @classmethod
     def loads(cls, text: str) -> Self | None:
         """An annotation's value as an attempt; None where it isn't one (somebody has edited it)."""
         try:
-            return cls(**_Written.model_validate_json(text).model_dump())
+            written = _Written.model_validate_json(text).model_dump()
         except ValidationError:
             return None
+        offset = written.pop("clock_offset")
+        return cls(**written, clock_offset=timedelta(seconds=offset) if offset is not None else None)

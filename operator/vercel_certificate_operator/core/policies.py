@@ -134,19 +134,28 @@ def adopted(known: Known, certificate_id: str | None) -> bool:
     return certificate_id is not None and certificate_id in named
 
 
-def issued_since(known: Known, start: datetime, cns: frozenset[str]) -> Certificate | None:
-    """The newest certificate in the listing that can be what came of an attempt begun then for these names."""
+def issued_since(
+    known: Known, start: datetime, cns: frozenset[str], *, clock_offset: timedelta | None = None
+) -> Certificate | None:
+    """The newest certificate in the listing that can be what came of an attempt begun then for these names.
+
+    Args:
+        start: by the clock of whoever began it.
+        clock_offset: Vercel's clock less that one, where it was known then.
+    """
     if known.listing is None:
         return None
     listing, offset = known.listing, known.listing.clock_offset
+    begun = start + (clock_offset if clock_offset is not None else offset)  # by Vercel's clock
     if known.reply is not None and listing.at_vercel is not None:
         # Made by this process, which saw it when it was written ahead: no wall clock has a part in that.
         earliest = listing.at_vercel - timedelta(seconds=listing.begun - known.first_seen)
-    elif start > known.wall(known.first_seen) + CLOCK_TOLERANCE:
-        # Begun after it was first seen: some clock is wrong, or was. Rather too early, then, than too late.
-        earliest = min(start, known.resource.created_at) + min(offset, timedelta())
+    elif clock_offset is None or begun > known.wall(known.first_seen) + offset + CLOCK_TOLERANCE:
+        # By the clock of a machine that had not heard of Vercel's time yet, or after it was first seen: it can be
+        # wrong. Rather too early, then, than too late.
+        earliest = min(begun, known.resource.created_at + min(offset, timedelta()))
     else:
-        earliest = start + offset
+        earliest = begun
     return newest_unclaimed(known, listing, cns, earliest - CLOCK_TOLERANCE)
 
 
@@ -387,7 +396,7 @@ def unresolved_attempt_is_resolved_by_listing(known: Known) -> Decision | None:
     decision = _listed_for(known, since, grace_end)
     if isinstance(decision, Decision):
         return decision
-    found = issued_since(known, attempt.start, attempt.cns)
+    found = issued_since(known, attempt.start, attempt.cns, clock_offset=attempt.clock_offset)
     if found is not None:
         return taken_into_status(known, attempt, found, found=True)
     if decision is None:
