@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lock venv clean
+.PHONY: help demo test bench check format lock venv clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ demo: $(READY)  ## the main job, on a real API server and an emulated Vercel (KE
 
 test: $(READY) check  ## all tests that need nothing more than this machine (T="-k name": some of them)
 	@$(BIN)/python -m pytest $(T)
+
+bench: $(READY)  ## what the operator costs in requests, CPU and memory (N=5000: for so many certificates)
+	@$(BIN)/python hack/bench.py $(if $(N),--count $(N))
 
 check: $(READY)  ## the static checks: format, lint, types, layers
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
