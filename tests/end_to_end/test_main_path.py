@@ -1,5 +1,6 @@
 """The main path: issued, renewed, removed; and what that costs."""
 
+import json
 from collections import Counter
 
 from control_plane import ControlPlane
@@ -178,3 +179,25 @@ async def test_a_failure_is_told_in_vercels_words_with_the_next_step(
     await ns.apply("site", ["www.example.com"])
     status = await ns.ready("site")
     assert "failedAttempts" not in status
+
+
+async def test_as_json_each_line_of_the_log_is_an_object_that_says_whom_it_is_about(
+    ns: Namespace, vercel: EmulatorControl, start_operator: StartOperator
+) -> None:
+    operator = await start_operator("--log-format", "json")
+    await ns.apply("site", ["example.com"])
+    status = await ns.ready("site")
+    await vercel.add_fault(Fault(call="issue", status=403, code="forbidden"))
+    await ns.apply("refused", ["refused.example.com"])
+    await ns.reason("refused", "Issuing", "PermissionDenied")
+    await ns.event("Failed")
+    assert await operator.terminate() == 0
+
+    lines = [json.loads(line) for line in operator.logs().splitlines()]
+    assert all({"timestamp", "level", "logger", "message"} <= line.keys() for line in lines)
+    (issued,) = (line for line in lines if line.get("reason") == "Issued")
+    uid = (ns.get("site") or {})["metadata"]["uid"]
+    wanted = {"namespace": ns.name, "name": "site", "uid": uid, "attempt": status["attempt"], "level": "INFO"}
+    assert wanted.items() <= issued.items()
+    (failed,) = (line for line in lines if line.get("reason") == "Failed")
+    assert (failed["name"], failed["level"]) == ("refused", "WARNING")
