@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check format lock venv clean
+.PHONY: help demo test bench mutants check format lock venv clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test: $(READY) check  ## all tests that need nothing more than this machine (T="
 
 bench: $(READY)  ## what the operator costs in requests, CPU and memory (N=5000: for so many certificates)
 	@$(BIN)/python hack/bench.py $(if $(N),--count $(N))
+
+mutants: $(READY)  ## what of the core could be changed without a test noticing (N=50: so many mutants, drawn at random)
+	@$(BIN)/python hack/mutants.py $(if $(N),--sample $(N))
 
 check: $(READY)  ## the static checks: format, lint, types, layers
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
