@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench mutants check format lock venv clean
+.PHONY: help demo test bench mutants image image-test check format lock venv clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,13 +24,20 @@ bench: $(READY)  ## what the operator costs in requests, CPU and memory (N=5000:
 mutants: $(READY)  ## what of the core could be changed without a test noticing (N=50: so many mutants, drawn at random)
 	@$(BIN)/python hack/mutants.py $(if $(N),--sample $(N))
 
-check: $(READY)  ## the static checks: format, lint, types, layers
+image:  ## build the container image, by docker, podman or buildah (BASE_IMAGE=..., BUILD_FLAGS=... for the builder)
+	@$(PYTHON) hack/container_image.py $(if $(BASE_IMAGE),--base-image=$(BASE_IMAGE)) $(BUILD_FLAGS)
+
+image-test: $(READY) image  ## build the image and run it, by docker or podman, as restricted as a pod would be
+	@$(BIN)/python -m pytest tests/image
+
+check: $(READY)  ## the static checks: format, lint, types, layers, the Dockerfile
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary operator/vercel_certificate_operator operator/vercel_emulator hack tests
 	@$(BIN)/lint-imports --no-logo > .import-linter.log 2>&1 || { cat .import-linter.log; rm -f .import-linter.log; exit 1; }
 	@rm -f .import-linter.log
 	@$(BIN)/yamllint --strict .
+	@$(BIN)/hadolint Dockerfile
 
 format: $(READY)  ## format the code and mend what can be mended by itself
 	@$(BIN)/ruff check --fix --quiet . || true
@@ -48,9 +55,9 @@ $(READY): requirements/dev.txt pyproject.toml
 
 lock: $(READY)  ## look up the newest versions that pyproject.toml allows, and lock them with their hashes
 	@$(BIN)/python -m venv $(VENV)/uv && $(VENV)/uv/bin/pip install --quiet --disable-pip-version-check uv
-	@for extra in "runtime:" "dev:--group dev"; do \
-	  $(VENV)/uv/bin/uv pip compile pyproject.toml --extra emulator $${extra#*:} --upgrade --universal --python-version 3.11 \
-	    --generate-hashes --no-header --quiet -o requirements/$${extra%%:*}.txt || exit 1; done
+	@for what in "runtime:pyproject.toml --extra emulator" "dev:pyproject.toml --extra emulator --group dev" "build:--group build"; do \
+	  $(VENV)/uv/bin/uv pip compile $${what#*:} --upgrade --universal --python-version 3.11 \
+	    --generate-hashes --no-header --quiet -o requirements/$${what%%:*}.txt || exit 1; done
 
 clean:  ## remove what the targets have made here (the cached control plane stays, under ~/.cache)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -41,7 +41,7 @@ def test_the_version_stands_in_one_place() -> None:
     assert f'"{__version__}"' not in (ROOT / "pyproject.toml").read_text()
 
 
-@pytest.mark.parametrize("lock", ["requirements/runtime.txt", "requirements/dev.txt"])
+@pytest.mark.parametrize("lock", ["requirements/build.txt", "requirements/runtime.txt", "requirements/dev.txt"])
 def test_the_locks_have_hashes_and_no_urls(lock: str) -> None:
     text = (ROOT / lock).read_text()
     assert "://" not in text

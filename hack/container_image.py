@@ -1,0 +1,90 @@
+"""Build the container image with docker, podman or buildah: ``make image`` runs this.
+
+One commit gives one image: everything in it is locked but the base, whose tag may be moved, and all times are the
+commit's (with podman and buildah those of the files too).
+
+It needs nothing but the standard library, and so no virtual environment.
+"""
+
+import argparse
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+VERSION: str = runpy.run_path(str(ROOT / "operator/vercel_certificate_operator/_version.py"))["__version__"]
+TAG = f"localhost/vercel-certificate-operator:{VERSION}"
+
+
+class NoEngineError(Exception):
+    """Nothing here can do it. The message says what was looked for."""
+
+
+def engine(*names: str) -> str:
+    """The first of the programs that works here. A docker without its daemon does not.
+
+    :raises NoEngineError: there is none
+    """
+    for name in names:
+        command = [name, "info"] if name == "docker" else [name, "--version"]
+        if shutil.which(name) and subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return name
+    raise NoEngineError(f"None of {', '.join(names)} works here: install one (docker needs its daemon, too)")
+
+
+def build(tag: str, base_image: str | None, flags: list[str]) -> None:
+    """Build the image.
+
+    :param base_image: instead of the Dockerfile's default
+    :param flags: for the engine's ``build``
+    :raises NoEngineError: there is nothing to build it with
+    :raises subprocess.CalledProcessError: it has failed, and has said why
+    """
+    builder = engine("docker", "podman", "buildah")
+    seconds = int(
+        os.environ.get("SOURCE_DATE_EPOCH") or _git("log", "-1", "--format=%ct") or datetime.now(UTC).timestamp()
+    )
+    arguments = {
+        "VERSION": VERSION,
+        "REVISION": _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
+        "CREATED": datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    if base_image:
+        arguments["BASE_IMAGE"] = base_image
+    if builder == "docker":
+        arguments["SOURCE_DATE_EPOCH"] = str(seconds)
+    else:
+        flags = [f"--timestamp={seconds}", *flags]
+    given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+    subprocess.run([builder, "build", f"--tag={tag}", *given, *flags, str(ROOT)], check=True)
+    print(f"{tag} is built, with {builder}")
+
+
+def _git(*args: str) -> str:
+    """What git says; nothing where there is no git, or no repository (a source archive)."""
+    if not shutil.which("git"):
+        return ""
+    return subprocess.run(["git", "-C", ROOT, *args], capture_output=True, text=True, check=False).stdout.strip()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tag", default=TAG, help="default: %(default)s")
+    parser.add_argument("--base-image", help="default: the Dockerfile's")
+    options, flags = parser.parse_known_args()
+    try:
+        build(options.tag, options.base_image, flags)
+    except NoEngineError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
