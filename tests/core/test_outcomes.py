@@ -415,6 +415,17 @@ def test_another_spec_starts_with_the_first_wait() -> None:
     assert after.next_attempt_time <= NOW + 1.1 * HOUR
 
 
+def test_what_failed_for_another_spec_is_not_counted_while_the_new_one_is_asked_for() -> None:
+    facts = known(status=failed(Reason.DOMAIN_NOT_FOUND, attempts=5), cns=["other.com"], generation=2)
+    action = decide(facts).action
+    assert isinstance(action, Issue)
+    shown = action.meanwhile
+    assert (shown.failed_attempts, shown.last_failure_time, shown.next_attempt_time) == (0, None, None)
+    attempt = attempted(generation=2, cns=["other.com"])
+    after = resolved(known(status=shown, cns=["other.com"], generation=2, **refused(refusal(404), attempt)))
+    assert after.resource.status.failed_attempts == 1
+
+
 def test_a_refusal_for_an_older_spec_holds_the_newer_one_not_up() -> None:
     after = resolved(known(cns=["other.com"], generation=2, **refused(refusal(400))))
     assert after.resource.status.observed_generation == 1

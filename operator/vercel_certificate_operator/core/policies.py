@@ -1024,8 +1024,10 @@ def answered_with_the_old_one_is_removed(known: Known, need: Need) -> Decision |
 
 def attempt_is_made(known: Known, need: Need) -> Decision | None:
     """One attempt."""
-    resource = known.resource
-    meanwhile = conditions(resource, resource.status, now=known.now, need=need)
+    resource, status = known.resource, known.resource.status
+    if status.observed_generation != resource.generation:
+        status = succeeded(status)  # what failed was another spec
+    meanwhile = conditions(resource, status, now=known.now, need=need)
     return Decision(Issue(resource.cns, need.reason, meanwhile))
 
 
