@@ -277,7 +277,7 @@ class Reconciler:
             decision = decide(known)
             if isinstance(decision.action, Wait):
                 if await self._write(resource, decision, memory):
-                    if facts.failed_call is None and facts.pause is None:
+                    if facts.failed_call is None and facts.pause is None and known.call_waits_until is None:
                         memory.noticed = None
                     self._watch_for_drift(resource)
                     return self._seconds_until(decision.action.until)

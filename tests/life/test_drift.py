@@ -218,6 +218,21 @@ async def test_a_404_that_the_list_contradicts_is_not_believed(world: World) -> 
 # --- ScopeVanished
 
 
+async def test_what_a_listing_has_shown_is_not_forgotten_while_a_failed_look_is_waited_for(world: World) -> None:
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    old = await world.status("site")
+    world.emulator.state.vanish(old["id"])
+    world.emulator.faults.add(Fault(call="get", status=402))
+    while not asked(world, "get"):
+        await world.advance(10 * MINUTE)
+    await world.patch("site", {"metadata": {"labels": {"something": "else"}}})
+    await world.quiet()
+    await world.advance(1.2 * HOUR)
+    assert (await world.status("site"))["id"] != old["id"]
+    assert len(asked(world, "list")) < 4  # no later one for drift was waited for
+
+
 async def test_when_many_certificates_are_gone_at_once_nothing_is_issued_before_the_user_confirms_it(
     world: World,
 ) -> None:

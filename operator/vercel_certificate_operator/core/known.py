@@ -135,6 +135,11 @@ class Known:
     owner: str | None = None
     """Another resource that owns this set of names in this scope."""
 
+    @property
+    def call_waits_until(self) -> Tick | None:
+        """When a call that failed is to be made again, if that is still to come."""
+        return self.retry_at if self.retry_at is not None and self.tick < self.retry_at else None
+
     def wall(self, tick: Tick) -> datetime:
         """A time of this process's clock as it comes out on the wall clock, as that stands now."""
         return self.now + timedelta(seconds=tick - self.tick)

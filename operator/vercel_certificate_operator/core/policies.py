@@ -544,9 +544,8 @@ def failed_call_is_reported_and_made_again(known: Known) -> Decision | None:
 
 def failed_call_is_waited_for(known: Known) -> Decision | None:
     """A call that has failed is not made again before its time, whatever else happens to the resource."""
-    if known.retry_at is None or known.tick >= known.retry_at:
-        return None
-    return kept_waiting(known, known.wall(known.retry_at))
+    until = known.call_waits_until
+    return kept_waiting(known, known.wall(until)) if until is not None else None
 
 
 def paused_token_is_waited_for(known: Known) -> Decision | None:
