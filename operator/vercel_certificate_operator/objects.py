@@ -5,7 +5,8 @@ wins, so that the echo of our own write changes nothing, and events may come lat
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from vercel_certificate_operator.core.attempt import ANNOTATION
@@ -83,6 +84,19 @@ class Objects:
     def held_by_others(self, key: Key) -> "HeldByOthers":
         """The ids of certificates that stand in the statuses of all resources but this one."""
         return HeldByOthers(self._holders, key)
+
+    @contextmanager
+    def claimed(self, key: Key, certificate_ids: Iterable[str]) -> Iterator[None]:
+        """Certificates that are about to stand in a status: until they do, no other resource may take them."""
+        new = [certificate_id for certificate_id in certificate_ids if key not in self._holders.get(certificate_id, ())]
+        for certificate_id in new:
+            self._holders[certificate_id].add(key)
+        try:
+            yield
+        finally:
+            written = set(_ids(self._bodies.get(key, {})))
+            for certificate_id in set(new) - written:
+                _discard(self._holders, certificate_id, key)
 
     def names(self, key: Key) -> frozenset[str] | None:
         """The wanted names of an object; None when it is gone."""

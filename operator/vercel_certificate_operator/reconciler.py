@@ -448,11 +448,11 @@ class Reconciler:
         status, outcome = decision.status, isinstance(decision.action, Write) and decision.action.outcome
         if status is not None and status.dump() != resource.status.dump():
             try:
-                body = await self._kube.write_status(resource, status, fenced_by_attempt=outcome)
+                with self._objects.claimed(resource.key, status.certificate_ids):
+                    self._objects.put(await self._kube.write_status(resource, status, fenced_by_attempt=outcome))
             except (Gone, Refused, Conflict) as error:
                 await self._look_why(resource, error)
                 return False
-            self._objects.put(body)
         if isinstance(decision.action, Write):
             memory.reply = None
         if decision.note is not None:

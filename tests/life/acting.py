@@ -54,6 +54,13 @@ async def create_many(world: World, count: int, **spec: Any) -> list[str]:
     return names
 
 
+async def by_age(world: World) -> list[str]:
+    """The names of the resources, the owner first: the oldest, then by uid."""
+    bodies = await world.all()
+    bodies.sort(key=lambda body: (body["metadata"]["creationTimestamp"], body["metadata"]["uid"]))
+    return [body["metadata"]["name"] for body in bodies]
+
+
 async def statuses(world: World) -> dict[str, dict[str, Any]]:
     """Status by name."""
     return {body["metadata"]["name"]: body.get("status") or {} for body in await world.all()}

@@ -2,7 +2,20 @@
 
 import pytest
 
-from life.acting import DAY, HOUR, MINUTE, advance_to, asked, create_many, events, notes, reasons, statuses, time
+from life.acting import (
+    DAY,
+    HOUR,
+    MINUTE,
+    advance_to,
+    asked,
+    by_age,
+    create_many,
+    events,
+    notes,
+    reasons,
+    statuses,
+    time,
+)
 from support.world import TOKEN, World
 from vercel_emulator.models import Behaviour, CertificateChange, Fault, Injection, TokenGrant
 
@@ -105,6 +118,20 @@ async def test_vercels_own_renewal_is_seen_long_before_the_operators(world: Worl
     assert f"Vercel has renewed certificate {first['id']} by itself: {second['id']} is good until" in note
     await world.advance(10 * MINUTE)
     assert list(world.live()) == [second["id"]]
+
+
+async def test_two_resources_for_the_same_names_do_not_take_over_the_same_renewal(world: World) -> None:
+    await world.apply("one", ["example.com", "www.example.com"])
+    await world.apply("other", ["example.com", "api.example.com"])
+    await world.quiet()
+    older, younger = await by_age(world)
+    for name in (younger, older):  # the owner has one issued, whoever else has one
+        await world.apply(name, ["example.com"])
+        await world.quiet()
+    await world.advance(DAY)
+    renewed = {world.emulator.state.inject(Injection(cns=["example.com"])).id for _ in range(2)}
+    await world.advance(6 * HOUR)
+    assert {status["id"] for status in (await statuses(world)).values()} == renewed
 
 
 async def test_a_suspended_resource_reports_what_has_changed_and_changes_nothing(world: World) -> None:

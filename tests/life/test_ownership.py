@@ -5,17 +5,10 @@ from typing import Any
 
 import pytest
 
-from life.acting import MINUTE, REF, advance_to, asked, events, notes, put_secret
+from life.acting import MINUTE, REF, advance_to, asked, by_age, events, notes, put_secret
 from support.world import OTHER_TOKEN, World
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_emulator import Fault
-
-
-async def by_age(world: World) -> list[str]:
-    """The names of the resources, the owner first: the oldest, then by uid."""
-    bodies = await world.all()
-    bodies.sort(key=lambda body: (body["metadata"]["creationTimestamp"], body["metadata"]["uid"]))
-    return [body["metadata"]["name"] for body in bodies]
 
 
 async def apply_both(world: World, one: dict[str, Any], other: dict[str, Any]) -> tuple[str, str]:

@@ -118,6 +118,18 @@ def test_ids_that_leave_a_status_are_free(objects: Objects) -> None:
     assert "cert_1" in theirs, "the container is of the present, not of the time at which it was asked for"
 
 
+def test_ids_that_are_being_written_to_a_status_are_taken_already(objects: Objects) -> None:
+    objects.put(body(1, id="cert_0"))
+    theirs = objects.held_by_others(OTHER)
+    with objects.claimed(KEY, ["cert_1", "cert_2", "cert_0"]):
+        assert "cert_1" in theirs
+        assert "cert_1" not in objects.held_by_others(KEY)
+        objects.put(body(2, id="cert_1", supersededIDs=["cert_0"]))
+    assert "cert_0" in theirs
+    assert "cert_1" in theirs
+    assert "cert_2" not in theirs, "it was not written after all"
+
+
 def test_an_id_that_moves_from_superseded_to_current_stays_held(objects: Objects) -> None:
     objects.put(body(1, id="cert_1", supersededIDs=["cert_0"]))
     objects.put(body(2, id="cert_0", supersededIDs=["cert_1"]))

@@ -125,6 +125,11 @@ class Status(_Model):
         dumped = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         return {name: value for name, value in dumped.items() if value != [] and (value != 0 or value is False)}
 
+    @property
+    def certificate_ids(self) -> tuple[str, ...]:
+        """All certificates that it holds, the current one first."""
+        return (*((self.id,) if self.id is not None else ()), *self.superseded_ids)
+
     def condition(self, kind: ConditionType) -> Condition | None:
         return next((condition for condition in self.conditions if condition.type == kind), None)
 
