@@ -3,27 +3,32 @@
 import asyncio
 import logging
 import os
+import secrets
 import signal
+import socket
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Self
 
 import kopf
+from kubernetes.aio.client import Configuration
 from pydantic import SecretStr
 
 from vercel_certificate_operator._version import __version__
 from vercel_certificate_operator.accounts import Accounts
-from vercel_certificate_operator.clock import SystemClock
+from vercel_certificate_operator.clock import Clock, SystemClock
 from vercel_certificate_operator.core.known import Limits
 from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.handlers import registry
 from vercel_certificate_operator.handlers import settings as kopf_settings
 from vercel_certificate_operator.kube import connection
 from vercel_certificate_operator.kube.certificates import Certificates
-from vercel_certificate_operator.kube.errors import Denied, Gone, KubeError
+from vercel_certificate_operator.kube.errors import Denied, Gone, KubeError, Refused, Unavailable
 from vercel_certificate_operator.kube.events import Events
 from vercel_certificate_operator.kube.tokens import DefaultToken, TokenMissing, Tokens
+from vercel_certificate_operator.leadership import Leadership
 from vercel_certificate_operator.objects import Objects, key_of
 from vercel_certificate_operator.reconciler import Reconciler, ScopeKey
 from vercel_certificate_operator.settings import Settings
@@ -34,8 +39,11 @@ logger = logging.getLogger(__name__)
 
 RESYNC = 1800.0
 """Seconds between two comparisons of what is known with a full list."""
+FIRST_LOOKS = 4
+"""How often, a second apart, the API server is asked at the start before it is taken to be out of reach."""
 EVENTS_LIMIT = 5.0
 """Seconds that Events still to be written are waited for at the end."""
+POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class CannotStart(Exception):
@@ -47,6 +55,7 @@ async def run(settings: Settings) -> None:
 
     Raises:
         CannotStart: something that the operator can't do without is missing.
+        LeadershipLost: it must not go on, and begins anew as a standby when it is started again.
     """
     clock = SystemClock()
     default_token = _default_token(settings)
@@ -55,13 +64,19 @@ async def run(settings: Settings) -> None:
             configuration = await connection.load(settings.kubeconfig)
         except connection.NotConfigured as error:
             raise CannotStart(str(error)) from error
-        client = await stack.enter_async_context(connection.api_client(configuration))
+        leadership = await _leadership(settings, configuration, clock, stack) if settings.leader_elect else None
+        fence = leadership.fence if leadership is not None else _no_fence
+        client = await stack.enter_async_context(connection.api_client(configuration, fence))
         certificates = Certificates(client)
         events = Events(client, instance=os.environ.get("HOSTNAME"))
 
         def new_client(token: SecretStr) -> VercelClient:
             return VercelClient(
-                token, base_url=settings.vercel_api_url, post_timeout=settings.post_timeout, clock=clock.now
+                token,
+                base_url=settings.vercel_api_url,
+                post_timeout=settings.post_timeout,
+                clock=clock.now,
+                fence=fence,
             )
 
         try:
@@ -70,7 +85,7 @@ async def run(settings: Settings) -> None:
             raise CannotStart(str(error)) from error
         accounts = Accounts(new_client, clock, slots=settings.max_in_flight)
         stack.push_async_callback(accounts.aclose)
-        objects = Objects()
+        objects = Objects(settings.selector)
         queue: WorkQueue[Key | ScopeKey] = WorkQueue(clock)
         reconciler = Reconciler(
             objects=objects,
@@ -84,13 +99,14 @@ async def run(settings: Settings) -> None:
             limits=Limits(post=timedelta(seconds=settings.post_timeout)),
             drift_interval=settings.drift_interval,
         )
-        process = await stack.enter_async_context(_Process(reconciler, queue, events))
-        await _see_all(reconciler, certificates, settings)
+        process = await stack.enter_async_context(_Process(reconciler, queue, events, leadership))
+        await _first_look(reconciler, certificates, settings, clock)
         logger.info(
-            "vercel-certificate-operator %s serves %d resources in %s, with %s",
+            "vercel-certificate-operator %s serves %d resources in %s%s, with %s",
             __version__,
             len(objects),
             ", ".join(settings.namespaces) or "all namespaces",
+            f" with labels {settings.selector.text}" if settings.selector.text else "",
             settings.vercel_api_url,
         )
 
@@ -102,7 +118,14 @@ async def run(settings: Settings) -> None:
                 await clock.wait(asyncio.Event(), RESYNC)
                 await _resync(reconciler, objects, certificates, settings)
 
-        process.spawn(queue.run(reconciler.reconcile))
+        async def work() -> None:
+            if leadership is not None:
+                await leadership.leading.wait()
+                # Everything is in the queue by now; what the watch may have missed is the last thing to know.
+                await _resync(reconciler, objects, certificates, settings)
+            await queue.run(reconciler.reconcile)
+
+        process.spawn(work())
         process.spawn(see_all_again())
         await process.watch(registry(reconciler, login), settings)
         logger.info("stopped")
@@ -111,10 +134,17 @@ async def run(settings: Settings) -> None:
 class _Process:
     """The tasks of the operator, from the first look at the cluster to the last record written."""
 
-    def __init__(self, reconciler: Reconciler, queue: WorkQueue[Key | ScopeKey], events: Events) -> None:
+    def __init__(
+        self,
+        reconciler: Reconciler,
+        queue: WorkQueue[Key | ScopeKey],
+        events: Events,
+        leadership: Leadership | None,
+    ) -> None:
         self._reconciler = reconciler
         self._queue = queue
         self._events = events
+        self._leadership = leadership
         self._tasks: set[asyncio.Task[None]] = set()
         self._signalled = asyncio.Event()
 
@@ -127,8 +157,10 @@ class _Process:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        self._tasks.add(asyncio.create_task(coroutine))
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        return task
 
     async def watch(self, handlers: kopf.OperatorRegistry, settings: Settings) -> None:
         """Watch until a signal comes or something fails; then finish what must not be left half done."""
@@ -136,7 +168,7 @@ class _Process:
         stop_watch = asyncio.Event()
         kopf_tasks = await kopf.spawn_tasks(
             registry=handlers,
-            settings=kopf_settings(),
+            settings=kopf_settings(settings.selector.text),
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
             stop_flag=stop_watch,
@@ -144,15 +176,36 @@ class _Process:
         self._listen()  # again: kopf has put its own handlers there
         watch = asyncio.create_task(kopf.run_tasks(kopf_tasks, ignored=before), name="watch")
         signal_task = asyncio.create_task(self._signalled.wait(), name="wait for a signal")
-        done, _ = await asyncio.wait({watch, signal_task, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+        election = self.spawn(self._leadership.run()) if self._leadership is not None else None
+        await asyncio.wait({watch, signal_task, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+        ended = {task for task in (watch, *self._tasks) if task.done()}
         signal_task.cancel()
         # The watch goes on meanwhile, so that what is still written is decided from the newest state.
-        await self._reconciler.drain()
-        await self._events.flush(EVENTS_LIMIT)
+        await self._finish(election)
         stop_watch.set()
         await asyncio.wait({watch})
-        for task in done - {signal_task}:
+        for task in ended | ({election} if election is not None and not election.cancelled() else set()):
             task.result()  # raises what ended it
+
+    async def _finish(self, election: asyncio.Task[None] | None) -> None:
+        """Write what is not written yet, for as long as this replica may; then another may go on at once."""
+        finishing = asyncio.create_task(self._write_down())
+        await asyncio.wait({finishing, *({election} if election else ())}, return_when=asyncio.FIRST_COMPLETED)
+        finishing.cancel()
+        if election is None or self._leadership is None:
+            return
+        if election.done():
+            logger.error("%s: stopping at once, to begin anew as a standby", election.exception())
+            for task in self._queue.running.values():
+                task.cancel()  # whoever leads now finds out what came of it
+            return
+        election.cancel()
+        await asyncio.wait({election})
+        await self._leadership.release()
+
+    async def _write_down(self) -> None:
+        await self._reconciler.drain()
+        await self._events.flush(EVENTS_LIMIT)
 
     def _listen(self) -> None:
         loop = asyncio.get_running_loop()
@@ -168,6 +221,32 @@ class _Process:
         else:
             logger.info("%s: stopping", number.name)
             self._signalled.set()
+
+
+async def _leadership(
+    settings: Settings, configuration: Configuration, clock: Clock, stack: AsyncExitStack
+) -> Leadership:
+    return Leadership(
+        # A client of its own: neither fenced, nor ever waiting for a connection behind everything else.
+        await stack.enter_async_context(connection.api_client(configuration)),
+        clock,
+        name=settings.lease_name,
+        namespace=settings.lease_namespace or _pod_namespace(),
+        identity=f"{os.environ.get('HOSTNAME') or socket.gethostname()}_{secrets.token_hex(4)}",
+        duration=settings.lease_duration,
+    )
+
+
+def _pod_namespace() -> str:
+    try:
+        return POD_NAMESPACE.read_text().strip()
+    except OSError as error:
+        raise CannotStart("--leader-elect needs --lease-namespace outside of a pod") from error
+
+
+def _no_fence() -> str | None:
+    """Without an election, this is the only process that writes."""
+    return None
 
 
 def _default_token(settings: Settings) -> DefaultToken:
@@ -187,11 +266,27 @@ def _default_token(settings: Settings) -> DefaultToken:
     return token
 
 
+async def _first_look(reconciler: Reconciler, certificates: Certificates, settings: Settings, clock: Clock) -> None:
+    """See everything; an API server that is not quite there yet (or has just learnt of the CRD) is asked again."""
+    for _ in range(FIRST_LOOKS):
+        try:
+            await _see_all(reconciler, certificates, settings)
+        except Unavailable as error:
+            failure = error
+            await clock.wait(asyncio.Event(), 1.0)
+        else:
+            return
+    raise CannotStart(f"the Kubernetes API can't be used: {failure.message}") from failure
+
+
 async def _see_all(reconciler: Reconciler, certificates: Certificates, settings: Settings) -> set[Key]:
-    """See every resource once, so that nothing is decided from half of them."""
+    """See every resource once, so that nothing is decided from half of them.
+
+    Raises CannotStart, or Unavailable where it may be worth another try.
+    """
     keys = set()
     try:
-        async for body in certificates.list(settings.namespaces):
+        async for body in certificates.list(settings.namespaces, selector=settings.selector.text or None):
             reconciler.seen(body)
             keys.add(key_of(body))
     except Gone as error:
@@ -200,7 +295,7 @@ async def _see_all(reconciler: Reconciler, certificates: Certificates, settings:
         ) from error
     except Denied as error:
         raise CannotStart(f"the operator may not list VercelCertificates: {error.message}") from error
-    except KubeError as error:
+    except Refused as error:
         raise CannotStart(f"the Kubernetes API can't be used: {error.message}") from error
     return keys
 
@@ -210,7 +305,7 @@ async def _resync(reconciler: Reconciler, objects: Objects, certificates: Certif
     known_before = set(objects.keys())
     try:
         keys = await _see_all(reconciler, certificates, settings)
-    except CannotStart as error:
+    except (CannotStart, KubeError) as error:
         logger.warning("resync: %s", error)
         return
     for key in known_before - keys:

@@ -40,6 +40,46 @@ def main() -> None:
     help="Serve this namespace only; repeatable (in the variable: separated by spaces). Default: all namespaces.",
 )
 @click.option(
+    "--selector",
+    envvar="VERCEL_OPERATOR_SELECTOR",
+    show_envvar=True,
+    help="Serve resources with these labels only, such as 'shard=a' or 'team in (web,shop)'. Others are not seen.",
+)
+@click.option(
+    "--leader-elect/--no-leader-elect",
+    default=None,
+    envvar="VERCEL_OPERATOR_LEADER_ELECT",
+    show_envvar=True,
+    help="Work only while holding a Lease, so that several replicas can run and one works. Default: off.",
+)
+@click.option(
+    "--lease-name",
+    envvar="VERCEL_OPERATOR_LEASE_NAME",
+    show_envvar=True,
+    help="One for each set of replicas. Default: vercel-certificate-operator.",
+)
+@click.option(
+    "--lease-namespace",
+    envvar="VERCEL_OPERATOR_LEASE_NAMESPACE",
+    show_envvar=True,
+    help="Default: the pod's own.",
+)
+@click.option(
+    "--lease-duration",
+    type=int,
+    envvar="VERCEL_OPERATOR_LEASE_DURATION",
+    show_envvar=True,
+    metavar="SECONDS",
+    help="How long a leader that is not heard of is waited for. The same for all replicas. Default: 15.",
+)
+@click.option(
+    "--listen",
+    envvar="VERCEL_OPERATOR_LISTEN",
+    show_envvar=True,
+    metavar="[HOST]:PORT",
+    help="Answer probes there, by HTTP: /livez and /readyz. Default: off.",
+)
+@click.option(
     "--vercel-api-url",
     envvar="VERCEL_API_URL",
     show_envvar=True,
@@ -109,6 +149,7 @@ def run(**options: Any) -> None:
     """
     # Imported here, so that --help and the emulator don't wait for kopf and kubernetes.
     from vercel_certificate_operator import app, log
+    from vercel_certificate_operator.leadership import LeadershipLost
     from vercel_certificate_operator.settings import Settings
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
@@ -123,6 +164,8 @@ def run(**options: Any) -> None:
         asyncio.run(app.run(settings))
     except app.CannotStart as error:
         raise click.ClickException(str(error)) from None
+    except LeadershipLost:
+        sys.exit(1)  # the log says why
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -13,10 +13,13 @@ class Clock(Protocol):
         """The wall clock: aware, UTC. It may step."""
 
     def monotonic(self) -> float:
-        """Seconds that only ever grow, from an arbitrary start."""
+        """Seconds that only ever grow, from an arbitrary start; a suspended machine's time counts."""
 
     async def wait(self, event: asyncio.Event, seconds: float | None) -> None:
         """Until the event is set, or so many seconds have gone by on the monotonic clock (None: without limit)."""
+
+
+_MONOTONIC = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux has one that goes on while suspended
 
 
 class SystemClock:
@@ -26,7 +29,7 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.clock_gettime(_MONOTONIC)
 
     async def wait(self, event: asyncio.Event, seconds: float | None) -> None:
         try:

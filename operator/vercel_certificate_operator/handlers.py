@@ -9,10 +9,14 @@ from vercel_certificate_operator.core.resource import GROUP, PLURAL, VERSION
 from vercel_certificate_operator.objects import key_of
 from vercel_certificate_operator.reconciler import Reconciler
 
+WATCH_LIMIT = 120
+"""Seconds after which the API server ends a watch, and kopf begins the next one where it stood: a sign of life, where
+nothing changes for long."""
+
 Login = Callable[[], Awaitable[kopf.AiohttpSession]]
 
 
-def registry(reconciler: Reconciler, login: Login, *, selector: dict[str, str] | None = None) -> kopf.OperatorRegistry:
+def registry(reconciler: Reconciler, login: Login) -> kopf.OperatorRegistry:
     """The handlers of an operator.
 
     Only ``on.event``: any create, update, delete, timer or daemon handler would bring kopf's own finalizer and
@@ -24,7 +28,7 @@ def registry(reconciler: Reconciler, login: Login, *, selector: dict[str, str] |
     async def log_in(**_: Any) -> kopf.AiohttpSession:
         return await login()
 
-    @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers, labels=selector)
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)
     async def note(event: kopf.RawEvent, **_: Any) -> None:
         body: dict[str, Any] = dict(event["object"])
         if event["type"] == "DELETED":
@@ -35,8 +39,13 @@ def registry(reconciler: Reconciler, login: Login, *, selector: dict[str, str] |
     return handlers
 
 
-def settings() -> kopf.OperatorSettings:
-    """kopf as a watch source and nothing else."""
+def settings(selector: str = "") -> kopf.OperatorSettings:
+    """kopf as a watch source and nothing else.
+
+    Args:
+        selector: a label selector. The API server applies it: kopf's own filters (``labels=``) would have it send
+            everything, know of no sets, and not tell when an object stops to match.
+    """
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False  # our events are our own
     settings.scanning.disabled = True  # no watching of namespaces and CRDs: no rights are needed for that
@@ -44,6 +53,9 @@ def settings() -> kopf.OperatorSettings:
     settings.persistence.finalizer = (
         f"{GROUP}/never-written-by-kopf"  # or kopf would take ours for its own, and strip it
     )
+    settings.watching.server_timeout = WATCH_LIMIT
+    if selector:
+        settings.watching.label_selectors[GROUP, VERSION, PLURAL] = selector
     settings.queueing.idle_timeout = 1.0
     settings.queueing.exit_timeout = 0.1
     settings.process.ultimate_exiting_timeout = None  # what is in flight has its own bounds

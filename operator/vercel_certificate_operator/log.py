@@ -42,5 +42,5 @@ def set_up(log_format: Literal["text", "json"], level: str) -> None:
     root.setLevel(level.upper())
     verbose = level == "debug"
     # These tell of every request; they are for whoever looks for a fault in them.
-    for name in ("httpx", "httpcore", "aiohttp", "asyncio", "kopf"):
+    for name in ("httpx", "httpcore", "aiohttp", "asyncio", "kopf", "kubernetes"):
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)

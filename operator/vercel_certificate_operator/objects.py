@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from vercel_certificate_operator.core.attempt import ANNOTATION
 from vercel_certificate_operator.core.certificate import normalized
 from vercel_certificate_operator.core.resource import Key, Resource
+from vercel_certificate_operator.core.selector import Selector
 
 K = TypeVar("K")
 
@@ -37,9 +38,10 @@ def key_of(body: Mapping[str, Any]) -> Key:
 
 
 class Objects:
-    """All resources that this instance sees."""
+    """All resources that this instance sees: those that the selector fits. One that it fits no more is as gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, selector: Selector | None = None) -> None:
+        self._selector = selector or Selector()
         self._bodies: dict[Key, dict[str, Any]] = {}
         self._holders: defaultdict[str, set[Key]] = defaultdict(set)
         self._named: defaultdict[frozenset[str], set[Key]] = defaultdict(set)
@@ -51,6 +53,8 @@ class Objects:
         before = self._bodies.get(key)
         if _version(body) <= max(_version(before), self._gone.get(key, -1)):
             return False  # also what was said before it went, and comes late
+        if not self._selector.matches(body["metadata"].get("labels") or {}):
+            return self.drop(key, body)  # a reply to a write of ours, or a read by name: the watch wouldn't show it
         self._unindex(key, before)
         self._bodies[key] = after = _trimmed(body)
         self._named[_names(after)].add(key)

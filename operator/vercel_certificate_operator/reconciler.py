@@ -197,10 +197,13 @@ class Reconciler:
                 self._look_at_all_with(before)
 
     def vanished(self, key: Key, last: Mapping[str, Any] | None = None) -> None:
-        """An object is gone, ``last`` being its last state."""
+        """An object is gone, or no longer to be seen by this instance, ``last`` being its last state."""
         names = self._objects.names(key)
         if self._objects.drop(key, last):
-            self._queue.add(key)
+            if key in self._memories:
+                self._queue.add(key)
+            else:
+                self._queue.forget(key)  # nothing was ever begun for it: a standby sees many come and go
             self._look_at_all_with(names or frozenset())
 
     def _look_at_all_with(self, names: frozenset[str]) -> None:
@@ -626,6 +629,12 @@ class Reconciler:
         reply = memory.reply
         if reply is None:
             return None
+        if await self._is_still_there(key):
+            memory.reply = None
+            logger.warning(
+                "the selector fits %s no more: its attempt is left to who serves it", key, extra=_fields(key)
+            )
+            return None
         certificate, spec = reply.certificate, memory.spec
         if certificate is None:
             if reply.failure is not None and reply.failure.fate is Fate.UNKNOWN:
@@ -640,6 +649,13 @@ class Reconciler:
                 return seconds
         memory.reply = None
         return None
+
+    async def _is_still_there(self, key: Key) -> bool:
+        """Whether an object that has vanished from our sight is somebody else's to serve, by its labels, or gone."""
+        try:
+            return key_of(await self._kube.get(key)) == key
+        except Gone:
+            return False
 
     async def _remove_what_came_late(self, key: Key, memory: Memory, certificate: Certificate) -> float | None:
         """Remove it. Returns the seconds until it has to be tried again; None: it is gone."""

@@ -5,12 +5,13 @@ One precedence: a flag beats its environment variable, which beats the default.
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.selector import Selector
 
 
 def _api_url(text: str) -> str:
@@ -32,6 +33,34 @@ def _namespace(text: str) -> str:
     return text
 
 
+def _lease_name(text: str) -> str:
+    label = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+    if len(text) > 253 or not re.fullmatch(rf"{label}(\.{label})*", text):
+        raise ValueError(f"{text!r} is not the name of a Lease: lower-case letters, digits, hyphens and dots")
+    return text
+
+
+def _selector(value: object) -> object:
+    return Selector.parse(value) if isinstance(value, str) else value
+
+
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str | None
+    """None: on all addresses of the machine."""
+    port: int
+
+
+def _address(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]]*):([0-9]{1,5})", value)
+    if match is None or int(match[2]) > 65535:
+        raise ValueError(f"{value!r} is not an address to listen on: expected something like :8080 or 127.0.0.1:8080")
+    return Address(match[1].strip("[]") or None, int(match[2]))
+
+
 Namespace = Annotated[str, AfterValidator(_namespace)]
 
 
@@ -43,6 +72,17 @@ class Settings(BaseModel):
     kubeconfig: Path | None = None
     namespaces: tuple[Namespace, ...] = ()
     """Namespaces to serve; none: all of them."""
+    selector: Annotated[Selector, BeforeValidator(_selector)] = Selector()
+    """Labels of the resources to serve. Others are not seen."""
+    leader_elect: bool = False
+    """Whether to write only while holding a Lease, so that there can be several replicas."""
+    lease_name: Annotated[str, AfterValidator(_lease_name)] = "vercel-certificate-operator"
+    lease_namespace: Namespace | None = None
+    """None: the pod's own."""
+    lease_duration: Annotated[int, Field(ge=5, le=600)] = 15
+    """Seconds after which another replica takes the Lease of a leader that has not renewed it."""
+    listen: Annotated[Address | None, BeforeValidator(_address)] = None
+    """Where probes are answered, by HTTP. None: nowhere."""
     vercel_api_url: Annotated[str, AfterValidator(_api_url)] = "https://api.vercel.com"
     vercel_token_file: Path | None = None
     vercel_token: SecretStr | None = None

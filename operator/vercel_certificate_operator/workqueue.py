@@ -14,6 +14,9 @@ from vercel_certificate_operator.clock import Clock
 
 K = TypeVar("K", bound=Hashable)
 
+MOST_STALE = 1000
+"""Entries of the heap that mean nothing any more, beyond one for each that does."""
+
 Work = Callable[[K], Awaitable[float | None]]
 """Looks at one key. Returns the seconds until it wants to look again; None: when somebody adds it."""
 
@@ -29,6 +32,7 @@ class WorkQueue(Generic[K]):
         self._order = itertools.count()
         self._changed = asyncio.Event()
         self._running: dict[K, asyncio.Task[None]] = {}
+        self._begun: dict[K, float] = {}  # when the work at hand was begun, the oldest first
         self._stopping = False
 
     def add(self, key: K, delay: float = 0.0) -> None:
@@ -53,6 +57,12 @@ class WorkQueue(Generic[K]):
         """The keys in work, each with its task."""
         return self._running
 
+    @property
+    def oldest(self) -> tuple[K, float] | None:
+        """The key that has been in work for longest, and for how many seconds; None: nothing is in work."""
+        key = next(iter(self._begun), None)
+        return (key, self._clock.monotonic() - self._begun[key]) if key is not None else None
+
     def __len__(self) -> int:
         """How many keys are waiting, for now or for later."""
         return len(self._due)
@@ -73,18 +83,23 @@ class WorkQueue(Generic[K]):
 
     async def _work(self, key: K, work: Work[K]) -> None:
         again: float | None = None
+        self._begun[key] = self._clock.monotonic()
         try:
             again = await work(key)
         finally:
             if again is not None:
                 self.add(key, again)
-            del self._running[key]
+            del self._running[key], self._begun[key]
             if key in self._due:
                 self._push(key)
             self._changed.set()
 
     def _push(self, key: K) -> None:
         heapq.heappush(self._heap, (self._due[key], next(self._order), key))
+        if len(self._heap) > 2 * len(self._due) + MOST_STALE:
+            # Entries that were replaced or forgotten otherwise stay until their time comes; on a standby, for ever.
+            self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
+            heapq.heapify(self._heap)
         self._changed.set()
 
     def _next(self) -> K | None:

@@ -3,9 +3,10 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -15,7 +16,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, ApiException, Configuration
 
 from vercel_certificate_operator._version import __version__
-from vercel_certificate_operator.kube.errors import Conflict, Denied, Gone, KubeError, Refused, Unavailable
+from vercel_certificate_operator.kube.errors import Conflict, Denied, Fenced, Gone, KubeError, Refused, Unavailable
 
 USER_AGENT = f"vercel-certificate-operator/{__version__}"
 CONNECTIONS = 32
@@ -83,11 +84,28 @@ async def _load_file(path: str | None, configuration: Configuration) -> None:
     )
 
 
-def api_client(configuration: Configuration) -> ApiClient:
-    """A client for the typed and the custom APIs."""
-    client = ApiClient(configuration)
+def api_client(configuration: Configuration, fence: Callable[[], str | None] | None = None) -> ApiClient:
+    """A client for the typed and the custom APIs.
+
+    Args:
+        fence: asked before each request that writes. What it says is why it is not sent; then Fenced is raised.
+    """
+    client = _FencedClient(configuration, fence) if fence is not None else ApiClient(configuration)
     client.user_agent = USER_AGENT
     return client
+
+
+class _FencedClient(ApiClient):
+    """Below all that writes, so that nothing can forget to ask."""
+
+    def __init__(self, configuration: Configuration, fence: Callable[[], str | None]) -> None:
+        super().__init__(configuration)
+        self._fence = fence
+
+    async def call_api(self, method: str, *args: Any, **options: Any) -> Any:
+        if method != "GET" and (why := self._fence()) is not None:
+            raise Fenced(f"not written: {why}")
+        return await super().call_api(method, *args, **options)
 
 
 async def watch_session(configuration: Configuration) -> kopf.AiohttpSession:

@@ -5,6 +5,7 @@
     KubeError
     ├── Conflict     409: the object has changed since it was read
     ├── Gone         404: there is no such object (any more)
+    ├── Fenced       not sent: this replica may not write
     ├── Refused      other 4xx: the request itself is wrong, or a JSON Patch test has failed
     │   └── Denied   401, 403: not allowed to
     └── Unavailable  no answer, 429 or 5xx: it may have been done, or not; 410: a list has to begin anew
@@ -25,6 +26,10 @@ class Conflict(KubeError):
 
 class Gone(KubeError):
     """There is no such object."""
+
+
+class Fenced(KubeError):
+    """This replica may not write: it does not lead. Nothing was sent."""
 
 
 class Refused(KubeError):

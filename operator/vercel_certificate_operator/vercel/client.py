@@ -81,6 +81,9 @@ class VercelClient:
         In place of the network, for tests.
     ``clock``
         Our time, aware; compared with Vercel's.
+    ``fence``
+        Asked before each request that changes something at Vercel, the last time when its first byte is about to
+        leave. What it says is why the request is not sent: NotSent.
 
     ``ValueError``, without the token in it, says what is wrong with an argument or with the environment.
 
@@ -110,6 +113,7 @@ class VercelClient:
         connections: int = 8,
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        fence: Callable[[], str | None] = lambda: None,
     ) -> None:
         _check_token(token)
         self._token = token
@@ -118,6 +122,7 @@ class VercelClient:
         self._timeout = timeout
         self._max_body = max_body
         self._clock = clock
+        self._fence = fence
         self.clock_offset = None
         # Whether the connection tells (by httpcore's trace) when a request's first byte is about to leave.
         self._traced = transport is None or isinstance(transport, httpx.AsyncHTTPTransport)
@@ -216,7 +221,8 @@ class VercelClient:
         if scope.team_slug is not None:
             query["slug"] = scope.team_slug
         seconds = self._timeout if limit is None else limit
-        answer = _Answer(max_body=min(max_body, self._max_body))
+        answer = _Answer(max_body=min(max_body, self._max_body), fence=None if method == "GET" else self._fence)
+        answer.ask_fence()
         failure: VercelError | None = None
         try:
             async with asyncio.timeout(seconds):
@@ -325,6 +331,7 @@ class _Answer:
     """As much of an answer as has come."""
 
     max_body: int
+    fence: Callable[[], str | None] | None = None
     request_started: bool = False
     status: int | None = None
     headers: httpx.Headers = field(default_factory=httpx.Headers, repr=False)
@@ -347,13 +354,22 @@ class _Answer:
         except models.Unreadable:
             return False
 
+    def ask_fence(self) -> None:
+        """Raises NotSent if it must not be sent."""
+        if self.fence is not None and (why := self.fence()) is not None:
+            raise NotSent(f"Nothing was sent: {why}")
+
     async def trace(self, event: str, info: Mapping[str, object]) -> None:
         """httpcore's trace extension: note that the first byte of our own request is about to leave.
 
         A proxy's CONNECT is traced too, but carries nothing of ours.
         """
-        if event.endswith(".send_request_headers.started"):
-            self.request_started |= getattr(info.get("request"), "method", b"") != b"CONNECT"
+        if (
+            event.endswith(".send_request_headers.started")
+            and getattr(info.get("request"), "method", b"") != b"CONNECT"
+        ):
+            self.ask_fence()  # it may have taken seconds to get here: the look-up of the name, TCP, TLS
+            self.request_started = True
 
     def parsed(self) -> object:
         """The body's JSON value. Raises Unreadable."""
