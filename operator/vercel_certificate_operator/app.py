@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -30,9 +30,11 @@ from vercel_certificate_operator.kube.events import Events
 from vercel_certificate_operator.kube.tokens import DefaultToken, TokenMissing, Tokens
 from vercel_certificate_operator.leadership import Leadership
 from vercel_certificate_operator.objects import Objects, key_of
+from vercel_certificate_operator.probes import Check, probe, watch_goes_on, watch_is_fresh, work_goes_on
 from vercel_certificate_operator.reconciler import Reconciler, ScopeKey
-from vercel_certificate_operator.settings import Settings
+from vercel_certificate_operator.settings import Address, Settings
 from vercel_certificate_operator.vercel import VercelClient
+from vercel_certificate_operator.web import Page, serving
 from vercel_certificate_operator.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -99,8 +101,22 @@ async def run(settings: Settings) -> None:
             limits=Limits(post=timedelta(seconds=settings.post_timeout)),
             drift_interval=settings.drift_interval,
         )
+        listed = asyncio.Event()
+        signs = connection.WatchSigns(clock, max(1, len(settings.namespaces)))
+        if settings.listen is not None:
+            live: dict[str, Check] = {
+                "work": work_goes_on(queue, settings.post_timeout),
+                "watch": watch_goes_on(signs),
+            }
+            ready: dict[str, Check] = {
+                "list": lambda: None if listed.is_set() else "the resources have not all been listed yet",
+                "watch": watch_is_fresh(signs),
+                "lease": leadership.problem if leadership is not None else lambda: None,
+            }
+            await _serve(stack, settings.listen, {"/livez": probe("livez", live), "/readyz": probe("readyz", ready)})
         process = await stack.enter_async_context(_Process(reconciler, queue, events, leadership))
         await _first_look(reconciler, certificates, settings, clock)
+        listed.set()
         logger.info(
             "vercel-certificate-operator %s serves %d resources in %s%s, with %s",
             __version__,
@@ -111,7 +127,7 @@ async def run(settings: Settings) -> None:
         )
 
         async def login() -> kopf.AiohttpSession:
-            return await connection.watch_session(await connection.load(settings.kubeconfig))
+            return await connection.watch_session(await connection.load(settings.kubeconfig), signs)
 
         async def see_all_again() -> None:
             while True:
@@ -221,6 +237,15 @@ class _Process:
         else:
             logger.info("%s: stopping", number.name)
             self._signalled.set()
+
+
+async def _serve(stack: AsyncExitStack, address: Address, pages: Mapping[str, Page]) -> None:
+    """Serve pages until the stack is unwound."""
+    try:
+        port = await stack.enter_async_context(serving(address, pages))
+    except OSError as error:
+        raise CannotStart(f"--listen: {error.strerror or error}") from error
+    logger.info("listening on port %d", port)
 
 
 async def _leadership(

@@ -68,6 +68,8 @@ class Leadership:
             )
         )
         self._renewed: float | None = None
+        self._heard: float | None = None
+        self._failure = ""
         self._lost = asyncio.Event()
 
     @property
@@ -84,6 +86,13 @@ class Leadership:
             self._lost.set()
             return f"the Lease {self.where} was last renewed {age:.0f} s ago, so that another replica may hold it"
         return None
+
+    def problem(self) -> str | None:
+        """Why this replica can't take part in the election; None: it can."""
+        if self._heard is None:
+            return f"the Lease {self.where} has not been read yet" + (self._failure and f": {self._failure}")
+        age = self._clock.monotonic() - self._heard
+        return f"no answer for {age:.0f} s: {self._failure}" if age > 2 * self._duration else None
 
     async def run(self) -> None:
         """Wait for the Lease, then keep it.
@@ -136,10 +145,12 @@ class Leadership:
             done: bool = await self._within(seconds, self._election.try_acquire_or_renew())
         except Conflict as error:
             logger.debug("%s", error.message)  # another replica was faster
-            return False
+            done = False
         except KubeError as error:
             logger.warning("%s", error.message)
+            self._failure = error.message
             return False
+        self._heard = began
         if done:
             self._renewed = began
         return done

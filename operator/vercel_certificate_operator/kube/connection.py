@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, ApiException, Configuration
 
 from vercel_certificate_operator._version import __version__
+from vercel_certificate_operator.clock import Clock
+from vercel_certificate_operator.core.resource import PLURAL
 from vercel_certificate_operator.kube.errors import Conflict, Denied, Fenced, Gone, KubeError, Refused, Unavailable
 
 USER_AGENT = f"vercel-certificate-operator/{__version__}"
@@ -108,14 +110,67 @@ class _FencedClient(ApiClient):
         return await super().call_api(method, *args, **options)
 
 
-async def watch_session(configuration: Configuration) -> kopf.AiohttpSession:
+class WatchSigns:
+    """When the watches were last heard of. kopf tells nothing of them, but they use our session."""
+
+    def __init__(self, clock: Clock, watches: int = 1) -> None:
+        """
+        Args:
+            watches: how many there are to be, one for each namespace.
+        """
+        self._clock = clock
+        self._watches = watches
+        self._start = clock.monotonic()
+        self._tried: dict[str, float] = {}
+        self._answered: dict[str, float] = {}
+
+    def tried(self) -> float:
+        """Seconds since the watch that has been quiet for longest has asked, or been answered."""
+        return self._age(self._tried)
+
+    def answered(self) -> float:
+        """Seconds since the watch that has been without an answer for longest had one."""
+        return self._age(self._answered)
+
+    def _age(self, times: Mapping[str, float]) -> float:
+        oldest = min(times.values()) if len(times) >= self._watches else self._start
+        return self._clock.monotonic() - oldest
+
+    def trace(self) -> aiohttp.TraceConfig:
+        """For the session that the watches use."""
+        config = aiohttp.TraceConfig()
+        config.on_request_start.append(self._on_request)
+        config.on_request_exception.append(self._on_request)
+        config.on_request_end.append(self._on_answer)
+        return config
+
+    async def _on_request(
+        self,
+        _: aiohttp.ClientSession,
+        __: object,
+        params: aiohttp.TraceRequestStartParams | aiohttp.TraceRequestExceptionParams | aiohttp.TraceRequestEndParams,
+    ) -> None:
+        if params.url.path.endswith(f"/{PLURAL}"):  # kopf also looks around
+            self._tried[params.url.path] = self._clock.monotonic()
+
+    async def _on_answer(
+        self, session: aiohttp.ClientSession, context: object, params: aiohttp.TraceRequestEndParams
+    ) -> None:
+        await self._on_request(session, context, params)
+        if params.url.path in self._tried and params.response.ok:
+            self._answered[params.url.path] = self._clock.monotonic()
+
+
+async def watch_session(configuration: Configuration, signs: WatchSigns) -> kopf.AiohttpSession:
     """A session for kopf, with a limit on its connections: without one, a burst costs memory by the connection."""
     context = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=api_client(configuration).rest_client.ssl_context)
     auth = await configuration.auth_settings()
     headers = {"User-Agent": USER_AGENT}
     if "BearerToken" in auth:
         headers["Authorization"] = str(auth["BearerToken"]["value"])
-    session = aiohttp.ClientSession(connector=context, headers=headers, proxy=configuration.proxy)
+    session = aiohttp.ClientSession(
+        connector=context, headers=headers, proxy=configuration.proxy, trace_configs=[signs.trace()]
+    )
     return kopf.AiohttpSession(server=configuration.host, aiohttp_session=session)
 
 

@@ -1,0 +1,32 @@
+"""The process's HTTP server: a few pages for the machines that look after it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from vercel_certificate_operator.settings import Address
+
+Page = Callable[[web.Request], Awaitable[web.Response]]
+
+SHUTDOWN = 0.2
+"""Seconds that an answer under way may take when the process ends."""
+
+
+@asynccontextmanager
+async def serving(address: Address, pages: Mapping[str, Page]) -> AsyncIterator[int]:
+    """Serve these pages, by their paths, while the block lasts. Gives the port.
+
+    Raises:
+        OSError: it can't listen there.
+    """
+    application = web.Application()
+    for path, page in pages.items():
+        application.router.add_get(path, page)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, address.host, address.port).start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
