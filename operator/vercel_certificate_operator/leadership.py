@@ -128,7 +128,7 @@ class Leadership:
 
     async def _keep(self) -> None:
         while True:
-            await self._clock.wait(self._lost, self._pause)
+            await self._clock.wait(self._lost, min(self._pause, self._deadline - self._age()))
             left = self._deadline - self._age()
             if left <= 0:
                 raise LeadershipLost(f"the Lease {self.where} could not be renewed for {self._age():.0f} s")

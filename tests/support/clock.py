@@ -64,6 +64,10 @@ class TestClock:
         self._move_to(target)
         await settle()
 
+    def pause(self, seconds: float) -> None:
+        """Time goes by, and nobody runs: the process, or the machine, stands still."""
+        self._move_to(self._monotonic + seconds)
+
     def step(self, seconds: float) -> None:
         """Set the wall clock forward (or, negative, back). Nobody is woken by that."""
         self._now += timedelta(seconds=seconds)

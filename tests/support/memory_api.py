@@ -29,7 +29,7 @@ Body = dict[str, Any]
 Place = tuple[str, str, str]
 """Resource (its plural), namespace, name."""
 
-KINDS = {PLURAL: "VercelCertificate", "secrets": "Secret", "events": "Event"}
+KINDS = {PLURAL: "VercelCertificate", "secrets": "Secret", "events": "Event", "leases": "Lease"}
 
 
 class Refusal(Exception):
@@ -45,7 +45,7 @@ class ApiFault:
     """What goes wrong with the operator's next requests of this method."""
 
     method: str
-    """GET, POST, PATCH or DELETE; ``*``: any."""
+    """GET, POST, PUT, PATCH or DELETE; ``*``: any."""
     status: int | None = None
     """The request is not carried out, and answered with this status. None: no answer comes at all."""
     done: bool = False
@@ -87,6 +87,8 @@ class MemoryApi:
                 return self._create(place, body)
             case "PATCH":
                 return self._patch(place, subresource, body, content_type)
+            case "PUT" if place[0] == "leases":
+                return self._replace(place, body)
             case "DELETE":
                 return self._delete(place)
         raise Refusal(405, f"{method} is not possible here")
@@ -140,6 +142,12 @@ class MemoryApi:
             after = _only_status(before, after) if subresource else _all_but_status(before, after)
         return self._store(place, before, after)
 
+    def _replace(self, place: Place, body: Body) -> Body:
+        before = self._there(place)
+        if body["metadata"].get("resourceVersion", before["metadata"]["resourceVersion"]) != _version(before):
+            raise Refusal(409, f"Operation cannot be fulfilled on {place[0]} {place[2]!r}: it has been modified")
+        return self._store(place, before, copy.deepcopy(body))
+
     def _delete(self, place: Place) -> Body:
         before = self._there(place)
         after = copy.deepcopy(before)
@@ -171,6 +179,10 @@ def _place(path: str) -> tuple[Place, str]:
     if len(rest) < 3 or rest[0] != "namespaces" or rest[2] not in KINDS:
         raise Refusal(404, "the server could not find the requested resource")
     return (rest[2], rest[1], rest[3] if len(rest) > 3 else ""), rest[4] if len(rest) > 4 else ""
+
+
+def _version(body: Body) -> str:
+    return str(body["metadata"]["resourceVersion"])
 
 
 def _set_defaults(spec: Body) -> None:
