@@ -39,6 +39,9 @@ GO_REQUIREMENTS = HERE / "go-requirements.txt"
 SERVERS = ("kube-apiserver", "etcd")
 CONTROLLER_MANAGER = "kube-controller-manager"
 
+HELM = "helm.sh/helm/v3/cmd/helm"
+HELM_VERSION = "v3.19.0"
+
 ENVTEST_VERSION = "v1.36.2"
 """The newest archive of this minor version; envtest does not publish every patch."""
 ENVTEST_URL = (
@@ -114,6 +117,21 @@ def find(*, controller_manager: bool = False) -> Assets:
                 _build(folder_built, (CONTROLLER_MANAGER,))
         return Assets(folder, folder_built / CONTROLLER_MANAGER)
     return Assets(folder, folder / CONTROLLER_MANAGER)
+
+
+def helm() -> Path:
+    """Helm 3, for the tests of the chart: from the cache, else built from its Go module at the version pinned here.
+
+    Go checks what it downloads against the checksum database, as the user's GOSUMDB and GOFLAGS say.
+
+    :raises UnavailableError: it can't be built
+    """
+    program = cache() / f"helm-{HELM_VERSION}" / "helm"
+    if not _is_program(program):
+        with _locked():
+            if not _is_program(program):
+                _build_helm(program.parent)
+    return program
 
 
 def kubernetes_version() -> str:
@@ -304,6 +322,14 @@ def _build(folder: Path, names: Sequence[str]) -> None:
             build: list[str | Path] = [go, "build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", flags]
             command = [*build, "-o", temporary, f"./{name}"]
             _run(what, command, folder / f".{name}.log.tmp", env=environment, cwd=GO_MODULE)
+
+
+def _build_helm(folder: Path) -> None:
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "HOME": str(Path.home())}
+    with _whole(folder) as temporary:
+        environment["GOBIN"] = str(temporary)
+        build: list[str | Path] = [_go(), "install", "-v", "-trimpath", "-ldflags", "-s -w", f"{HELM}@{HELM_VERSION}"]
+        _run("building helm, this once", build, cache() / ".helm.log.tmp", env=environment)
 
 
 def _run(
