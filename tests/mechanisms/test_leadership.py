@@ -128,6 +128,9 @@ class Election:
         assert (leader.writes, standby.writes) == (True, False)
         return leader, standby
 
+    def writers(self) -> list[Replica]:
+        return [replica for replica in self.replicas if replica.writes]
+
     def lease(self) -> dict[str, Any]:
         spec: dict[str, Any] = self.api.handle(
             "GET", "/apis/coordination.k8s.io/v1/namespaces/web/leases/op", None, ""
@@ -235,7 +238,8 @@ async def test_nothing_is_written_past_the_fence(election: Election) -> None:
     for call in calls:
         with pytest.raises(Fenced, match="not written: it does not lead"):
             await call()
-    assert (await api.list_namespaced_custom_object(*place))["items"] == []
+    listed: Any = await api.list_namespaced_custom_object(*place)
+    assert listed["items"] == []
     why[0] = None
     for call in calls:
         await call()
@@ -248,9 +252,9 @@ async def test_a_standby_leads_when_the_lease_has_run_out_and_not_before(electio
     leader, standby = await election.pair()
     leader.standing.runs.clear()
     await election.clock.advance(DURATION - 0.1)
-    assert not standby.writes
+    assert election.writers() == []
     await election.clock.advance(PAUSE + 0.1)
-    assert standby.writes
+    assert election.writers() == [standby]
     assert election.lease()["leaseTransitions"] == 1
 
 
@@ -302,7 +306,7 @@ async def test_a_lease_that_somebody_deletes_is_made_anew(election: Election) ->
     leader, _ = await election.pair()
     election.api.handle("DELETE", "/apis/coordination.k8s.io/v1/namespaces/web/leases/op", None, "")
     await election.clock.advance(60)
-    assert sum(replica.writes for replica in election.replicas) == 1
+    assert len(election.writers()) == 1
     assert leader.writes or leader.lost
 
 
@@ -312,7 +316,8 @@ async def test_what_keeps_it_from_taking_part_is_told(election: Election) -> Non
     assert replica.leadership.problem() == "the Lease web/op has not been read yet"
     await settle()
     assert replica.leadership.problem() == (
-        "the Lease web/op has not been read yet: reading the Lease web/op: The stand-in was told to answer so. (HTTP 403)"
+        "the Lease web/op has not been read yet: "
+        "reading the Lease web/op: The stand-in was told to answer so. (HTTP 403)"
     )
     election.api.faults.clear()
     await election.clock.advance(PAUSE)
@@ -326,47 +331,56 @@ async def test_what_keeps_it_from_taking_part_is_told(election: Election) -> Non
 # --- whatever happens -------------------------------------------------------------------------------------------------
 
 
+async def something_happens(election: Election, chance: random.Random) -> None:
+    """To one of the replicas, to the API server, or time goes by."""
+    replica = chance.choice(election.replicas)
+    match chance.choice(["time"] * 12 + ["pause", "resume", "slow", "quick", "fail", "lose", "stop", "crash"]):
+        case "time":
+            await election.clock.advance(chance.choice([0.5, 1, 2, 5]))
+        case "pause":
+            replica.standing.runs.clear()
+        case "resume":
+            replica.standing.runs.set()
+        case "slow":
+            replica.way.before, replica.way.after = chance.uniform(0, 20), chance.uniform(0, 20)
+        case "quick":
+            replica.way.before = replica.way.after = 0
+        case "fail":
+            election.api.faults.append(ApiFault("*", 500, times=chance.randint(1, 10), what="leases"))
+        case "lose":
+            election.api.faults.append(ApiFault("*", done=True, times=chance.randint(1, 10), what="leases"))
+        case "stop" if replica.standing.runs.is_set() and not replica.task.done() and not replica.way.after:
+            election.api.faults.clear()
+            replica.way.before = 0
+            await replica.stop()
+        case "crash":
+            replica.task.cancel()
+            replica.standing.runs.clear()
+
+
+def start_anew(election: Election) -> None:
+    """Those that have ended, as a Deployment does."""
+    for ended in [replica for replica in election.replicas if replica.task.done()]:
+        election.replicas.remove(ended)
+        election.join()
+
+
 @pytest.mark.parametrize("seed", range(40))
 async def test_no_two_may_write_at_a_time_whatever_happens(election: Election, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311
     for _ in range(3):
         election.join()
     for _ in range(300):
-        replica = chance.choice(election.replicas)
-        match chance.choice(["time"] * 12 + ["pause", "resume", "slow", "quick", "fail", "lose", "stop", "crash"]):
-            case "time":
-                await election.clock.advance(chance.choice([0.5, 1, 2, 5]))
-            case "pause":
-                replica.standing.runs.clear()
-            case "resume":
-                replica.standing.runs.set()
-            case "slow":
-                replica.way.before, replica.way.after = chance.uniform(0, 20), chance.uniform(0, 20)
-            case "quick":
-                replica.way.before = replica.way.after = 0
-            case "fail":
-                election.api.faults.append(ApiFault("*", 500, times=chance.randint(1, 10), what="leases"))
-            case "lose":
-                election.api.faults.append(ApiFault("*", done=True, times=chance.randint(1, 10), what="leases"))
-            case "stop" if replica.standing.runs.is_set() and not replica.task.done() and not replica.way.after:
-                election.api.faults.clear()
-                replica.way.before = 0
-                await replica.stop()
-            case "crash":
-                replica.task.cancel()
-                replica.standing.runs.clear()
-        assert [other.leadership.where for other in election.replicas if other.writes][1:] == [], "two write"
-        for ended in [other for other in election.replicas if other.task.done()]:
-            election.replicas.remove(ended)
-            election.join()
+        await something_happens(election, chance)
+        assert len(election.writers()) < 2, "two write"
+        start_anew(election)
     election.api.faults.clear()
     for other in election.replicas:
         other.standing.runs.set()
         other.way.before = other.way.after = 0
     for _ in range(3):
         await election.clock.advance(60)
-        for ended in [other for other in election.replicas if other.task.done()]:
-            assert isinstance(ended.task.exception(), LeadershipLost)
-            election.replicas.remove(ended)
-            election.join()
-    assert sum(other.writes for other in election.replicas) == 1, "nobody leads"
+        ended = [other.task for other in election.replicas if other.task.done()]
+        assert all(task.cancelled() or isinstance(task.exception(), LeadershipLost) for task in ended)
+        start_anew(election)
+    assert len(election.writers()) == 1, "nobody leads"
