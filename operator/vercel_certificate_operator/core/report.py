@@ -142,7 +142,7 @@ def _not_ready(status: Status, cns: frozenset[str], then: Problem | Need | None)
     reason, why_not = _why_not(status, cns)
     if then is None:
         return False, reason, why_not or "No certificate has been issued yet."
-    if then.reason == Reason.UNEXPECTED_ANSWER or then.message == why_not:
+    if then.reason == Reason.UNEXPECTED_ANSWER or why_not in then.message:
         return False, then.reason, then.message  # it says the same
     return False, then.reason, f"{why_not} {then.message}".strip()
 
