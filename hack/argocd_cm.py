@@ -1,0 +1,47 @@
+"""Write ``deploy/argocd/argocd-cm.yaml`` from the files of the resource customization: ``python hack/argocd_cm.py``.
+
+They are for an Argo CD that does not have them built in.
+"""
+
+from pathlib import Path
+from textwrap import indent
+
+ARGOCD = Path(__file__).parents[1] / "deploy" / "argocd"
+GROUP, KIND = "vercel-operator.io", "VercelCertificate"
+CUSTOMIZATION = ARGOCD / "resource_customizations" / GROUP / KIND
+CONFIG_MAP = ARGOCD / "argocd-cm.yaml"
+HEAD = """\
+# The health of a VercelCertificate, and the action to renew it, added to what stands in Argo CD's own ConfigMap:
+#   kubectl -n argocd apply --server-side --field-manager=vercel-certificate-operator -f deploy/argocd/argocd-cm.yaml
+# Made from resource_customizations/ by `python hack/argocd_cm.py`.
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: argocd-cm
+data:
+"""
+
+
+def config_map() -> str:
+    """The file's text."""
+    health = _text(CUSTOMIZATION / "health.lua")
+    discovery = _text(CUSTOMIZATION / "actions" / "discovery.lua")
+    actions = f"discovery.lua: |\n{_indented(discovery, 2)}definitions:\n"
+    for script in sorted(CUSTOMIZATION.glob("actions/*/action.lua")):
+        actions += f"  - name: {script.parent.name}\n    action.lua: |\n{_indented(_text(script), 6)}"
+    entries = {"health": health, "actions": actions}
+    return HEAD + "".join(
+        f"  resource.customizations.{what}.{GROUP}_{KIND}: |\n{_indented(text, 4)}" for what, text in entries.items()
+    )
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
+
+
+def _indented(text: str, by: int) -> str:
+    return indent(text, " " * by)
+
+
+if __name__ == "__main__":
+    CONFIG_MAP.write_text(config_map(), encoding="utf-8")

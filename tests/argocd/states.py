@@ -1,0 +1,344 @@
+"""Every state that a VercelCertificate can be in, and how it gets there.
+
+The resources are those of the real operator, on a real API server, with an emulated Vercel. ``STATES`` says for each
+the health that Argo CD is to show and the file in ``testdata`` that holds it.
+"""
+
+import asyncio
+import copy
+import json
+import re
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
+
+from life.acting import DAY, HOUR, MINUTE, REF, create_many, seconds_until
+from support.world import PATIENCE, TOKEN, World
+from vercel_certificate_operator import reconciler
+from vercel_certificate_operator.core.certificate import Scope
+from vercel_emulator import Behaviour, Fault
+from vercel_emulator.models import TokenGrant
+
+NAME = "example-com"
+CNS = ["example.com", "*.example.com"]
+ADOPT = "vercel-operator.io/adopt-id"
+
+Play = Callable[[World], Awaitable[None]]
+STATES: dict[str, Play] = {}
+
+
+def state(name: str) -> Callable[[Play], Play]:
+    """The file's name in ``testdata``, without its ending: the health in lower case, and what is so."""
+
+    def add(play: Play) -> Play:
+        STATES[name] = play
+        return play
+
+    return add
+
+
+async def issued(world: World, **spec: Any) -> None:
+    await world.apply(NAME, CNS, **spec)
+    await world.quiet()
+
+
+def refuse(world: World, status: int, **more: Any) -> None:
+    """From now on, Vercel answers so to every POST."""
+    world.emulator.faults.add(Fault(call="issue", status=status, times=None, **more))
+
+
+async def long_post(world: World, act: Awaitable[None]) -> None:
+    """A POST follows that Vercel takes long to answer, and status says so."""
+    with patch.object(reconciler, "LONG", 0.0):
+        world.emulator.faults.add(Fault(call="issue", action="hang", times=None))
+        await act
+        await world.quiet(hanging=1)
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                status, _ = await world.issuing(NAME)
+                if status == "True":
+                    return
+                await asyncio.sleep(0.01)
+
+
+async def until(world: World, field: str, *, plus: float = 1.0) -> None:
+    """Let time go by until a time of the status, and so many seconds more; what is asked of Vercel then may hang."""
+    await world.advance(seconds_until(world, (await world.status(NAME))[field]) + plus, hanging=1)
+
+
+# --- Progressing ------------------------------------------------------------------------------------------------------
+
+
+@state("progressing_noStatus")
+async def _(world: World) -> None:
+    await world.crash()
+    await world.apply(NAME, CNS)
+
+
+@state("progressing_firstIssue")
+async def _(world: World) -> None:
+    await long_post(world, world.apply(NAME, CNS))
+
+
+@state("progressing_outcomeUnknown")
+async def _(world: World) -> None:
+    world.emulator.faults.add(Fault(call="issue", action="reset"))
+    await issued(world)
+
+
+@state("progressing_staleStatus")
+async def _(world: World) -> None:
+    await issued(world)
+    await world.crash()
+    await world.apply(NAME, [*CNS, "example.org"])
+
+
+@state("progressing_namesChanged")
+async def _(world: World) -> None:
+    await issued(world)
+    await long_post(world, world.apply(NAME, [*CNS, "shop.example.com"]))
+
+
+@state("progressing_certificateGone")
+async def _(world: World) -> None:
+    world.drift_interval = 6 * 3600
+    await world.restart()
+    await issued(world)
+    world.emulator.state.vanish((await world.status(NAME))["id"])
+    await long_post(world, world.advance(7 * HOUR, hanging=1))
+
+
+@state("progressing_expired")
+async def _(world: World) -> None:
+    await expired_meanwhile(world)
+    await long_post(world, world.quiet(hanging=1))
+
+
+@state("progressing_deleting")
+async def _(world: World) -> None:
+    await issued(world)
+    world.emulator.faults.add(Fault(call="remove", status=500, times=None))
+    await world.delete(NAME)
+    await world.quiet()
+
+
+# --- Healthy ----------------------------------------------------------------------------------------------------------
+
+
+@state("healthy_issued")
+async def _(world: World) -> None:
+    await issued(world)
+
+
+@state("healthy_renewing")
+async def _(world: World) -> None:
+    await issued(world)
+    await long_post(world, until(world, "renewalTime"))
+
+
+@state("healthy_renewRequested")
+async def _(world: World) -> None:
+    await issued(world)
+    await world.advance(DAY)
+    await long_post(world, world.annotate(NAME, "renew", "2026-11-26T08:00:00Z"))
+
+
+@state("healthy_renewed")
+async def _(world: World) -> None:
+    await issued(world)
+    await until(world, "renewalTime")
+
+
+@state("healthy_renewalFailed")
+async def _(world: World) -> None:
+    await issued(world)
+    refuse(world, 402)
+    await until(world, "renewalTime")
+
+
+@state("healthy_notRenewed")
+async def _(world: World) -> None:
+    world.emulator.state.behaviour = Behaviour(lifetime=90 * DAY, reissue="old")
+    await issued(world)
+    await until(world, "renewalTime")
+
+
+@state("healthy_scopeVanished")
+async def _(world: World) -> None:
+    await scope_vanished(world)
+
+
+# --- Suspended --------------------------------------------------------------------------------------------------------
+
+
+@state("suspended_withoutCertificate")
+async def _(world: World) -> None:
+    await issued(world, suspend=True)
+
+
+@state("suspended_withCertificate")
+async def _(world: World) -> None:
+    await issued(world)
+    await world.patch(NAME, {"spec": {"suspend": True}})
+    await world.quiet()
+
+
+@state("suspended_expired")
+async def _(world: World) -> None:
+    await issued(world)
+    await world.patch(NAME, {"spec": {"suspend": True}})
+    await world.quiet()
+    await until(world, "expiresAt")
+
+
+# --- Degraded ---------------------------------------------------------------------------------------------------------
+
+
+@state("degraded_invalidRequest")
+async def _(world: World) -> None:
+    refuse(world, 400, code="wildcard_not_allowed", message="Wildcard certificates need Vercel DNS.")
+    await issued(world)
+
+
+@state("degraded_credentialsInvalid")
+async def _(world: World) -> None:
+    await issued(world, tokenSecretRef=REF)
+
+
+@state("degraded_paymentRequired")
+async def _(world: World) -> None:
+    refuse(world, 402)
+    await issued(world)
+
+
+@state("degraded_permissionDenied")
+async def _(world: World) -> None:
+    refuse(world, 403)
+    await issued(world)
+
+
+@state("degraded_domainNotFound")
+async def _(world: World) -> None:
+    refuse(world, 404)
+    await issued(world)
+
+
+@state("degraded_rateLimited")
+async def _(world: World) -> None:
+    refuse(world, 429)
+    await issued(world)
+
+
+@state("degraded_domainNotConfigured")
+async def _(world: World) -> None:
+    refuse(world, 449)
+    await issued(world)
+
+
+@state("degraded_vercelUnreachable")
+async def _(world: World) -> None:
+    await world.emulator.stop()
+    await issued(world)
+
+
+@state("degraded_vercelUnavailable")
+async def _(world: World) -> None:
+    world.emulator.faults.add(Fault(call="issue", action="reset"))
+    world.emulator.faults.add(Fault(call="list", status=500, times=None))
+    await issued(world)
+
+
+@state("degraded_attemptLost")
+async def _(world: World) -> None:
+    refuse(world, 500)
+    await issued(world)
+    await world.advance(5 * MINUTE)
+
+
+@state("degraded_unexpectedAnswer")
+async def _(world: World) -> None:
+    other = Fault(call="issue", action="answer", fields={"cns": ["other.example"]}, times=None)
+    world.emulator.faults.add(other)
+    world.emulator.faults.add(other.model_copy(update={"call": "get"}))
+    await issued(world)
+
+
+@state("degraded_duplicateOf")
+async def _(world: World) -> None:
+    await world.apply("older", CNS)
+    await world.quiet()
+    await world.apply(NAME, CNS)
+    await world.quiet()
+
+
+@state("degraded_adoptionRefused")
+async def _(world: World) -> None:
+    await world.apply(NAME, CNS, annotations={ADOPT: "cert_byhand"})
+    await world.quiet()
+
+
+@state("degraded_scopeChanged")
+async def _(world: World) -> None:
+    await issued(world)
+    world.scope = Scope(team_id="team_alpha")
+    await world.restart()
+    await until(world, "expiresAt")
+
+
+@state("degraded_scopeVanished")
+async def _(world: World) -> None:
+    await scope_vanished(world, lifetime=DAY)
+    await until(world, "expiresAt")
+
+
+@state("degraded_expired")
+async def _(world: World) -> None:
+    refuse(world, 402, skip=1)
+    await expired_meanwhile(world)
+    await world.quiet()
+
+
+# --- what several of them do ------------------------------------------------------------------------------------------
+
+
+async def expired_meanwhile(world: World) -> None:
+    """The certificate has expired while the operator was down."""
+    await issued(world)
+    await world.crash()
+    await world.clock.advance(seconds_until(world, (await world.status(NAME))["expiresAt"]) + 1)
+    world.start()
+
+
+async def scope_vanished(world: World, *, lifetime: timedelta = 90 * DAY) -> None:
+    world.emulator.state.behaviour = Behaviour(lifetime=lifetime)
+    world.drift_interval = 6 * 3600
+    await world.restart()
+    await create_many(world, 7)
+    await issued(world)
+    world.emulator.accounts.grant(TokenGrant(token=TOKEN, user="somebody-else"))
+    await world.advance(7 * HOUR)
+
+
+# --- as kubectl shows it, and as two of a kind are alike --------------------------------------------------------------
+
+
+def as_shown(world: World, body: dict[str, Any]) -> dict[str, Any]:
+    """What ``kubectl get -o yaml`` shows, with a namespace and an address that are the same every time."""
+    body = copy.deepcopy(body)
+    body["metadata"].pop("managedFields", None)
+    text = json.dumps(body).replace(world.namespace, "web").replace(world.emulator.url, "https://api.vercel.com")
+    shown: dict[str, Any] = json.loads(text)
+    return shown
+
+
+def alike(body: dict[str, Any]) -> dict[str, Any]:
+    """With everything taken out in which two runs differ: times, uids, versions, ids of certificates."""
+    text = json.dumps(body)
+    text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME", text)
+    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UID", text)
+    text = re.sub(r"cert_[A-Za-z0-9]+", "cert_ID", text)
+    text = re.sub(r'\\"clockOffset\\":-?[0-9.]+', r'\\"clockOffset\\":0', text)
+    found: dict[str, Any] = json.loads(text)
+    found["metadata"]["resourceVersion"] = "VERSION"
+    return found
