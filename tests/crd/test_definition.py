@@ -39,6 +39,18 @@ def test_every_list_is_bounded_and_says_how_it_merges(definition: dict[str, Any]
             assert "x-kubernetes-list-type" in schema, path
 
 
+def test_no_default_stands_in_a_map_that_belongs_to_one_manager_as_a_whole(definition: dict[str, Any]) -> None:
+    """With Argo CD's server-side apply, an Application would be OutOfSync for ever."""
+    atomic = [
+        path
+        for path, schema in fields(schema_of(definition), "vcert")
+        if schema.get("x-kubernetes-map-type") == "atomic"
+    ]
+    assert atomic == ["vcert.spec.team", "vcert.spec.tokenSecretRef"]
+    for path, schema in fields(schema_of(definition), "vcert"):
+        assert "default" not in schema or not path.startswith(tuple(atomic)), path
+
+
 def test_kubectl_explains_every_field(kubectl: Kubectl, definition: dict[str, Any]) -> None:
     explained = kubectl("explain", "vercelcertificates", "--recursive")
 

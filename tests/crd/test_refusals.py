@@ -183,7 +183,7 @@ def test_a_missing_field_has_the_documented_default(shared_kubectl: Kubectl) -> 
 
     assert stored == {
         "cns": ["example.com"],
-        "tokenSecretRef": {"name": "vercel", "key": "token"},
+        "tokenSecretRef": {"name": "vercel"},  # whose key the operator takes to be token
         "deletionPolicy": "Delete",
         "suspend": False,
     }
