@@ -1,9 +1,10 @@
 """Status is a subresource that holds what the design says, and kubectl shows it."""
 
+import json
 import re
 from typing import Any
 
-from crd.kubectl import Kubectl
+from crd.kubectl import Kubectl, certificate
 
 READY: dict[str, Any] = {
     "type": "Ready",
@@ -83,6 +84,16 @@ def test_a_write_to_the_status_does_not_change_the_spec_or_its_generation(kubect
     assert stored["spec"]["suspend"] is False
     assert stored["metadata"]["generation"] == 1
     assert stored["status"] == {"id": "cert_abc"}
+
+
+def test_conditions_of_two_managers_add_up(kubectl: Kubectl) -> None:
+    kubectl.apply("web", {"cns": ["example.com"]})
+    for manager, condition in (("one", READY), ("two", ISSUING)):
+        manifest = certificate("web", {"cns": ["example.com"]}) | {"status": {"conditions": [condition]}}
+        how = ("--server-side", "--subresource=status", f"--field-manager={manager}")
+        kubectl("apply", *how, "-f", "-", text=json.dumps(manifest))
+
+    assert kubectl.get("web")["status"]["conditions"] == [READY, ISSUING]
 
 
 def test_what_vercel_answers_is_recorded_however_odd_it_is(kubectl: Kubectl) -> None:
