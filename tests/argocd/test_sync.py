@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
-from life.acting import DAY, advance_to, put_secret
+from life.acting import DAY, REF, advance_to, put_secret
 from support.world import TOKEN, World
+from vercel_certificate_operator.core.resource import ADOPT_ANNOTATION
 from vercel_emulator import Fault
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -189,3 +190,41 @@ async def test_kubectl_apply_without_server_side_takes_the_names_of_others_away(
     await run(kubectl, "apply", *ARGO_CD, manifest=certificate("example.com"))
     await run(kubectl, "apply", manifest=certificate("www.example.com"))
     assert (await live(world, "site"))["spec"]["cns"] == ["www.example.com"]
+
+
+# --- what the documentation says --------------------------------------------------------------------------------------
+
+
+async def test_suspended_by_hand_it_stays_so_where_git_does_not_say(world: World, kubectl: Kubectl) -> None:
+    manifest = certificate("example.com")
+    await run(kubectl, "apply", *ARGO_CD, manifest=manifest)
+    await world.quiet()
+    await world.patch("site", {"spec": {"suspend": True}})
+    await world.quiet()
+    await assert_in_sync(world, kubectl, manifest)
+    await run(kubectl, "apply", *ARGO_CD, manifest=manifest)
+    assert (await live(world, "site"))["spec"]["suspend"] is True
+
+
+async def test_renamed_the_new_one_takes_over_when_the_old_one_is_pruned(world: World) -> None:
+    await world.apply("old", ["example.com"])
+    await world.quiet()
+    await world.apply("new", ["example.com"])
+    await world.quiet()
+    assert await world.ready("new") == ("False", "DuplicateOf")
+    await world.delete("old")
+    await world.quiet()
+    assert await world.ready("new") == ("True", "Issued")
+
+
+async def test_renamed_with_retain_and_adoption_the_certificate_stays(world: World) -> None:
+    await put_secret(world, TOKEN)
+    await world.apply("old", ["example.com"], tokenSecretRef=REF, deletionPolicy="Retain")
+    await world.quiet()
+    kept = (await world.status("old"))["id"]
+    await world.apply("new", ["example.com"], tokenSecretRef=REF, annotations={ADOPT_ANNOTATION: kept})
+    await world.quiet()
+    await world.delete("old")
+    await world.quiet()
+    assert await world.ready("new") == ("True", "Issued")
+    assert list(world.live()) == [kept]
