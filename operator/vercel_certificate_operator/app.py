@@ -182,7 +182,10 @@ class _Process:
         """Watch until a signal comes or something fails; then finish what must not be left half done."""
         before = asyncio.all_tasks()
         stop_watch = asyncio.Event()
+        # For kopf's peering, which is off. Without one, kopf asks who the user is: in a pod a number without a name.
+        identity: Any = "vercel-certificate-operator"
         kopf_tasks = await kopf.spawn_tasks(
+            identity=identity,
             registry=handlers,
             settings=kopf_settings(settings.selector.text),
             clusterwide=not settings.namespaces,

@@ -30,6 +30,8 @@ class Image:
     def __init__(self, engine: str, tag: str) -> None:
         self.engine = engine
         self.tag = tag
+        # Podman would give the user a name, which in a pod nobody does (nor does docker).
+        self._restricted = (*RESTRICTED, *(["--passwd=false"] if engine == "podman" else []))
         self.about: dict[str, Any] = json.loads(self.ask("image", "inspect", tag))[0]
         self.config: dict[str, Any] = self.about["Config"]
 
@@ -42,7 +44,7 @@ class Image:
     def run(self, *args: str, entrypoint: str | None = None, status: int = 0) -> str:
         """What a container of its own writes, ending with this exit status."""
         instead = [f"--entrypoint={entrypoint}"] if entrypoint else []
-        return self.ask("run", "--rm", "--pull=never", *RESTRICTED, *instead, self.tag, *args, status=status)
+        return self.ask("run", "--rm", "--pull=never", *self._restricted, *instead, self.tag, *args, status=status)
 
     def python(self, script: str, python: str = PYTHON) -> Any:
         """The JSON that a script writes in a container of its own; the image needs no shell for this."""
@@ -52,7 +54,7 @@ class Image:
         """A container that runs; ``folder`` is ``/etc/operator`` in it."""
         name = f"vercel-certificate-operator-test-{secrets.token_hex(4)}"
         mount = [f"--volume={folder}:/etc/operator:ro"] if folder else []
-        self.ask("run", "--detach", "--pull=never", f"--name={name}", *RESTRICTED, *mount, self.tag, *args)
+        self.ask("run", "--detach", "--pull=never", f"--name={name}", *self._restricted, *mount, self.tag, *args)
         return Container(self, name)
 
 
