@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench mutants image image-test check format lock venv clean
+.PHONY: help demo test bench mutants image image-test check format lock release venv clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ image:  ## build the container image, by docker, podman or buildah (BASE_IMAGE=.
 image-test: $(READY) image  ## build the image and run it, by docker or podman, as restricted as a pod would be
 	@$(BIN)/python -m pytest tests/image
 
-check: $(READY)  ## the static checks: format, lint, types, layers, the Dockerfile
+check: $(READY)  ## the static checks: format, lint, types, layers, the Dockerfile, shell scripts, workflows
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary operator/vercel_certificate_operator operator/vercel_emulator hack tests
@@ -38,6 +38,8 @@ check: $(READY)  ## the static checks: format, lint, types, layers, the Dockerfi
 	@rm -f .import-linter.log
 	@$(BIN)/yamllint --strict .
 	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/shellcheck .ci/*
+	@said=$$($(BIN)/zizmor --offline --quiet .github 2>&1) || { echo "$$said"; exit 1; }
 
 format: $(READY)  ## format the code and mend what can be mended by itself
 	@$(BIN)/ruff check --fix --quiet . || true
@@ -58,6 +60,9 @@ lock: $(READY)  ## look up the newest versions that pyproject.toml allows, and l
 	@for what in "runtime:pyproject.toml --extra emulator" "dev:pyproject.toml --extra emulator --group dev" "build:--group build"; do \
 	  $(VENV)/uv/bin/uv pip compile $${what#*:} --upgrade --universal --python-version 3.11 \
 	    --generate-hashes --no-header --quiet -o requirements/$${what%%:*}.txt || exit 1; done
+
+release:  ## set the version everywhere and date the changelog (VERSION=0.2.0); the commit and the tag are yours
+	@$(PYTHON) hack/release.py prepare "$(or $(VERSION),VERSION)"
 
 clean:  ## remove what the targets have made here (the cached control plane stays, under ~/.cache)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

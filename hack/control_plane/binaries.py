@@ -39,8 +39,9 @@ GO_REQUIREMENTS = HERE / "go-requirements.txt"
 SERVERS = ("kube-apiserver", "etcd")
 CONTROLLER_MANAGER = "kube-controller-manager"
 
-HELM = "helm.sh/helm/v3/cmd/helm"
-HELM_VERSION = "v3.19.0"
+HELM = ("helm", "helm.sh/helm/v3/cmd/helm", "v3.19.0")
+ACTIONLINT = ("actionlint", "github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12")
+"""Tools of the tests: name, Go package, version."""
 
 ENVTEST_VERSION = "v1.36.2"
 """The newest archive of this minor version; envtest does not publish every patch."""
@@ -120,18 +121,19 @@ def find(*, controller_manager: bool = False) -> Assets:
 
 
 def helm() -> Path:
-    """Helm 3, for the tests of the chart: from the cache, else built from its Go module at the version pinned here.
-
-    Go checks what it downloads against the checksum database, as the user's GOSUMDB and GOFLAGS say.
+    """Helm 3, for the tests of the chart.
 
     :raises UnavailableError: it can't be built
     """
-    program = cache() / f"helm-{HELM_VERSION}" / "helm"
-    if not _is_program(program):
-        with _locked():
-            if not _is_program(program):
-                _build_helm(program.parent)
-    return program
+    return _tool(*HELM)
+
+
+def actionlint() -> Path:
+    """actionlint, for the test of GitHub's workflows.
+
+    :raises UnavailableError: it can't be built
+    """
+    return _tool(*ACTIONLINT)
 
 
 def kubernetes_version() -> str:
@@ -324,12 +326,25 @@ def _build(folder: Path, names: Sequence[str]) -> None:
             _run(what, command, folder / f".{name}.log.tmp", env=environment, cwd=GO_MODULE)
 
 
-def _build_helm(folder: Path) -> None:
+def _tool(name: str, package: str, version: str) -> Path:
+    """A program from the cache, else built from its Go module at the version pinned here.
+
+    Go checks what it downloads against the checksum database, as the user's GOSUMDB and GOFLAGS say.
+    """
+    program = cache() / f"{name}-{version}" / name
+    if not _is_program(program):
+        with _locked():
+            if not _is_program(program):
+                _install(program.parent, name, f"{package}@{version}")
+    return program
+
+
+def _install(folder: Path, name: str, package: str) -> None:
     environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "HOME": str(Path.home())}
     with _whole(folder) as temporary:
         environment["GOBIN"] = str(temporary)
-        build: list[str | Path] = [_go(), "install", "-v", "-trimpath", "-ldflags", "-s -w", f"{HELM}@{HELM_VERSION}"]
-        _run("building helm, this once", build, cache() / ".helm.log.tmp", env=environment)
+        build: list[str | Path] = [_go(), "install", "-v", "-trimpath", "-ldflags", "-s -w", package]
+        _run(f"building {name}, this once", build, cache() / f".{name}.log.tmp", env=environment)
 
 
 def _run(

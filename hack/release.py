@@ -1,0 +1,195 @@
+"""Releases: the versions and the changelog, and what the release workflow asks of them.
+
+``make release VERSION=0.2.0`` sets the version wherever it stands, and makes a dated section of the changelog's
+Unreleased. The commit and the tag, which starts the workflow, are left to whoever has read the difference.
+
+It needs nothing but the standard library, so that the workflow needs no virtual environment.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CHANGELOG = Path("CHANGELOG.md")
+CHART = Path("deploy/helm/vercel-certificate-operator")
+UNRELEASED = "## [Unreleased]\n"
+VERSION = r"\d+\.\d+\.\d+"
+PLACES = {
+    "operator/vercel_certificate_operator/_version.py": (f'__version__ = "({VERSION})"',),
+    f"{CHART}/Chart.yaml": (f"^version: ({VERSION})$", f'^appVersion: "({VERSION})"$'),
+    "deploy/argocd/applications/operator.yaml": (f"^    targetRevision: ({VERSION})$",),
+}
+"""Files with the version in them, and how it stands there: each expression matches once, at least."""
+IN_PROSE = (
+    f"vercel[-_]certificate[-_]operator[- :]v?({VERSION})",
+    f"\\bRelease ({VERSION})",
+    f"--version[ =]({VERSION})",
+    f"\\bVERSION=({VERSION})",
+    f"\\bv({VERSION})\\b",
+)
+"""How it stands in the README, SECURITY.md and docs: an image's tag, a line of the log, a chart's version."""
+
+
+class ReleaseError(Exception):
+    """It can't be released like this. The message says why, and what to do."""
+
+
+def places(root: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each file that may name the version, with the expressions for how it stands there."""
+    yield from PLACES.items()
+    for file in (*root.glob("*.md"), *root.glob("docs/**/*.md")):
+        if file.name != CHANGELOG.name:
+            yield str(file.relative_to(root)), IN_PROSE
+
+
+def versions(root: Path = ROOT) -> dict[str, set[str]]:
+    """The versions that each file names."""
+    found: dict[str, set[str]] = {}
+    for name, expressions in places(root):
+        text = (root / name).read_text(encoding="utf-8")
+        for expression in expressions:
+            matches = re.findall(expression, text, re.MULTILINE)
+            if not matches and name in PLACES:
+                raise ReleaseError(f"{name} has no line like {expression}")
+            if matches:
+                found.setdefault(name, set()).update(matches)
+    return found
+
+
+def current(root: Path = ROOT) -> str:
+    """The version that all files name.
+
+    :raises ReleaseError: they don't agree
+    """
+    found = versions(root)
+    if len(set.union(*found.values())) != 1:
+        raise ReleaseError(f"the versions differ: {found}")
+    return found[next(iter(PLACES))].pop()
+
+
+def notes(version: str, root: Path = ROOT) -> str:
+    """What the changelog says of a version, without the heading.
+
+    :raises ReleaseError: nothing, or the files name another version
+    """
+    if current(root) != version:
+        raise ReleaseError(f"the files say {current(root)}, not {version}: run 'make release VERSION={version}' first")
+    sections = dict(_sections((root / CHANGELOG).read_text(encoding="utf-8")))
+    if not sections.get(version):
+        raise ReleaseError(f"{CHANGELOG} has no section for {version}: run 'make release VERSION={version}' first")
+    return sections[version]
+
+
+def prepare(version: str, day: date, root: Path = ROOT) -> None:
+    """Set the version everywhere, and give the changelog's Unreleased its name and date.
+
+    :raises ReleaseError: it is no version, an earlier one, a released one, or there is nothing to release
+    """
+    if not re.fullmatch(VERSION, version):
+        raise ReleaseError(f"{version!r} is no version: write it as in 0.2.0")
+    before = current(root)
+    if _numbers(version) < _numbers(before):
+        raise ReleaseError(f"{version} comes before {before}")
+    text = (root / CHANGELOG).read_text(encoding="utf-8")
+    sections = dict(_sections(text))
+    if version in sections:
+        raise ReleaseError(f"{CHANGELOG} has {version} already")
+    if not sections.get("Unreleased"):
+        raise ReleaseError(f"there is nothing under Unreleased in {CHANGELOG}")
+    heading = f"## [{version}] - {day.isoformat()}\n"
+    (root / CHANGELOG).write_text(text.replace(UNRELEASED, f"{UNRELEASED}\n{heading}", 1), encoding="utf-8")
+    for name, expressions in places(root):
+        file = root / name
+        text = before_it = file.read_text(encoding="utf-8")
+        for expression in expressions:
+            text = re.sub(expression, lambda found: _with(found, version), text, flags=re.MULTILINE)
+        if text != before_it:
+            file.write_text(text, encoding="utf-8")
+
+
+def chart(image: str, to: Path, root: Path = ROOT) -> None:
+    """A copy of the chart whose default image is ``repository@sha256:…``: the one that was released with it.
+
+    :raises ReleaseError: the chart's values have no place for it
+    """
+    repository, _, digest = image.partition("@")
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+        raise ReleaseError(f"{image!r} has no digest: write it as in ghcr.io/owner/image@sha256:…")
+    shutil.copytree(root / CHART, to)
+    file = to / "values.yaml"
+    text = file.read_text(encoding="utf-8")
+    for expression, value in (
+        (r"(?m)^(image:\n(?:  .*\n)*?  repository: ).*$", repository),
+        (r"(?m)^(image:\n(?:  .*\n)*?  digest: ).*$", digest),
+    ):
+        text, count = re.subn(expression, rf"\g<1>{value}", text)
+        if count != 1:
+            raise ReleaseError(f"{CHART}/values.yaml: {expression} matches {count} times")
+    file.write_text(text, encoding="utf-8")
+
+
+def _sections(changelog: str) -> Iterator[tuple[str, str]]:
+    """Each section's name, and its text."""
+    for part in re.split(r"(?m)^## \[", changelog)[1:]:
+        heading, _, text = part.partition("\n")
+        yield heading.partition("]")[0], text.strip()
+
+
+def _with(found: re.Match[str], version: str) -> str:
+    start, end = (place - found.start() for place in found.span(1))
+    return f"{found[0][:start]}{version}{found[0][end:]}"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
+def _git(*args: str) -> str:
+    return subprocess.run(["git", "-C", ROOT, *args], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _prepared(version: str) -> str:
+    """``prepare`` in this repository, and what to type next."""
+    if _git("status", "--porcelain", "--untracked-files=no"):
+        raise ReleaseError("there are changes that are not committed: commit them, or put them aside")
+    if _git("tag", "--list", f"v{version}"):
+        raise ReleaseError(f"the tag v{version} is there already")
+    prepare(version, datetime.now(UTC).date())
+    return (
+        f"{_git('diff', '--stat')}\n\nRead it (git diff), then:\n"
+        f'  git commit --all --message "Release {version}"\n'
+        f'  git tag --sign v{version} --message "Release {version}"\n'
+        f"  git push origin main v{version}"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, dest="command")
+    for name, text in (("prepare", "set the version, date the changelog"), ("notes", "print the changelog's section")):
+        commands.add_parser(name, help=text).add_argument("version", help="as in 0.2.0")
+    chart_parser = commands.add_parser("chart", help="copy the chart, with an image by digest as its default")
+    chart_parser.add_argument("--image", required=True, help="repository@sha256:…")
+    chart_parser.add_argument("to", type=Path, help="a folder that is not there yet")
+    options = parser.parse_args()
+    try:
+        if options.command == "prepare":
+            print(_prepared(options.version))
+        elif options.command == "notes":
+            print(notes(options.version))
+        else:
+            chart(options.image, options.to)
+    except ReleaseError as error:
+        print(f"release.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
