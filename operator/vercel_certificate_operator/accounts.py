@@ -12,7 +12,7 @@ from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.failures import Failure, Meaning, wait_after
 from vercel_certificate_operator.core.known import Listing, Pause, Tick
 from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.kube.tokens import Token
+from vercel_certificate_operator.kube.tokens import Place, Token
 from vercel_certificate_operator.vercel import VercelClient
 
 ClientFactory = Callable[[SecretStr], VercelClient]
@@ -44,6 +44,21 @@ class Account:
         if self._pause is not None and self._clock.monotonic() >= self._pause.until:
             self._pause = None
         return self._pause
+
+    @property
+    def in_flight(self) -> int:
+        """The calls under way."""
+        return self._taken
+
+    @property
+    def allowed(self) -> int:
+        """How many calls may be under way at a time, for now."""
+        return self._allowed
+
+    @property
+    def waiting(self) -> int:
+        """How many keys wait for a slot."""
+        return len(self._waiting)
 
     def failed(self, failure: Failure, row: Meaning) -> bool:
         """Note that a call has failed. True if the token is used for nothing now, since the failure concerns it."""
@@ -141,6 +156,8 @@ class Accounts:
         self._clock = clock
         self._slots = slots
         self._accounts: dict[str, Account] = {}
+        self.by_place: dict[Place | None, Account] = {}
+        """The account that the token of each place was last used with. None: the operator's own token."""
 
     def of(self, token: Token) -> Account:
         """The account of this token, which is made with its first use."""
@@ -149,6 +166,7 @@ class Accounts:
             client = self._new_client(token.value)
             account = Account(client, token.fingerprint, self._clock, slots=self._slots)
             self._accounts[token.fingerprint] = account
+        self.by_place[token.place] = account
         return account
 
     async def aclose(self) -> None:

@@ -29,6 +29,8 @@ from vercel_certificate_operator.kube.errors import Denied, Gone, KubeError, Ref
 from vercel_certificate_operator.kube.events import Events
 from vercel_certificate_operator.kube.tokens import DefaultToken, TokenMissing, Tokens
 from vercel_certificate_operator.leadership import Leadership
+from vercel_certificate_operator.metrics import Counted, Sources
+from vercel_certificate_operator.metrics import page as metrics_page
 from vercel_certificate_operator.objects import Objects, key_of
 from vercel_certificate_operator.probes import Check, probe, watch_goes_on, watch_is_fresh, work_goes_on
 from vercel_certificate_operator.reconciler import Reconciler, ScopeKey
@@ -69,6 +71,7 @@ async def run(settings: Settings) -> None:
         leadership = await _leadership(settings, configuration, clock, stack) if settings.leader_elect else None
         fence = leadership.fence if leadership is not None else _no_fence
         client = await stack.enter_async_context(connection.api_client(configuration, fence))
+        counted = Counted()
         certificates = Certificates(client)
         events = Events(client, instance=os.environ.get("HOSTNAME"))
 
@@ -79,6 +82,7 @@ async def run(settings: Settings) -> None:
                 post_timeout=settings.post_timeout,
                 clock=clock.now,
                 fence=fence,
+                observe=counted.request,
             )
 
         try:
@@ -100,6 +104,7 @@ async def run(settings: Settings) -> None:
             scope=settings.scope,
             limits=Limits(post=timedelta(seconds=settings.post_timeout)),
             drift_interval=settings.drift_interval,
+            observer=counted,
         )
         listed = asyncio.Event()
         signs = connection.WatchSigns(clock, max(1, len(settings.namespaces)))
@@ -113,7 +118,21 @@ async def run(settings: Settings) -> None:
                 "watch": watch_is_fresh(signs),
                 "lease": leadership.problem if leadership is not None else lambda: None,
             }
-            await _serve(stack, settings.listen, {"/livez": probe("livez", live), "/readyz": probe("readyz", ready)})
+            sources = Sources(
+                objects=objects,
+                queue=queue,
+                accounts=accounts,
+                reconciler=reconciler,
+                signs=signs,
+                clock=clock,
+                leads=leadership.leading.is_set if leadership is not None else listed.is_set,
+            )
+            pages = {
+                "/livez": probe("livez", live),
+                "/readyz": probe("readyz", ready),
+                "/metrics": metrics_page(counted, sources, per_certificate=settings.metrics_per_certificate),
+            }
+            await _serve(stack, settings.listen, pages)
         process = await stack.enter_async_context(_Process(reconciler, queue, events, leadership))
         await _first_look(reconciler, certificates, settings, clock)
         listed.set()

@@ -77,7 +77,14 @@ def main() -> None:
     envvar="VERCEL_OPERATOR_LISTEN",
     show_envvar=True,
     metavar="[HOST]:PORT",
-    help="Answer probes there, by HTTP: /livez and /readyz. Default: off.",
+    help="Answer there by HTTP: /livez and /readyz for probes, /metrics for Prometheus. Default: off.",
+)
+@click.option(
+    "--metrics-per-certificate/--no-metrics-per-certificate",
+    default=None,
+    envvar="VERCEL_OPERATOR_METRICS_PER_CERTIFICATE",
+    show_envvar=True,
+    help="Whether /metrics has series of each certificate: three to five of them. Default: on.",
 )
 @click.option(
     "--vercel-api-url",

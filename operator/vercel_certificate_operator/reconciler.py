@@ -60,6 +60,7 @@ from vercel_certificate_operator.kube.errors import Conflict, Gone, KubeError, R
 from vercel_certificate_operator.kube.events import Events
 from vercel_certificate_operator.kube.tokens import Place, Token, TokenMissing, Tokens
 from vercel_certificate_operator.objects import Objects, key_of
+from vercel_certificate_operator.observer import Observer
 from vercel_certificate_operator.vercel import ApiError, NotSent, OutcomeUnknown, VercelError
 from vercel_certificate_operator.workqueue import WorkQueue
 
@@ -157,6 +158,7 @@ class Reconciler:
         drift_interval: float = 6 * 3600.0,
         longest_sleep: float = 3600.0,
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
+        observer: Observer | None = None,
     ) -> None:
         """
         Args:
@@ -178,6 +180,9 @@ class Reconciler:
         self._drift_interval = drift_interval
         self._longest_sleep = longest_sleep
         self._new_id = new_id
+        self._observer = observer or Observer()
+        self.unclaimed: dict[ScopeKey, frozenset[str]] = {}
+        """The certificates that the newest listing for drift has, of attempts that were given up, and no status."""
         self._memories: dict[Key, Memory] = {}
         self._scopes: dict[ScopeKey, int] = {}  # how often in a row the listing for drift has failed
         self._reported: set[str] = set()
@@ -236,10 +241,11 @@ class Reconciler:
 
     async def reconcile(self, key: Key | ScopeKey) -> float | None:
         """Look at one key. Returns the seconds until it has to be looked at again (None: when something changes)."""
-        account = self._woken.pop(key, None)
+        account, began = self._woken.pop(key, None), self._clock.monotonic()
         try:
             return await (self._look_for_drift(key) if isinstance(key, ScopeKey) else self._reconcile(key))
         finally:
+            self._observer.reconciled(self._clock.monotonic() - began)
             if account is not None:
                 self._wake(account)  # a slot that this key was woken for, and has not taken, is the next one's
 
@@ -252,12 +258,14 @@ class Reconciler:
             memory.kube_failures = 0
         except KubeError as error:
             again = self._after_a_failure(memory)
+            self._observer.failed("kubernetes")
             logger.warning("%s; trying again in %.0f s", error.message, again, extra=_fields(key))
         except _NoSlot:
             again = NO_SLOT
         except Exception:
             # A bug. It must not take the other resources down with it, and this one is tried again.
             again = self._after_a_failure(memory)
+            self._observer.failed("bug")
             logger.exception("%s could not be reconciled; trying again in %.0f s", key, again, extra=_fields(key))
         if key not in self._objects and memory.reply is None:
             del self._memories[key]
@@ -507,6 +515,7 @@ class Reconciler:
         level = logging.WARNING if note.type == "Warning" else logging.INFO
         fields = _fields(key, attempt=attempt.id if attempt else None, reason=note.reason)
         logger.log(level, "%s: %s", note.reason, note.text, extra=fields)
+        self._observer.told(note)
         self._events.publish(key, note, self._clock.now())
 
     # --- Vercel ---------------------------------------------------------------------------------------------------
@@ -588,9 +597,11 @@ class Reconciler:
             memory.reply = await self._post(key, attempt, issue, scope, account)
         finally:
             self._posting.discard(key)
-        if memory.reply.failure is not None:
+        failure = memory.reply.failure
+        self._observer.attempt(issue.reason, Reason.ISSUED if failure is None else meaning(failure).reason)
+        if failure is not None:
             memory.refused_token = token.fingerprint
-            self._note_failure(account, memory.reply.failure)
+            self._note_failure(account, failure)
 
     async def _post(self, key: Key, attempt: Attempt, issue: Issue, scope: Scope, account: Account) -> Reply:
         fields = _fields(key, attempt=attempt.id, reason=issue.reason)
@@ -710,6 +721,7 @@ class Reconciler:
         resources = self._in_scope(key)
         if not resources:
             del self._scopes[key]
+            self.unclaimed.pop(key, None)
             return None
         try:
             namespace, ref = _named(key, resources[0][0])
@@ -730,21 +742,26 @@ class Reconciler:
         held = [status["id"] for _, status in resources]
         listing = replace(listing, scope_vanished=scope_vanished(held, listing))
         sighting = Sighting.of(listing)
+        unclaimed: set[str] = set()
         for object_key, status in resources:
-            self._report_late_certificates(object_key, status, listing)
+            unclaimed |= self._report_late_certificates(object_key, status, listing)
             if sighting.is_news(status) and (memory := self._memories.get(object_key)) is not None:
                 memory.noticed = listing
                 self._queue.add(object_key)
+        self.unclaimed[key] = frozenset(unclaimed)
         return self._drift_interval
 
-    def _report_late_certificates(self, key: Key, raw_status: Mapping[str, Any], listing: Listing) -> None:
+    def _report_late_certificates(self, key: Key, raw_status: Mapping[str, Any], listing: Listing) -> set[str]:
+        """Tell once of each. Returns the ids of all of them."""
         if not raw_status.get("lostAttempts"):
-            return
+            return set()
         status = Status.model_validate(raw_status)
-        for certificate in late_certificates(status, listing, self._objects.held_by_others(key)):
+        late = late_certificates(status, listing, self._objects.held_by_others(key))
+        for certificate in late:
             if certificate.id not in self._reported:
                 self._reported.add(certificate.id)
                 self._tell(key, late_note(certificate), None)
+        return {certificate.id for certificate in late}
 
 
 def failure_of(error: VercelError) -> Failure:

@@ -82,7 +82,9 @@ class Settings(BaseModel):
     lease_duration: Annotated[int, Field(ge=5, le=600)] = 15
     """Seconds after which another replica takes the Lease of a leader that has not renewed it."""
     listen: Annotated[Address | None, BeforeValidator(_address)] = None
-    """Where probes are answered, by HTTP. None: nowhere."""
+    """Where probes and Prometheus are answered, by HTTP. None: nowhere."""
+    metrics_per_certificate: bool = True
+    """Whether there are metrics of each certificate, or of all together only."""
     vercel_api_url: Annotated[str, AfterValidator(_api_url)] = "https://api.vercel.com"
     vercel_token_file: Path | None = None
     vercel_token: SecretStr | None = None

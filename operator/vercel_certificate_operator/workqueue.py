@@ -63,6 +63,13 @@ class WorkQueue(Generic[K]):
         key = next(iter(self._begun), None)
         return (key, self._clock.monotonic() - self._begun[key]) if key is not None else None
 
+    @property
+    def overdue(self) -> tuple[int, float]:
+        """How many keys are due and not in work yet, and for how many seconds the oldest of them has been."""
+        now = self._clock.monotonic()
+        ages = [now - at for at in self._due.values() if at <= now]
+        return len(ages), max(ages, default=0.0)
+
     def __len__(self) -> int:
         """How many keys are waiting, for now or for later."""
         return len(self._due)

@@ -21,10 +21,15 @@ from vercel_certificate_operator.kube.connection import WatchSigns
 from vercel_certificate_operator.probes import WATCH_SILENT, watch_is_fresh
 
 
+async def port_of(operator: OperatorProcess) -> str:
+    """Where its HTTP server listens."""
+    await eventually("it listens", lambda: "listening on port" in operator.logs())
+    return operator.logs().split("listening on port ")[1].split()[0]
+
+
 async def ask(operator: OperatorProcess, probe: str, *, seconds: float = 10) -> tuple[int, str]:
     """Status and body."""
-    await eventually("it listens", lambda: "listening on port" in operator.logs())
-    port = operator.logs().split("listening on port ")[1].split()[0]
+    port = await port_of(operator)
     timeout = aiohttp.ClientTimeout(total=seconds)
     async with (
         aiohttp.ClientSession(timeout=timeout) as session,

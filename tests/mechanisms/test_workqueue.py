@@ -293,3 +293,17 @@ async def test_many_keys_are_each_looked_at_at_their_time(clock: TestClock) -> N
     assert all(when == pytest.approx((int(key[4:]) * 7919) % 1000 / 10) for when, key in looks.at)
     queue.stop()
     await task
+
+
+async def test_what_is_due_and_waits_for_a_worker_is_counted_with_its_age(
+    clock: TestClock, queue: WorkQueue[str], looks: Looks
+) -> None:
+    looks.held = set("abcd")
+    for key in "abcde":
+        queue.add(key)
+    queue.add("later", 60)
+    await clock.advance(7)
+    assert queue.overdue == (1, 7.0)
+    looks.go_on.set()
+    await settle()
+    assert queue.overdue == (0, 0.0)

@@ -26,6 +26,7 @@ from vercel_certificate_operator.kube.certificates import Certificates
 from vercel_certificate_operator.kube.errors import KubeError
 from vercel_certificate_operator.kube.events import Events
 from vercel_certificate_operator.kube.tokens import DefaultToken, Tokens
+from vercel_certificate_operator.metrics import Counted, Scrape, Snapshot, Sources
 from vercel_certificate_operator.objects import Objects, key_of
 from vercel_certificate_operator.reconciler import Reconciler, ScopeKey
 from vercel_certificate_operator.vercel import VercelClient
@@ -59,6 +60,7 @@ class Running:
     reconciler: Reconciler
     accounts: Accounts
     events: Events
+    counted: Counted
     task: asyncio.Task[None]
 
 
@@ -100,6 +102,7 @@ class World:
     def start(self) -> Running:
         """A new process: it knows nothing."""
         self.lives += 1
+        counted = Counted()
 
         def new_client(token: SecretStr) -> VercelClient:
             return VercelClient(
@@ -108,6 +111,7 @@ class World:
                 post_timeout=self.post_timeout,
                 timeout=self.call_timeout,
                 clock=self.clock.now,
+                observe=counted.request,
             )
 
         api = self.operator_api or self.api
@@ -127,9 +131,10 @@ class World:
             drift_interval=self.drift_interval,
             longest_sleep=self.longest_sleep,
             new_id=lambda: f"attempt-{next(self._ids)}",
+            observer=counted,
         )
         task = asyncio.create_task(queue.run(reconciler.reconcile))
-        self.operator = Running(objects, queue, reconciler, accounts, events, task)
+        self.operator = Running(objects, queue, reconciler, accounts, events, counted, task)
         return self.operator
 
     async def crash(self) -> None:
@@ -277,6 +282,14 @@ class World:
     async def issuing(self, name: str) -> tuple[str, str]:
         """Status and reason of Issuing."""
         return (await self.condition(name, "Issuing"))[:2]
+
+    def scrape(self, *, leads: bool = True, per_certificate: bool = True) -> Scrape:
+        """What Prometheus would be told now."""
+        assert self.operator is not None
+        one = self.operator
+        signs = connection.WatchSigns(self.clock)
+        sources = Sources(one.objects, one.queue, one.accounts, one.reconciler, signs, self.clock, lambda: leads)
+        return Scrape(one.counted.registry, Snapshot.take(sources), per_certificate=per_certificate)
 
     def calls(self, since: int = 0) -> list[str]:
         """What Vercel was asked, in order."""

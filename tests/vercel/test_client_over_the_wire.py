@@ -807,3 +807,44 @@ async def test_every_exception_of_the_http_library_says_what_was_sent(
 
     async with client_of("http://vercel.invalid", transport=httpx.MockTransport(handle)) as client:
         assert type(await failure(client.issue(NAMES, PERSONAL))) is expected
+
+
+# --- what is told of it
+
+
+async def test_each_request_is_told_of_with_its_status_and_time(wire: Wire) -> None:
+    told: list[tuple[str, str]] = []
+
+    def observe(call: str, code: str, seconds: float) -> None:
+        assert 0 <= seconds < 60
+        told.append((call, code))
+
+    async with client_of(wire.url, observe=observe) as vercel:
+        await vercel.issue(NAMES, PERSONAL)
+        await vercel.get("cert_1", PERSONAL)
+        await vercel.remove("cert_1", PERSONAL)
+    async with client_of(f"http://127.0.0.1:{free_port()}", observe=observe) as vercel:
+        await failure(vercel.issue(NAMES, PERSONAL))
+    assert told == [("issue", "200"), ("get", "200"), ("remove", "200"), ("issue", "not-sent")]
+
+
+async def test_a_request_that_is_not_answered_is_told_of_as_such(wire: Wire) -> None:
+    told: list[tuple[str, str]] = []
+    wire.actions = [send(b"", "reset")]
+    async with client_of(wire.url, observe=lambda call, code, _: told.append((call, code))) as vercel:
+        await failure(vercel.list(PERSONAL))
+    assert told == [("list", "none")]
+
+
+async def test_a_request_that_the_fence_holds_back_at_the_last_moment_was_not_sent(wire: Wire) -> None:
+    told: list[tuple[str, str]] = []
+    asked = 0
+
+    def fence() -> str | None:
+        nonlocal asked
+        asked += 1
+        return "no" if asked > 1 else None
+
+    async with client_of(wire.url, fence=fence, observe=lambda call, code, _: told.append((call, code))) as vercel:
+        await failure(vercel.issue(NAMES, PERSONAL))
+    assert told == [("issue", "not-sent")]

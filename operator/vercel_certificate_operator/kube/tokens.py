@@ -38,9 +38,11 @@ class Token:
 
     value: SecretStr
     fingerprint: str
+    place: Place | None = None
+    """Where it is from; None: the operator's own."""
 
     @classmethod
-    def of(cls, text: str, where: str) -> "Token":
+    def of(cls, text: str, where: str, place: Place | None = None) -> "Token":
         """A token from its text, without the white space around it.
 
         Raises:
@@ -51,7 +53,7 @@ class Token:
             raise TokenMissing(f"{where} is empty")
         if not text.isascii() or not text.isprintable() or " " in text:
             raise TokenMissing(f"{where} does not hold a token: it has characters that no token has")
-        return cls(SecretStr(text), hashlib.sha256(text.encode()).hexdigest()[:12])
+        return cls(SecretStr(text), hashlib.sha256(text.encode()).hexdigest()[:12], place)
 
 
 class DefaultToken:
@@ -162,4 +164,4 @@ class Tokens:
             text = base64.b64decode(data[key]).decode()
         except (binascii.Error, UnicodeDecodeError) as error:
             raise TokenMissing(f"key {key} of {where} is not text") from error
-        return Token.of(text, f"key {key} of {where}")
+        return Token.of(text, f"key {key} of {where}", (namespace, name, key))

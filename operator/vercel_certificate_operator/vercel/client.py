@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Self, TypeVar
 from urllib.parse import quote
 
@@ -84,6 +85,9 @@ class VercelClient:
     ``fence``
         Asked before each request that changes something at Vercel, the last time when its first byte is about to
         leave. What it says is why the request is not sent: NotSent.
+    ``observe``
+        Told of each request when it is over: the call (``issue``, ``get``, ``list``: each page, ``remove``), the HTTP
+        status as text (``none``: sent, and not answered; ``not-sent``), and the seconds that it took.
 
     ``ValueError``, without the token in it, says what is wrong with an argument or with the environment.
 
@@ -114,6 +118,7 @@ class VercelClient:
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         fence: Callable[[], str | None] = lambda: None,
+        observe: Callable[[str, str, float], None] = lambda call, code, seconds: None,
     ) -> None:
         _check_token(token)
         self._token = token
@@ -123,6 +128,7 @@ class VercelClient:
         self._max_body = max_body
         self._clock = clock
         self._fence = fence
+        self._observe = observe
         self.clock_offset = None
         # Whether the connection tells (by httpcore's trace) when a request's first byte is about to leave.
         self._traced = transport is None or isinstance(transport, httpx.AsyncHTTPTransport)
@@ -150,12 +156,12 @@ class VercelClient:
         On a certificate that isn't what was asked for: see ``Certificate.oddities``. Its id is always good.
         """
         names = sorted(normalized(cns))
-        answer = await self._call("POST", _CERTS, scope, json={"cns": names}, limit=self._post_timeout)
+        answer = await self._call("issue", "POST", _CERTS, scope, json={"cns": names}, limit=self._post_timeout)
         return self._read(answer, lambda value: models.certificate(value, asked=names))
 
     async def get(self, certificate_id: str, scope: Scope) -> Certificate:
         """A certificate. Raises ApiError with status 404 when the scope has none with this id."""
-        return self._read(await self._call("GET", _path(certificate_id), scope), models.certificate)
+        return self._read(await self._call("get", "GET", _path(certificate_id), scope), models.certificate)
 
     async def list(self, scope: Scope) -> tuple[Certificate, ...]:
         """All certificates of the scope, newest first as Vercel sends them, without repeats.
@@ -166,7 +172,7 @@ class VercelClient:
         until: int | None = None
         for _ in range(MAX_PAGES):
             params = {"limit": str(PAGE_SIZE)} | ({} if until is None else {"until": str(until)})
-            answer = await self._call("GET", _CERTS, scope, params=params, max_body=self._max_body)
+            answer = await self._call("list", "GET", _CERTS, scope, params=params, max_body=self._max_body)
             page = self._read(answer, models.page)
             for certificate in page.certificates:
                 # What was created in the millisecond between two pages is on both.
@@ -184,7 +190,7 @@ class VercelClient:
 
     async def remove(self, certificate_id: str, scope: Scope) -> None:
         """Remove a certificate. Raises ApiError with status 404 when the scope has none with this id."""
-        answer = await self._call("DELETE", _path(certificate_id), scope)
+        answer = await self._call("remove", "DELETE", _path(certificate_id), scope)
         if answer.status != 204:
             self._read(answer, models.removed)
 
@@ -200,6 +206,7 @@ class VercelClient:
 
     async def _call(
         self,
+        call: str,
         method: str,
         path: str,
         scope: Scope,
@@ -224,11 +231,15 @@ class VercelClient:
         answer = _Answer(max_body=min(max_body, self._max_body), fence=None if method == "GET" else self._fence)
         answer.ask_fence()
         failure: VercelError | None = None
+        began = monotonic()
         try:
             async with asyncio.timeout(seconds):
                 await self._exchange(method, httpx.URL(self._base_url + path, params=query), json, seconds, answer)
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError, UnicodeError) as error:
             failure = self._failure(error, answer, seconds)
+        finally:
+            sent = answer.request_started or isinstance(failure, OutcomeUnknown)
+            self._observe(call, str(answer.status or ("none" if sent else "not-sent")), monotonic() - began)
         if failure is not None and not answer.is_whole:
             # Not in the handler above: what is raised there holds on to httpx's exception, and by it to the request
             # with the token among its headers. "from None" would only hide it from the usual traceback.

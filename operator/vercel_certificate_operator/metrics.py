@@ -1,0 +1,381 @@
+"""Metrics for Prometheus: ``/metrics``.
+
+What happens (requests, attempts, Events) is counted as it happens. What is (certificates, the queue, tokens) is read
+when Prometheus asks, from what the operator knows anyway: nothing has to be kept up to date, and the series of a
+resource that has gone are gone with the next scrape.
+
+Names and units are those of https://prometheus.io/docs/practices/naming: base units, times as Unix time in seconds,
+``_total`` for counters.
+"""
+
+import asyncio
+import platform
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import prometheus_client
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+
+from vercel_certificate_operator._version import __version__
+from vercel_certificate_operator.accounts import Accounts
+from vercel_certificate_operator.clock import Clock
+from vercel_certificate_operator.core.attempt import ANNOTATION, Attempt
+from vercel_certificate_operator.core.known import Note
+from vercel_certificate_operator.core.reasons import Reason
+from vercel_certificate_operator.core.resource import Key
+from vercel_certificate_operator.kube.connection import WatchSigns
+from vercel_certificate_operator.kube.tokens import Place
+from vercel_certificate_operator.objects import Objects
+from vercel_certificate_operator.observer import Observer
+from vercel_certificate_operator.reconciler import Reconciler, ScopeKey
+from vercel_certificate_operator.web import Page
+from vercel_certificate_operator.workqueue import WorkQueue
+
+PREFIX = "vercel_operator_"
+CALLS = ("issue", "get", "list", "remove")
+PAUSES = (Reason.RATE_LIMITED, Reason.CREDENTIALS_INVALID)
+"""Why a token may rest."""
+ALARMS = (
+    Reason.LATE_CERTIFICATE,
+    Reason.DELETION_FAILED,
+    Reason.ATTEMPT_LOST,
+    Reason.CERTIFICATE_GONE,
+)
+"""Warnings that are worth an alert. Their counters begin at 0: the first one would be no increase otherwise."""
+DEFAULT_TOKEN = "default"  # noqa: S105 - a name
+REQUEST_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+"""Seconds. An issuance takes some, and is given 120."""
+ROUND_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 30, 120, 300)
+"""Seconds. Most rounds find nothing to do."""
+
+
+class Counted(Observer):
+    """What has happened since the process began."""
+
+    def __init__(self) -> None:
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self._requests = Counter(
+            f"{PREFIX}vercel_requests",
+            "Requests to Vercel, by call and HTTP status (none: sent, not answered; not-sent).",
+            ["call", "code"],
+            registry=self.registry,
+        )
+        self._request_seconds = Histogram(
+            f"{PREFIX}vercel_request_duration_seconds",
+            "How long requests to Vercel took.",
+            ["call"],
+            buckets=REQUEST_BUCKETS,
+            registry=self.registry,
+        )
+        self._attempts = Counter(
+            f"{PREFIX}attempts",
+            "Attempts to have a certificate issued, by what it was needed for, and what came of it: "
+            "Issued, or the reason why not.",
+            ["need", "result"],
+            registry=self.registry,
+        )
+        self._events = Counter(
+            f"{PREFIX}events",
+            "Events published on resources, repeats included, by type and reason.",
+            ["type", "reason"],
+            registry=self.registry,
+        )
+        self._rounds = Histogram(
+            f"{PREFIX}reconcile_duration_seconds",
+            "How long looking at one resource took, with all that was to be done for it.",
+            buckets=ROUND_BUCKETS,
+            registry=self.registry,
+        )
+        self._failures = Counter(
+            f"{PREFIX}reconcile_failures",
+            "Looks at a resource that failed, and are made again: for the Kubernetes API, or for a bug.",
+            ["cause"],
+            registry=self.registry,
+        )
+        for call in CALLS:
+            self._request_seconds.labels(call)
+        for reason in ALARMS:
+            self._events.labels("Warning", reason.value)
+        for cause in ("kubernetes", "bug"):
+            self._failures.labels(cause)
+
+    def request(self, call: str, code: str, seconds: float) -> None:
+        self._requests.labels(call, code).inc()
+        self._request_seconds.labels(call).observe(seconds)
+
+    def attempt(self, need: str, result: str) -> None:
+        self._attempts.labels(need, result).inc()
+
+    def told(self, note: Note) -> None:
+        self._events.labels(note.type, note.reason).inc()
+
+    def reconciled(self, seconds: float) -> None:
+        self._rounds.observe(seconds)
+
+    def failed(self, cause: str) -> None:
+        self._failures.labels(cause).inc()
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the rest is read from."""
+
+    objects: Objects
+    queue: WorkQueue[Key | ScopeKey]
+    accounts: Accounts
+    reconciler: Reconciler
+    signs: WatchSigns
+    clock: Clock
+    leads: Callable[[], bool]
+    """Whether this replica works. One that stands by says nothing of certificates, which the leader does."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenState:
+    """How a token is doing."""
+
+    in_flight: int
+    allowed: int
+    waiting: int
+    pause: str | None
+    """The reason why it rests."""
+    pause_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is, at one moment: taken between two steps of the operator, so that it is of a piece."""
+
+    now: float
+    """Unix time."""
+    leads: bool
+    bodies: tuple[tuple[Key, Mapping[str, Any]], ...]
+    tokens: Mapping[Place | None, TokenState]
+    due: int
+    due_seconds: float
+    running: int
+    running_seconds: float
+    scheduled: int
+    watch_seconds: float
+    unclaimed: int
+
+    @classmethod
+    def take(cls, sources: Sources) -> "Snapshot":
+        """Cheap: the objects are handed over as they are, and never change."""
+        leads, queue = sources.leads(), sources.queue
+        due, due_seconds = queue.overdue if leads else (0, 0.0)  # who stands by has all in its queue, and works none
+        oldest = queue.oldest
+        return cls(
+            now=sources.clock.now().timestamp(),
+            leads=leads,
+            bodies=sources.objects.bodies() if leads else (),
+            tokens=_tokens(sources) if leads else {},
+            due=due,
+            due_seconds=due_seconds,
+            running=len(queue.running),
+            running_seconds=oldest[1] if oldest is not None else 0.0,
+            scheduled=len(queue) - due,
+            watch_seconds=sources.signs.answered(),
+            unclaimed=len(frozenset[str]().union(*sources.reconciler.unclaimed.values())) if leads else 0,
+        )
+
+
+def _tokens(sources: Sources) -> dict[Place | None, TokenState]:
+    tick, states = sources.clock.monotonic(), {}
+    for place, account in sources.accounts.by_place.items():
+        pause = account.pause
+        states[place] = TokenState(
+            in_flight=account.in_flight,
+            allowed=account.allowed,
+            waiting=account.waiting,
+            pause=pause.reason if pause is not None else None,
+            pause_seconds=pause.until - tick if pause is not None else 0.0,
+        )
+    return states
+
+
+class Scrape:
+    """All metrics of one scrape. A collector, as the library's encoders want it."""
+
+    def __init__(self, counted: CollectorRegistry, snapshot: Snapshot, *, per_certificate: bool) -> None:
+        self._counted = counted
+        self._snapshot = snapshot
+        self._per_certificate = per_certificate
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._counted.collect()
+        yield from _process(self._snapshot)
+        if self._snapshot.leads:
+            yield from _certificates(self._snapshot, per_certificate=self._per_certificate)
+            yield from _token_states(self._snapshot)
+
+
+def page(counted: Counted, sources: Sources, *, per_certificate: bool = True) -> Page:
+    """The page ``/metrics``.
+
+    The text is made by a thread: for ten thousand certificates that takes a good part of a second, in which the
+    operator goes on.
+    """
+
+    async def answer(request: web.Request) -> web.Response:
+        scrape = Scrape(counted.registry, Snapshot.take(sources), per_certificate=per_certificate)
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        body = await asyncio.to_thread(encode, scrape)
+        response = web.Response(body=body, headers={"Content-Type": content_type})
+        response.enable_compression()  # where it was asked for
+        return response
+
+    return answer
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(PREFIX + name, text, value=value)
+
+
+def _labelled(name: str, text: str, labels: Iterable[str]) -> GaugeMetricFamily:
+    return GaugeMetricFamily(PREFIX + name, text, labels=tuple(labels))
+
+
+def _process(seen: Snapshot) -> Iterator[Metric]:
+    build = _labelled("build_info", "The versions that run. Always 1.", ("version", "python_version"))
+    build.add_metric((__version__, platform.python_version()), 1)
+    yield build
+    yield _gauge("leader", "1: this replica does the work. 0: it stands by.", float(seen.leads))
+    yield _gauge("queue_due", "Resources that are to be looked at now, and are not in work yet.", seen.due)
+    yield _gauge("queue_due_age_seconds", "How long the one that has waited longest has been due.", seen.due_seconds)
+    yield _gauge("queue_scheduled", "Resources that are to be looked at later.", seen.scheduled)
+    yield _gauge("queue_running", "Resources in work.", seen.running)
+    yield _gauge("queue_running_age_seconds", "How long the oldest of them has been in work.", seen.running_seconds)
+    yield _gauge("watch_age_seconds", "Since when a watch has had no answer of the API server.", seen.watch_seconds)
+
+
+def _token_states(seen: Snapshot) -> Iterator[Metric]:
+    in_use = {_place(key, body) for key, body in seen.bodies}
+    states = [(_token_name(place), state) for place, state in seen.tokens.items() if place in in_use]
+    paused = _labelled(
+        "token_paused", "1: nothing is asked of Vercel with this token for now, for this reason.", ("token", "reason")
+    )
+    pause = _labelled("token_pause_seconds", "How long it still rests.", ("token",))
+    in_flight = _labelled("token_requests_in_flight", "Calls to Vercel under way with this token.", ("token",))
+    limit = _labelled("token_requests_limit", "How many there may be at a time; 1 after a pause.", ("token",))
+    waiting = _labelled("token_requests_waiting", "Resources that wait for one of them to end.", ("token",))
+    for name, state in states:
+        for reason in PAUSES:
+            paused.add_metric((name, reason.value), float(state.pause == reason))
+        pause.add_metric((name,), state.pause_seconds)
+        in_flight.add_metric((name,), state.in_flight)
+        limit.add_metric((name,), state.allowed)
+        waiting.add_metric((name,), state.waiting)
+    yield from (paused, pause, in_flight, limit, waiting)
+
+
+def _certificates(seen: Snapshot, *, per_certificate: bool) -> Iterator[Metric]:
+    who = ("namespace", "name")
+    not_after = _labelled("certificate_not_after_timestamp_seconds", "When the certificate expires.", who)
+    renewal = _labelled("certificate_renewal_timestamp_seconds", "When it is due for renewal.", who)
+    ready = _labelled("certificate_ready", "1: there is a certificate that covers spec.cns and is valid.", who)
+    info = _labelled(
+        "certificate_info",
+        "The reasons of the conditions Ready and Issuing. Always 1.",
+        (*who, "reason", "issuing_reason"),
+    )
+    attempt = _labelled(
+        "certificate_attempt_start_timestamp_seconds", "When an attempt began whose outcome is not recorded yet.", who
+    )
+    tally: Tally[tuple[str, str, str]] = Tally()
+    overdue = unresolved = 0
+    earliest: float | None = None
+    for key, body in seen.bodies:
+        one = _Certificate.of(key, body)
+        tally[one.ready, one.reason, one.issuing_reason] += 1
+        overdue += one.is_overdue(seen.now)
+        unresolved += one.attempt_start is not None
+        if one.not_after is not None:
+            earliest = min(one.not_after, earliest or one.not_after)
+        if not per_certificate:
+            continue
+        labels = (key.namespace, key.name)
+        ready.add_metric(labels, float(one.ready == "True"))
+        info.add_metric((*labels, one.reason, one.issuing_reason), 1)
+        for family, value in ((not_after, one.not_after), (renewal, one.renewal), (attempt, one.attempt_start)):
+            if value is not None:
+                family.add_metric(labels, value)
+    if per_certificate:
+        yield from (not_after, renewal, ready, info, attempt)
+    counts = _labelled(
+        "certificates",
+        "Resources, by the status of Ready, its reason, and that of Issuing.",
+        ("ready", "reason", "issuing_reason"),
+    )
+    for state, number in tally.items():
+        counts.add_metric(state, number)
+    yield counts
+    yield _gauge("certificates_overdue", "Those of which half the time from renewal to expiry is over.", overdue)
+    yield _gauge("attempts_unresolved", "Attempts whose outcome is not recorded yet.", unresolved)
+    yield _gauge("unclaimed_certificates", "Certificates of attempts that were given up, in no status.", seen.unclaimed)
+    if earliest is not None:
+        yield _gauge("certificates_earliest_not_after_timestamp_seconds", "When the first one expires.", earliest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Certificate:
+    """What metrics say of one resource. It is read from the object as it is: what Pydantic would take for that, with
+    ten thousand of them at each scrape, is several seconds."""
+
+    ready: str
+    reason: str
+    issuing_reason: str
+    not_after: float | None
+    renewal: float | None
+    attempt_start: float | None
+
+    @classmethod
+    def of(cls, key: Key, body: Mapping[str, Any]) -> "_Certificate":
+        status = body.get("status") or {}
+        conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
+        ready, issuing = conditions.get("Ready") or {}, conditions.get("Issuing") or {}
+        return cls(
+            ready=ready.get("status") or "Unknown",
+            reason=ready.get("reason") or "",
+            issuing_reason=issuing.get("reason") or "",
+            not_after=_timestamp(status.get("expiresAt")),
+            renewal=_timestamp(status.get("renewalTime")),
+            attempt_start=_unresolved_since(key, body, status),
+        )
+
+    def is_overdue(self, now: float) -> bool:
+        if self.not_after is None or self.renewal is None:
+            return False
+        return now > (self.renewal + self.not_after) / 2
+
+
+def _timestamp(text: str | None) -> float | None:
+    return datetime.fromisoformat(text).timestamp() if text else None
+
+
+def _unresolved_since(key: Key, body: Mapping[str, Any], status: Mapping[str, Any]) -> float | None:
+    text, recorded = (body["metadata"].get("annotations") or {}).get(ANNOTATION), status.get("attempt")
+    if not text or (recorded and f'"{recorded}"' in text):
+        return None  # nearly all of them: the others only are worth reading
+    attempt = Attempt.loads(text)
+    return attempt.start.timestamp() if attempt is not None and attempt.uid == key.uid else None
+
+
+def _place(key: Key, body: Mapping[str, Any]) -> Place | None:
+    ref = (body.get("spec") or {}).get("tokenSecretRef")
+    return (key.namespace, ref["name"], ref.get("key") or "token") if ref else None
+
+
+def _token_name(place: Place | None) -> str:
+    """Where a token is: nothing of the token itself."""
+    return "/".join(place) if place is not None else DEFAULT_TOKEN
