@@ -103,6 +103,11 @@ def test_whatever_keeps_it_from_being_ready_degrades_it_with_the_reason(reason: 
     assert shown == {"status": "Degraded", "message": f"{reason}: Ready says so."}
 
 
+def test_what_has_not_been_asked_for_yet_is_progressing() -> None:
+    shown = health(text(HEALTH), body(ready=("False", "FirstIssue"), issuing=("False", "FirstIssue")))
+    assert shown["status"] == "Progressing"
+
+
 @pytest.mark.parametrize("issuing", [("True", "RenewalDue"), ("False", "PaymentRequired")])
 def test_while_ready_it_is_healthy_whatever_becomes_of_the_renewal(issuing: tuple[str, str]) -> None:
     shown = health(text(HEALTH), body(ready=("True", "Issued"), issuing=issuing))
