@@ -293,15 +293,18 @@ def _certificates(seen: Snapshot, *, per_certificate: bool) -> Iterator[Metric]:
         "certificate_attempt_start_timestamp_seconds", "When an attempt began whose outcome is not recorded yet.", who
     )
     tally: Tally[tuple[str, str, str]] = Tally()
-    overdue = unresolved = 0
-    earliest: float | None = None
+    overdue = expiring = 0
+    unresolved: list[float] = []
+    expiries: list[float] = []
     for key, body in seen.bodies:
         one = _Certificate.of(key, body)
         tally[one.ready, one.reason, one.issuing_reason] += 1
-        overdue += one.is_overdue(seen.now)
-        unresolved += one.attempt_start is not None
+        overdue += one.renewal_window_is_over(seen.now, 0.5)
+        expiring += one.renewal_window_is_over(seen.now, 0.9)
+        if one.attempt_start is not None:
+            unresolved.append(one.attempt_start)
         if one.not_after is not None:
-            earliest = min(one.not_after, earliest or one.not_after)
+            expiries.append(one.not_after)
         if not per_certificate:
             continue
         labels = (key.namespace, key.name)
@@ -321,10 +324,14 @@ def _certificates(seen: Snapshot, *, per_certificate: bool) -> Iterator[Metric]:
         counts.add_metric(state, number)
     yield counts
     yield _gauge("certificates_overdue", "Those of which half the time from renewal to expiry is over.", overdue)
-    yield _gauge("attempts_unresolved", "Attempts whose outcome is not recorded yet.", unresolved)
+    yield _gauge("certificates_expiring", "Those of which nine tenths of it are over, or all.", expiring)
+    yield _gauge("attempts_unresolved", "Attempts whose outcome is not recorded yet.", len(unresolved))
     yield _gauge("unclaimed_certificates", "Certificates of attempts that were given up, in no status.", seen.unclaimed)
-    if earliest is not None:
-        yield _gauge("certificates_earliest_not_after_timestamp_seconds", "When the first one expires.", earliest)
+    if expiries:
+        yield _gauge("certificates_earliest_not_after_timestamp_seconds", "When the first one expires.", min(expiries))
+    if unresolved:
+        text = "When the oldest attempt began whose outcome is not recorded yet."
+        yield _gauge("attempts_unresolved_earliest_start_timestamp_seconds", text, min(unresolved))
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,10 +360,11 @@ class _Certificate:
             attempt_start=_unresolved_since(key, body, status),
         )
 
-    def is_overdue(self, now: float) -> bool:
+    def renewal_window_is_over(self, now: float, share: float) -> bool:
+        """Whether so much of the time from its renewal to its expiry is over."""
         if self.not_after is None or self.renewal is None:
             return False
-        return now > (self.renewal + self.not_after) / 2
+        return now - self.renewal > share * (self.not_after - self.renewal)
 
 
 def _timestamp(text: str | None) -> float | None:

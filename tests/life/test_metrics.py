@@ -75,11 +75,12 @@ async def test_what_is_overdue_shows_by_its_own_renewal_time(world: World) -> No
     assert seen("attempts_total", need="RenewalDue", result="PaymentRequired") == 1
     half = (unix(status["expiresAt"]) - unix(status["renewalTime"])) / 2
     await advance_to(world, status["renewalTime"], plus=half + 1)
-    assert told(world)("certificates_overdue") == 1
+    seen = told(world)
+    assert (seen("certificates_overdue"), seen("certificates_expiring")) == (1, 0)
     await advance_to(world, status["expiresAt"], plus=1)
     seen = told(world)
     assert seen("certificate_ready", namespace=world.namespace, name="site") == 0
-    assert seen("certificates_overdue") == 1
+    assert seen("certificates_overdue") == seen("certificates_expiring") == 1
 
 
 async def test_an_attempt_of_unknown_outcome_is_told_of_until_it_is_resolved(world: World) -> None:
@@ -90,6 +91,7 @@ async def test_an_attempt_of_unknown_outcome_is_told_of_until_it_is_resolved(wor
     assert seen("attempts_unresolved") == 1
     start = seen("certificate_attempt_start_timestamp_seconds", namespace=world.namespace, name="site")
     assert began - 1 <= start <= began
+    assert seen("attempts_unresolved_earliest_start_timestamp_seconds") == start
     assert seen("vercel_requests_total", call="issue", code="none") == 1
     assert seen("attempts_total", need="FirstIssue", result="OutcomeUnknown") == 1
     assert seen("events_total", type="Warning", reason="AttemptLost") == 0  # so that the first one is an increase
