@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -206,34 +207,19 @@ async def _(world: World) -> None:
     await issued(world, tokenSecretRef=REF)
 
 
-@state("degraded_paymentRequired")
-async def _(world: World) -> None:
-    refuse(world, 402)
+async def refused(world: World, *, status: int) -> None:
+    refuse(world, status)
     await issued(world)
 
 
-@state("degraded_permissionDenied")
-async def _(world: World) -> None:
-    refuse(world, 403)
-    await issued(world)
-
-
-@state("degraded_domainNotFound")
-async def _(world: World) -> None:
-    refuse(world, 404)
-    await issued(world)
-
-
-@state("degraded_rateLimited")
-async def _(world: World) -> None:
-    refuse(world, 429)
-    await issued(world)
-
-
-@state("degraded_domainNotConfigured")
-async def _(world: World) -> None:
-    refuse(world, 449)
-    await issued(world)
+for name, status in {
+    "paymentRequired": 402,
+    "permissionDenied": 403,
+    "domainNotFound": 404,
+    "rateLimited": 429,
+    "domainNotConfigured": 449,
+}.items():
+    state(f"degraded_{name}")(partial(refused, status=status))
 
 
 @state("degraded_vercelUnreachable")
