@@ -38,12 +38,6 @@ def test_the_chart_takes_the_values(helm: Helm) -> None:
     assert volume["secret"]["secretName"] == "vercel-token"
 
 
-def test_the_definition_outlives_the_application(helm: Helm) -> None:
-    """Argo CD keeps what has this annotation when it prunes, as Helm does."""
-    [definition] = [found for found in helm.template({}) if found["kind"] == "CustomResourceDefinition"]
-    assert definition["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
-
-
 def test_the_operator_comes_before_the_certificates() -> None:
     waves = [
         int(found["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"]) for found in (OPERATOR, CERTIFICATES)

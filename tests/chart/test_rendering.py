@@ -70,7 +70,9 @@ def test_its_crd_is_that_of_deploy(helm: Helm) -> None:
     copy = CHART / "files" / origin.name
     assert copy.read_bytes() == origin.read_bytes(), f"run: cp {origin} {copy}"
     rendered = one(helm.template({}), "CustomResourceDefinition")
-    assert rendered["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+    kept_by_helm = {"helm.sh/resource-policy": "keep"}
+    kept_by_argo_cd = {"argocd.argoproj.io/sync-options": "Prune=false"}  # its pruning doesn't go by Helm's
+    assert rendered["metadata"].pop("annotations") == kept_by_helm | kept_by_argo_cd
     assert rendered == yaml.safe_load(origin.read_text(encoding="utf-8"))
 
 
