@@ -18,7 +18,7 @@ Made from `values.yaml` by `python hack/chart_readme.py`. How to install: `docs/
 |---|---|---|
 """
 KEY = re.compile(r"^((?:  )?)([a-zA-Z]+):(.*)$")
-WHOLE = {"resources"}
+WHOLE = {"resources", "podSecurityContext", "securityContext"}
 """Maps that are listed as one value, since Kubernetes defines what stands in them."""
 
 

@@ -78,6 +78,8 @@ DRIFT_AGAIN = 600.0
 """Seconds after which a listing for drift that has failed is made again; doubles up to the usual interval."""
 SHARED_LISTING = 60.0
 """Seconds that a listing may be old to do for drift."""
+RECORD_LIMIT = 60.0
+"""Seconds that recording what Vercel has answered may take at the end: as long as one request may, twice."""
 CALLS: Mapping[type[Action], Call] = MappingProxyType({Issue: "issue", Look: "get", List: "list", Remove: "remove"})
 MOST_STEPS = 30
 """Steps of one round. It takes far fewer; more would be a rule that never comes to rest."""
@@ -225,8 +227,7 @@ class Reconciler:
                 task.cancel()
         running = set(self._queue.running.values())
         if running:
-            # The POST itself is limited by the client; its record is given as long as one request may take, twice.
-            await asyncio.wait(running, timeout=self._limits.post.total_seconds() + 60)
+            await asyncio.wait(running, timeout=self._limits.post.total_seconds() + RECORD_LIMIT)
 
     def _unrecorded(self, key: Key | ScopeKey) -> bool:
         """Whether Vercel is being asked for a certificate, or has answered, and it is not written down yet."""

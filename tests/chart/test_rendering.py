@@ -1,6 +1,8 @@
 """What the chart renders, and which values it refuses."""
 
 import json
+import re
+import textwrap
 from typing import Any
 
 import pytest
@@ -10,25 +12,46 @@ import chart_readme
 from chart.helm import CHART, Helm
 from chart.pairs import all_pairs
 from control_plane import ControlPlane
+from vercel_certificate_operator import app
+from vercel_certificate_operator.reconciler import RECORD_LIMIT
+from vercel_certificate_operator.settings import Settings
 
 FAKE = "test-token-not-a-secret"
 SWITCHES: dict[str, list[dict[str, Any]]] = {
     "crds": [{"crds": {"enabled": False}}, {"crds": {"keep": False}}, {}],
     "token": [{}, {"token": {"value": FAKE}}, {"token": {"existingSecret": "mine", "key": "other"}}],
     "default": [{}, {"defaultToken": {"namespaces": ["default"]}}],
-    "secrets": [{}, {"tokenSecrets": {"names": ["one", "two"]}}],
+    "secrets": [{}, {"tokenSecrets": {"names": ["one", "two"]}}, {"tokenSecrets": {"enabled": False}}],
     "watch": [{}, {"watchNamespaces": ["default", "kube-public"]}],
     "selector": [{}, {"selector": "team in (web,shop)"}],
     "team": [{}, {"vercel": {"teamId": "team_1"}}, {"vercel": {"teamSlug": "alpha", "postTimeout": 30.5}}],
-    "account": [{}, {"serviceAccount": {"create": False, "name": "default"}}, {"serviceAccount": {"name": "own"}}],
+    "account": [
+        {},
+        {"serviceAccount": {"create": False, "name": "default"}},
+        {"serviceAccount": {"name": "own", "annotations": {"role": "x"}}},
+    ],
+    "names": [{}, {"nameOverride": "certificates"}, {"fullnameOverride": "certs"}],
+    "log": [{}, {"log": {"format": "text", "level": "debug"}}],
     "roles": [{}, {"aggregateRoles": False}],
-    "budget": [{}, {"replicas": 2, "podDisruptionBudget": {"enabled": True}}],
-    "network": [{}, {"networkPolicy": {"enabled": True}}],
+    "budget": [{}, {"replicas": 2, "podDisruptionBudget": {"enabled": True, "maxUnavailable": "50%"}}],
+    "network": [
+        {},
+        {"networkPolicy": {"enabled": True}},
+        {
+            "networkPolicy": {
+                "enabled": True,
+                "apiServerPorts": [8443],
+                "extraEgress": [{"ports": [{"port": 3128, "protocol": "TCP"}]}],
+            }
+        },
+    ],
+    "user": [{}, {"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}}],
     "image": [{}, {"image": {"tag": "1.2"}}, {"image": {"digest": f"sha256:{'0' * 64}"}}],
     "extras": [
         {},
         {
             "commonLabels": {"team": "web"},
+            "commonAnnotations": {"owner": "web"},
             "podLabels": {"pod": "yes"},
             "podAnnotations": {"note": "x"},
             "extraEnv": [{"name": "A", "value": "b"}],
@@ -39,8 +62,11 @@ SWITCHES: dict[str, list[dict[str, Any]]] = {
             "nodeSelector": {"disk": "ssd"},
             "tolerations": [{"operator": "Exists"}],
             "priorityClassName": "system-cluster-critical",
+            "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+            "resources": {"limits": {"memory": "1Gi"}},
             "topologySpreadConstraints": [
-                {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {}}
+                {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {}},
+                {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"},
             ],
         },
     ],
@@ -99,6 +125,10 @@ def test_every_pair_of_switches_is_accepted_by_the_api_server(helm: Helm, contro
         {"token": {"value": FAKE, "existingSecret": "mine"}},
         {"log": {"level": "loud"}},
         {"serviceAccount": {"create": False}},
+        {"tokenSecrets": {"names": ["Not_a_name"]}},
+        {"defaultToken": {"namespace": "web"}},
+        {"podDisruptionBudget": {"maxUnavailable": "some"}},
+        {"terminationGracePeriodSeconds": 1},
     ],
     ids=str,
 )
@@ -122,10 +152,77 @@ def test_the_right_to_get_secrets_can_be_limited_to_names(helm: Helm) -> None:
     assert secrets == [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": ["one"]}]
 
 
-def test_users_get_no_right_on_status(helm: Helm) -> None:
-    for item in helm.template({}):
-        if item["kind"] == "ClusterRole" and item["metadata"]["name"].endswith(("-view", "-edit")):
-            assert [rule["resources"] for rule in item["rules"]] == [["vercelcertificates"]]
+def test_without_tokens_of_namespaces_it_has_no_right_on_secrets(helm: Helm) -> None:
+    for watched in ([], ["web"]):
+        objects = helm.template({"tokenSecrets": {"enabled": False}, "watchNamespaces": watched})
+        assert "secrets" not in str([item.get("rules") for item in objects])
+
+
+def test_its_rights_are_the_same_namespaced_and_cluster_wide_and_those_that_the_readme_shows(helm: Helm) -> None:
+    everywhere = one(helm.template({}), "ClusterRole")["rules"]
+    assert one(helm.template({"watchNamespaces": ["web"]}), "Role")["rules"] == everywhere
+    text = (CHART.parents[2] / "README.md").read_text(encoding="utf-8")
+    (shown,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "kind: ClusterRole" in block]
+    assert yaml.safe_load(textwrap.dedent(shown))["rules"] == everywhere
+
+
+def test_two_releases_of_one_name_share_no_object_beyond_their_namespaces(helm: Helm) -> None:
+    def wide(namespace: str) -> set[tuple[str, str, str]]:
+        return {
+            (item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"])
+            for item in helm.template({"watchNamespaces": ["web"], "crds": {"enabled": False}}, namespace=namespace)
+        }
+
+    assert wide("one") & wide("two") == set()
+
+
+def test_only_its_own_pods_get_the_token_of_its_service_account(helm: Helm) -> None:
+    objects = helm.template({"emulator": {"enabled": True}})
+    assert one(objects, "ServiceAccount")["automountServiceAccountToken"] is False
+    mounted = {
+        item["metadata"]["name"]: item["spec"]["template"]["spec"]["automountServiceAccountToken"]
+        for item in objects
+        if item["kind"] == "Deployment"
+    }
+    name = "vco-vercel-certificate-operator"
+    assert mounted == {name: True, f"{name}-emulator": False}
+
+
+def test_replicas_are_spread_over_nodes_unless_told_otherwise(helm: Helm) -> None:
+    def spread(values: dict[str, Any]) -> Any:
+        return one(helm.template(values), "Deployment")["spec"]["template"]["spec"].get("topologySpreadConstraints")
+
+    own = {
+        "app.kubernetes.io/name": "vercel-certificate-operator",
+        "app.kubernetes.io/instance": "vco",
+        "app.kubernetes.io/component": "operator",
+    }
+    (constraint,) = spread({})
+    assert constraint["topologyKey"] == "kubernetes.io/hostname"
+    assert constraint["labelSelector"] == {"matchLabels": own}
+    mine = {"matchLabels": {"mine": "yes"}}
+    assert spread({"topologySpreadConstraints": [{"labelSelector": mine}]}) == [{"labelSelector": mine}]
+    assert spread({"topologySpreadConstraints": []}) is None
+
+
+def test_labels_annotations_and_placement_reach_everything(helm: Helm) -> None:
+    values = {
+        "commonLabels": {"team": "web"},
+        "commonAnnotations": {"owner": "web"},
+        "podLabels": {"app.kubernetes.io/name": "not to be overridden"},
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"operator": "Exists"}],
+    }
+    objects = helm.template({**values, **{key: {"enabled": True} for key in ("emulator", "podDisruptionBudget")}})
+    for item in objects:
+        assert item["metadata"]["labels"]["team"] == "web", item["kind"]
+        assert item["metadata"]["annotations"]["owner"] == "web", item["kind"]
+        if item["kind"] == "Deployment":
+            template, wanted = item["spec"]["template"], item["spec"]["selector"]["matchLabels"]
+            assert wanted.items() <= template["metadata"]["labels"].items()
+            assert template["metadata"]["labels"]["team"] == "web"
+            assert template["spec"]["nodeSelector"] == values["nodeSelector"]
+            assert template["spec"]["tolerations"] == values["tolerations"]
 
 
 def test_a_token_is_mounted_and_stands_in_no_argument(helm: Helm) -> None:
@@ -134,9 +231,11 @@ def test_a_token_is_mounted_and_stands_in_no_argument(helm: Helm) -> None:
     assert container(objects)["env"] == [{"name": "VERCEL_TOKEN_FILE", "value": "/var/run/secrets/vercel/token"}]
 
 
-def test_a_pod_that_ends_is_given_longer_than_vercel(helm: Helm) -> None:
-    pod = one(helm.template({"vercel": {"postTimeout": 200.5}}), "Deployment")["spec"]["template"]["spec"]
-    assert pod["terminationGracePeriodSeconds"] == 231
+def test_a_pod_that_ends_is_given_time_to_write_down_what_vercel_answers(helm: Helm) -> None:
+    for limit, grace in ((120, 195), (200.5, 276)):
+        pod = one(helm.template({"vercel": {"postTimeout": limit}}), "Deployment")["spec"]["template"]["spec"]
+        assert pod["terminationGracePeriodSeconds"] == grace
+        assert grace > limit + RECORD_LIMIT + app.EVENTS_LIMIT + Settings().lease_duration / 3
 
 
 def test_its_pods_meet_pod_security_restricted(helm: Helm, control_plane: ControlPlane) -> None:

@@ -7,6 +7,11 @@
 {{- end }}
 {{- end }}
 
+{{- /* Of what stands outside the release's namespace: another release may have the same name there. */}}
+{{- define "vco.wideName" -}}
+{{ .Release.Namespace }}-{{ include "vco.fullname" . }}
+{{- end }}
+
 {{- define "vco.selector" -}}
 app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -15,6 +20,20 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "vco.labels" -}}
 {{- $own := dict "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") "app.kubernetes.io/version" .Chart.AppVersion "app.kubernetes.io/managed-by" .Release.Service }}
 {{- toYaml (mergeOverwrite (deepCopy .Values.commonLabels) $own (include "vco.selector" . | fromYaml)) }}
+{{- end }}
+
+{{- /* Labels of the pods of a component. What the selector needs can't be overridden. */}}
+{{- define "vco.podLabels" -}}
+{{- $own := set (include "vco.selector" .root | fromYaml) "app.kubernetes.io/component" .component }}
+{{- toYaml (mergeOverwrite (deepCopy .root.Values.commonLabels) .root.Values.podLabels $own) }}
+{{- end }}
+
+{{- /* Labels and annotations of every object. */}}
+{{- define "vco.common" -}}
+labels: {{- include "vco.labels" . | nindent 2 }}
+{{- with .Values.commonAnnotations }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "vco.serviceAccount" -}}
@@ -33,15 +52,19 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "vco.rules" -}}
+# Patch: the finalizer, and the attempt that is written ahead. Get: what has become of one whose write was refused.
 - apiGroups: [vercel-operator.io]
   resources: [vercelcertificates]
   verbs: [get, list, watch, patch]
 - apiGroups: [vercel-operator.io]
   resources: [vercelcertificates/status]
   verbs: [patch]
+# Patch: an Event that is said again is counted.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+{{- if .Values.tokenSecrets.enabled }}
+# The tokens of spec.tokenSecretRef. No list and no watch.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get]
@@ -49,17 +72,14 @@ app.kubernetes.io/instance: {{ .Release.Name }}
   resourceNames: {{ toJson . }}
   {{- end }}
 {{- end }}
-
-{{- define "vco.podSecurityContext" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
-{{- define "vco.containerSecurityContext" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
+{{- /* Where the pods of both components may run. */}}
+{{- define "vco.placement" -}}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
