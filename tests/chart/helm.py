@@ -8,7 +8,9 @@ from typing import Any
 
 import yaml
 
-CHART = Path(__file__).parents[2] / "deploy" / "helm" / "vercel-certificate-operator"
+DEPLOY = Path(__file__).parents[2] / "deploy"
+CHART = DEPLOY / "helm" / "vercel-certificate-operator"
+CRDS = DEPLOY / "crds"
 KUBE_VERSION = "--kube-version=1.36.0"
 """``helm template`` asks no API server; a Helm that was not built by its own Makefile takes it for a very old one."""
 

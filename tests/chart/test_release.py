@@ -1,105 +1,150 @@
-"""A release's life on a real API server, and the operator under the release's own ServiceAccount."""
+"""A release's life on a real API server: install, upgrade, rollback, uninstall; and two of them side by side."""
 
+import asyncio
 import json
-import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from chart.helm import CHART, Helm
-from control_plane import ControlPlane, Process
-from support.operator_process import TOKEN, Namespace, OperatorProcess, eventually
+from chart.release import CRD, NAME, Release, installed, leads, stands_by
+from control_plane import ControlPlane
+from support.operator_process import Namespace, OperatorProcess
 from vercel_emulator.client import EmulatorControl
 
-
-@pytest.fixture
-async def vercel(tmp_path: Path) -> AsyncIterator[EmulatorControl]:
-    """An emulated Vercel for one test."""
-    log, found = tmp_path / "emulator.log", "listening on "
-    command = (sys.executable, "-m", "vercel_certificate_operator", "emulate", "--port", "0", "--token", TOKEN)
-    process = Process(command, log=log)
-    try:
-        await eventually("the emulator listens", lambda: found in log.read_text() or not process.running)
-        url = next(line for line in log.read_text().splitlines() if found in line).split(found)[1].split()[0]
-        async with EmulatorControl(url) as control:
-            yield control
-    finally:
-        process.kill()
-
-
-class Release:
-    """A release in the test's namespace; nothing runs in its pods, since there are no nodes."""
-
-    def __init__(self, helm: Helm, control_plane: ControlPlane, namespace: str) -> None:
-        self._helm, self._kubeconfig, self.namespace = helm, control_plane.kubeconfig, namespace
-
-    def __call__(self, verb: str, *args: str | Path) -> str:
-        return self._helm(verb, "vco", *args, "--namespace", self.namespace, kubeconfig=self._kubeconfig)
-
-    def install(self, values: dict[str, Any]) -> str:
-        return self("upgrade", "--install", CHART, "--values", self._helm.values(values))
+PREVIOUS = Path(__file__).parent / "previous" / "vercel-certificate-operator-0.1.0.tgz"
+"""The chart as it was last given out, packaged by ``helm package``; until the first release, as it was first committed.
+docs/releasing.md says when it is replaced."""
 
 
 @pytest.fixture
 def release(helm: Helm, control_plane: ControlPlane, namespace: str) -> Iterator[Release]:
-    release = Release(helm, control_plane, namespace)
-    yield release
-    release("uninstall", "--ignore-not-found")
-    control_plane.kubectl("delete", "crd", "vercelcertificates.vercel-operator.io", "--ignore-not-found")
+    """A release that the test installs, with the definition of VercelCertificate."""
+    with installed(helm, control_plane, namespace) as release:
+        yield release
+    control_plane.kubectl("delete", CRD, "--ignore-not-found")
 
 
-def test_certificates_survive_an_uninstall(release: Release, control_plane: ControlPlane) -> None:
-    ns = Namespace(control_plane, release.namespace)
-    assert "get vercelcertificates" in release.install({})
-    ns.kubectl("wait", "--for=condition=Established", "crd/vercelcertificates.vercel-operator.io", "--timeout=30s")
-    manifest = {
-        "apiVersion": "vercel-operator.io/v1",
-        "kind": "VercelCertificate",
-        "metadata": {"name": "kept"},
-        "spec": {"cns": ["example.com"]},
-    }
-    ns.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
-
-    def replicas() -> str:
-        shown = ns.kubectl("get", "deployment", "vco-vercel-certificate-operator", "-o", "jsonpath={.spec.replicas}")
-        return shown.stdout
-
-    release.install({"replicas": 2})
-    assert replicas() == "2"
-    release("rollback", "1")
-    assert replicas() == "1"
-    release("uninstall")
-    assert ns.get("kept") is not None
-    left = ns.kubectl("get", "deployment,role,rolebinding,serviceaccount,secret", "-o", "name").stdout
-    assert left == ""
-    release.install({})  # and takes up again what was kept
-    assert ns.get("kept") is not None
+@pytest.fixture
+def ns(control_plane: ControlPlane, namespace: str) -> Namespace:
+    return Namespace(control_plane, namespace)
 
 
-@pytest.mark.parametrize("namespaced", [True, False], ids=["namespaced", "cluster-wide"])
-async def test_the_operator_does_its_work_with_the_rights_of_the_chart(
-    release: Release, control_plane: ControlPlane, vercel: EmulatorControl, tmp_path: Path, *, namespaced: bool
+def test_certificates_survive_an_uninstall_and_are_taken_up_again(
+    helm: Helm, release: Release, control_plane: ControlPlane, ns: Namespace
 ) -> None:
-    ns = Namespace(control_plane, release.namespace)
-    release.install({"watchNamespaces": [ns.name] if namespaced else [], "tokenSecrets": {"names": ["my-token"]}})
-    ns.kubectl("wait", "--for=condition=Established", "crd/vercelcertificates.vercel-operator.io", "--timeout=30s")
-    await ns.run("create", "secret", "generic", "my-token", f"--from-literal=token={TOKEN}")
-    kubeconfig = control_plane.kubeconfig_for_service_account("vco-vercel-certificate-operator", ns.name)
-    watched = ("--namespace", ns.name) if namespaced else ()
-    operator = OperatorProcess(kubeconfig, tmp_path / "operator.log", "--vercel-api-url", vercel.url, *watched)
+    assert "get vercelcertificates" in release.install({})
+    ns.kubectl("apply", "-f", "-", stdin=manifest("kept"))
+    before = ns.get("kept")
+    release("uninstall")
+    assert ns.get("kept") == before
+    kinds = "deployment,role,rolebinding,serviceaccount,secret,poddisruptionbudget,networkpolicy"
+    assert ns.kubectl("get", kinds, "-o", "name").stdout == ""
+    for kind in ("clusterrole", "clusterrolebinding"):
+        assert NAME not in control_plane.kubectl("get", kind, "-o", "name").stdout
+
+    release.install({})
+    assert ns.get("kept") == before
+    release("uninstall")
+    # Under another name Helm has to be told that the definition which was kept is to be its own.
+    other = ("install", "other", CHART, "--namespace", ns.name)
+    assert "invalid ownership metadata" in helm(*other, kubeconfig=control_plane.kubeconfig, check=False)
+    helm(*other, "--take-ownership", kubeconfig=control_plane.kubeconfig)
+    assert ns.get("kept") == before
+    helm("uninstall", "other", "--namespace", ns.name, kubeconfig=control_plane.kubeconfig)
+
+
+def test_an_uninstall_takes_the_definition_with_it_where_it_is_told_to(
+    release: Release, control_plane: ControlPlane, ns: Namespace
+) -> None:
+    release.install({"crds": {"keep": False}})
+    release("uninstall", "--wait")
+    assert "vercelcertificates" not in control_plane.kubectl("get", "crd", "-o", "name").stdout
+
+
+async def test_an_upgrade_from_the_chart_before_and_back_again_loses_nothing(
+    release: Release, ns: Namespace, vercel: EmulatorControl, tmp_path: Path
+) -> None:
+    running: list[OperatorProcess] = []
+
+    async def roll_out() -> OperatorProcess:
+        """As a Deployment does: the new pod first, then the old one's end."""
+        new = release.start(tmp_path / f"operator-{len(running)}.log", vercel.url)
+        running.append(new)
+        if len(running) > 1:
+            await stands_by(new)
+            assert await running[-2].terminate() == 0
+        await leads(new)
+        return new
+
     try:
-        await operator.serving()
-        await ns.apply("plain", ["example.com"])
-        await ns.apply("own-token", ["example.org"], tokenSecretRef={"name": "my-token", "key": "token"})
-        first = await ns.ready("plain")
-        await ns.ready("own-token")
-        await ns.run("annotate", "vcert", "plain", "vercel-operator.io/renew=now")
-        await eventually("it is renewed", lambda: ns.status("plain")["id"] != first["id"])
-        await ns.event("Issued")
-        await ns.run("delete", "vcert", "--all", "--timeout=30s")
-        assert "forbidden" not in operator.logs().lower()
-        assert await operator.terminate() == 0
+        release.install({}, chart=PREVIOUS)
+        await roll_out()
+        await ns.apply("first", ["first.example.com"])
+        status = await ns.ready("first")
+
+        release.install({"replicas": 2, "podDisruptionBudget": {"enabled": True}})
+        assert release.deployment()["spec"]["replicas"] == 2
+        await ns.apply("between", ["between.example.com"])  # the pod from before has its rights still
+        await ns.ready("between")
+        await roll_out()
+        await ns.apply("second", ["second.example.com"])
+        await ns.ready("second")
+
+        await asyncio.to_thread(release, "rollback", "1")
+        assert release.deployment()["spec"]["replicas"] == 1
+        await roll_out()
+        await ns.apply("third", ["third.example.com"])
+        await ns.ready("third")
+
+        assert await asyncio.to_thread(ns.status, "first") == status
+        assert (await vercel.journal()).counts["issue"] == len(await vercel.certificates(live=True)) == 4
+        assert await running[-1].terminate() == 0
+        for operator in running:
+            assert "forbidden" not in operator.logs()
     finally:
-        operator.process.kill()
+        for operator in running:
+            operator.process.kill()
+
+
+async def test_two_releases_of_the_same_name_serve_a_namespace_each(
+    helm: Helm, release: Release, control_plane: ControlPlane, ns: Namespace, vercel: EmulatorControl, tmp_path: Path
+) -> None:
+    control_plane.kubectl("create", "namespace", f"{ns.name}-b")
+    with installed(helm, control_plane, f"{ns.name}-b") as other:
+        mark = control_plane.audit.mark()
+        release.install({"watchNamespaces": [release.namespace]})
+        other.install({"watchNamespaces": [other.namespace], "crds": {"enabled": False}})
+        places = [Namespace(control_plane, each.namespace) for each in (release, other)]
+        operators = [each.start(tmp_path / f"{each.namespace}.log", vercel.url) for each in (release, other)]
+        try:
+            for operator in operators:
+                await leads(operator)  # both at a time: each by a Lease of its own
+            for index, place in enumerate(places):
+                await place.apply("site", [f"{index}.example.com"])
+                await place.ready("site")
+            for each, place in zip((release, other), places, strict=True):
+                requests = control_plane.audit.since(mark).matching(user=each.account)
+                assert {request.namespace for request in requests if request.resource} == {place.name}
+            assert (await vercel.journal()).counts["issue"] == 2
+
+            assert await operators[0].terminate() == 0
+            release("uninstall")
+            await places[1].apply("more", ["more.example.com"])
+            await places[1].ready("more")  # the other one has all its rights still
+        finally:
+            for operator in operators:
+                operator.process.kill()
+
+
+def manifest(name: str) -> str:
+    """A VercelCertificate."""
+    return json.dumps(
+        {
+            "apiVersion": "vercel-operator.io/v1",
+            "kind": "VercelCertificate",
+            "metadata": {"name": name},
+            "spec": {"cns": ["example.com"]},
+        }
+    )

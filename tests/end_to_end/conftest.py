@@ -1,13 +1,13 @@
 """The operator and the emulator, as processes, on the real API server; driven by kubectl, as a user would."""
 
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from control_plane import ControlPlane, Process
-from support.operator_process import TOKEN, Namespace, OperatorProcess, StartOperator, eventually
+from control_plane import ControlPlane
+from support.emulator_process import emulator_process
+from support.operator_process import TOKEN, Namespace, OperatorProcess, StartOperator
 from vercel_emulator.client import EmulatorControl
 
 
@@ -19,17 +19,8 @@ def ns(control_plane: ControlPlane, crd: None, namespace: str) -> Namespace:
 @pytest.fixture
 async def vercel(tmp_path: Path) -> AsyncIterator[EmulatorControl]:
     """An emulated Vercel for one test."""
-    log = tmp_path / "emulator.log"
-    command = (sys.executable, "-m", "vercel_certificate_operator", "emulate", "--port", "0", "--token", TOKEN)
-    process = Process((*command, "--team", "team_alpha=alpha"), log=log)
-    try:
-        found = "listening on "
-        await eventually("the emulator listens", lambda: found in log.read_text() or not process.running)
-        url = next(line for line in log.read_text().splitlines() if found in line).split(found)[1].split()[0]
-        async with EmulatorControl(url) as control:
-            yield control
-    finally:
-        process.kill()
+    async with emulator_process(tmp_path / "emulator.log", "--team", "team_alpha=alpha") as control:
+        yield control
 
 
 @pytest.fixture
