@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from chart.helm import CRDS, Helm
 from chart.release import Release, Right, installed, leads, rights, without
 from control_plane import ControlPlane
-from support.operator_process import PATIENCE, TOKEN, Namespace, OperatorProcess, eventually
+from support.operator_process import PATIENCE, TOKEN, Namespace, OperatorProcess, ask, eventually
 from vercel_emulator.client import EmulatorControl
 from vercel_emulator.models import Fault
 
@@ -228,9 +227,7 @@ def nobody_leads(verb: str) -> Break:
         operator = stage.start()
         await denied(stage, Right(verb, "leases"))
         assert "leading: this" not in operator.logs()
-        port = operator.logs().split("listening on port ")[1].split()[0]
-        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/readyz") as answer:
-            assert answer.status == 503
+        assert (await ask(operator, "readyz"))[0] == 503
 
     return broken
 

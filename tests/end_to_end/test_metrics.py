@@ -3,8 +3,7 @@
 import aiohttp
 import pytest
 
-from end_to_end.test_probes import port_of
-from support.operator_process import Namespace, OperatorProcess, StartOperator, eventually
+from support.operator_process import Namespace, OperatorProcess, StartOperator, eventually, port_of
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -7,35 +7,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import kopf
 import pytest
 
 from control_plane import ControlPlane
 from support.clock import TestClock
-from support.operator_process import Namespace, OperatorProcess, StartOperator, eventually
+from support.operator_process import Namespace, StartOperator, ask, eventually
 from support.proxy import KubeFault, KubeProxy
 from vercel_certificate_operator import handlers
 from vercel_certificate_operator.kube import connection
 from vercel_certificate_operator.kube.connection import WatchSigns
-from vercel_certificate_operator.probes import WATCH_SILENT, watch_is_fresh
-
-
-async def port_of(operator: OperatorProcess) -> str:
-    """Where its HTTP server listens."""
-    await eventually("it listens", lambda: "listening on port" in operator.logs())
-    return operator.logs().split("listening on port ")[1].split()[0]
-
-
-async def ask(operator: OperatorProcess, probe: str, *, seconds: float = 10) -> tuple[int, str]:
-    """Status and body."""
-    port = await port_of(operator)
-    timeout = aiohttp.ClientTimeout(total=seconds)
-    async with (
-        aiohttp.ClientSession(timeout=timeout) as session,
-        session.get(f"http://127.0.0.1:{port}/{probe}") as answer,
-    ):
-        return answer.status, await answer.text()
+from vercel_certificate_operator.probes import WATCH_SILENT, WATCH_STALLED, watch_goes_on, watch_is_fresh
 
 
 async def test_a_replica_is_ready_whether_it_leads_or_stands_by(ns: Namespace, start_operator: StartOperator) -> None:
@@ -108,13 +90,13 @@ async def watching(proxy: KubeProxy, folder: Path, namespace: str, signs: WatchS
         await watch
 
 
-async def test_a_watch_that_stalls_fails_the_probe_until_it_goes_on(
+async def test_a_watch_that_stalls_fails_the_probes_until_it_goes_on(
     control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handlers, "WATCH_LIMIT", 1)  # the API server ends it every second
     clock = TestClock()
     signs = WatchSigns(clock)
-    fresh = watch_is_fresh(signs)
+    fresh, alive = watch_is_fresh(signs), watch_goes_on(signs)
     await clock.advance(WATCH_SILENT + 1)
     assert fresh() is not None, "it has never been heard of"
     async with KubeProxy(control_plane).running() as proxy, watching(proxy, tmp_path, namespace, signs):
@@ -123,5 +105,9 @@ async def test_a_watch_that_stalls_fails_the_probe_until_it_goes_on(
         await stalled.reached.wait()
         await clock.advance(WATCH_SILENT + 1)
         assert fresh() == "the API server has not answered a watch for 301 s"
+        assert alive() is None
+        await clock.advance(WATCH_STALLED - WATCH_SILENT)
+        assert alive() == "no sign of life for 601 s"
         proxy.clear()
         await eventually("the watch goes on", lambda: fresh() is None)
+        assert alive() is None

@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 
 from control_plane import ControlPlane
-from support.operator_process import PATIENCE, TOKEN, Namespace, OperatorProcess, eventually
+from support.operator_process import PATIENCE, TOKEN, Namespace, OperatorProcess, ask, eventually
+from support.proxy import KubeFault, KubeProxy
 from vercel_emulator.client import EmulatorControl
 from vercel_emulator.models import Fault
 
 LEASE = 5
 """Seconds; the shortest that can be set."""
+
+LISTEN = "--listen=127.0.0.1:0"
 
 StartReplica = Callable[..., OperatorProcess]
 
@@ -101,6 +104,22 @@ async def test_one_leads_and_the_others_change_nothing(ns: Namespace, vercel: Em
     assert lease(ns)["leaseDurationSeconds"] == LEASE
 
 
+async def test_a_standby_writes_nothing_and_is_ready(
+    control_plane: ControlPlane, ns: Namespace, vercel: EmulatorControl, start_replica: StartReplica
+) -> None:
+    await leads(start_replica())
+    user = f"standby-{ns.name}"
+    standby = start_replica("--kubeconfig", str(control_plane.kubeconfig_for(user, ["system:masters"])), LISTEN)
+    await stands_by(standby)
+    await ns.apply("site", ["example.com"])
+    await one_certificate(ns, vercel)
+    await ns.event("Issued")
+    requests = control_plane.audit.since().matching(user=user)
+    assert requests.matching(verb="watch", resource="vercelcertificates")
+    assert str(requests.writes()) == ""
+    assert (await ask(standby, "readyz"))[0] == 200
+
+
 async def test_when_the_leader_is_killed_the_other_takes_over(
     ns: Namespace, vercel: EmulatorControl, pair: Pair
 ) -> None:
@@ -161,6 +180,27 @@ async def test_a_leader_that_was_paused_writes_nothing_when_it_comes_back(
     assert standby.process.running
 
 
+async def test_a_leader_that_was_paused_before_it_asked_vercel_does_not_ask_when_it_comes_back(
+    control_plane: ControlPlane, ns: Namespace, vercel: EmulatorControl, start_replica: StartReplica, tmp_path: Path
+) -> None:
+    async with KubeProxy(control_plane).running() as proxy:
+        leader = start_replica("--kubeconfig", str(proxy.kubeconfig(tmp_path / "proxy.kubeconfig")))
+        await leads(leader)
+        standby = start_replica()
+        await stands_by(standby)
+        claim = proxy.add(KubeFault("claim", when="after", hang=True))
+        await ns.apply("site", ["example.com"])
+        await claim.reached.wait()  # the attempt is written, which the leader has not heard yet
+        leader.process.signal(signal.SIGSTOP)
+        await leads(standby)
+        await vercel.wait_for_requests("list")
+        proxy.clear()
+        leader.process.signal(signal.SIGCONT)
+        assert await ended(leader) == 1
+    assert (await vercel.journal()).counts["issue"] == 0, "neither of them knows yet that none was issued"
+    assert standby.process.running
+
+
 async def test_a_leader_that_was_paused_alone_ends_too(ns: Namespace, start_replica: StartReplica) -> None:
     leader = start_replica()
     await leads(leader)
@@ -188,6 +228,26 @@ async def test_without_an_api_server_the_leader_ends_and_the_standby_leads_when_
     await leads(standby)
     print(f"taken over {time.monotonic() - back:.1f} s after the API server was back")
     await one_certificate(ns, vercel)
+
+
+async def test_an_api_server_that_is_soon_back_changes_nothing(
+    control_plane: ControlPlane, ns: Namespace, vercel: EmulatorControl, start_replica: StartReplica
+) -> None:
+    patient = "--lease-duration=600"
+    leader = start_replica(patient)
+    await leads(leader)
+    standby = start_replica(patient)
+    await stands_by(standby)
+    fault = await hanging_issuance(ns, vercel)
+    control_plane.stop_apiserver()
+    try:
+        await vercel.release(fault)  # the record has to wait
+    finally:
+        await asyncio.to_thread(control_plane.start_apiserver)
+    await one_certificate(ns, vercel)
+    assert lease(ns)["leaseTransitions"] == 0
+    assert "leading:" not in standby.logs()
+    assert leader.process.running
 
 
 async def create(ns: Namespace, name: str, **labels: str) -> None:

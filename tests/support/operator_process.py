@@ -10,6 +10,8 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any, Protocol
 
+import aiohttp
+
 from control_plane import ControlPlane, Process
 
 TOKEN = "test-token-not-a-secret"
@@ -134,6 +136,23 @@ class OperatorProcess:
         """SIGTERM, and its exit status."""
         self.process.signal(signal.SIGTERM)
         return await asyncio.to_thread(self.process.wait, PATIENCE)
+
+
+async def port_of(operator: OperatorProcess) -> str:
+    """Where its HTTP server listens."""
+    await eventually("it listens", lambda: "listening on port" in operator.logs())
+    return operator.logs().split("listening on port ")[1].split()[0]
+
+
+async def ask(operator: OperatorProcess, probe: str, *, seconds: float = 10) -> tuple[int, str]:
+    """Status and body of one of its probes."""
+    port = await port_of(operator)
+    timeout = aiohttp.ClientTimeout(total=seconds)
+    async with (
+        aiohttp.ClientSession(timeout=timeout) as session,
+        session.get(f"http://127.0.0.1:{port}/{probe}") as answer,
+    ):
+        return answer.status, await answer.text()
 
 
 class StartOperator(Protocol):
