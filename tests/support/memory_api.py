@@ -189,8 +189,6 @@ def _set_defaults(spec: Body) -> None:
     """As the CustomResourceDefinition says."""
     spec.setdefault("deletionPolicy", "Delete")
     spec.setdefault("suspend", False)
-    if spec.get("tokenSecretRef"):
-        spec["tokenSecretRef"].setdefault("key", "token")
 
 
 def _drop_what_is_empty(metadata: Body) -> None:
