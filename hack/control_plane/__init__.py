@@ -2,7 +2,8 @@
 
 from control_plane.audit import Audit, Request, Requests
 from control_plane.binaries import UnavailableError
-from control_plane.cluster import ControlPlane, ControlPlaneError, KubectlError
+from control_plane.cluster import ControlPlane, ControlPlaneError
+from control_plane.kubectl import KubectlError
 from control_plane.processes import Process, temporary_folder
 from control_plane.progress import Progress, elapsed
 

@@ -120,6 +120,17 @@ def find(*, controller_manager: bool = False) -> Assets:
     return Assets(folder, folder / CONTROLLER_MANAGER)
 
 
+def kubectl() -> Path:
+    """kubectl, a locked dependency of this project's virtual environment; else from PATH.
+
+    :raises UnavailableError: there is none
+    """
+    found = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")
+    if found is None:
+        raise UnavailableError("kubectl can't be found: run 'make venv', which installs it.")
+    return Path(found)
+
+
 def helm() -> Path:
     """Helm 3, for the tests of the chart.
 
@@ -424,9 +435,6 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _copy_kubectl(folder: Path) -> None:
-    """kubectl is a locked dependency of this project's virtual environment: a copy makes ``folder`` complete."""
-    found = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")
-    if found is None:
-        raise UnavailableError("kubectl can't be found: run 'make venv', which installs it.")
+    """A copy makes ``folder`` complete."""
     with _whole(folder / "kubectl") as temporary:
-        shutil.copy(found, temporary)
+        shutil.copy(kubectl(), temporary)

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import random
 import secrets
 import signal
@@ -20,7 +19,7 @@ from typing import Any, Self
 
 import yaml
 
-from control_plane import audit, binaries, pki
+from control_plane import audit, binaries, kubectl, pki
 from control_plane.processes import Process, temporary_folder
 
 START_TIMEOUT = 60.0
@@ -32,14 +31,6 @@ LOCAL = "127.0.0.1"
 
 class ControlPlaneError(Exception):
     """A server could not be started. The message has the last lines of its log."""
-
-
-class KubectlError(Exception):
-    """kubectl has failed. The message is what it was asked and what it says."""
-
-    def __init__(self, completed: subprocess.CompletedProcess[str]) -> None:
-        super().__init__(f"$ kubectl {' '.join(map(str, completed.args[1:]))}\n{completed.stderr.strip()}")
-        self.completed = completed
 
 
 class ControlPlane:
@@ -137,18 +128,7 @@ class ControlPlane:
         :raises KubectlError: it fails, unless ``check`` is False
         :raises subprocess.TimeoutExpired: it takes longer
         """
-        completed = subprocess.run(
-            [self.assets.kubectl, *args],
-            env={**os.environ, **self.environment()},
-            input=input or "",
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        if check and completed.returncode:
-            raise KubectlError(completed)
-        return completed
+        return kubectl.run(self.assets.kubectl, args, self.environment(), input=input, check=check, timeout=timeout)
 
     def get(self, path: str, *, timeout: float = 30) -> bytes:
         """GET as admin, such as ``/api/v1/namespaces``: what ``kubectl get --raw`` does, without a process for it.
@@ -163,8 +143,7 @@ class ControlPlane:
 
     def environment(self) -> dict[str, str]:
         """The variables with which kubectl comes here as admin and leaves the user's own settings and cache alone."""
-        cache = str(self.folder / "kubectl-cache")
-        return {"KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": cache, "KUBERC": "off"}
+        return kubectl.environment(self.kubeconfig, self.folder / "kubectl-cache")
 
     @property
     def audit(self) -> audit.Audit:

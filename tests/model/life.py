@@ -492,7 +492,7 @@ class Life(RuleBasedStateMachine):
     def _lost(self, bodies: list[Body], events: list[Body]) -> list[str]:
         """But for what somebody has made the operator forget."""
         found = []
-        for problem in invariants.no_certificate_is_lost(self.world, bodies, events):
+        for problem in invariants.no_certificate_is_lost(self.world.emulator.state.live(), bodies, events):
             certificate = self.world.emulator.state.find(problem.split()[1])
             assert certificate is not None
             forgotten = certificate.id in self._excused or any(

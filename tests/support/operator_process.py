@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from control_plane import ControlPlane, Process
+from control_plane import Process
 
 TOKEN = "test-token-not-a-secret"
 PATIENCE = 30.0
@@ -32,15 +32,27 @@ async def eventually(what: str, ask: Callable[[], Any], *, seconds: float = PATI
         raise AssertionError(f"still not so after {seconds:g} s: {what}") from None
 
 
+class Cluster(Protocol):
+    """Wherever kubectl goes."""
+
+    def kubectl(
+        self,
+        *args: str | Path,
+        input: str | None = None,  # noqa: A002  # as subprocess.run has it
+        check: bool = True,
+        timeout: float = 60.0,
+    ) -> CompletedProcess[str]: ...
+
+
 class Namespace:
     """A namespace, as kubectl shows it."""
 
-    def __init__(self, control_plane: ControlPlane, name: str) -> None:
-        self._control_plane = control_plane
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self._cluster = cluster
         self.name = name
 
     def kubectl(self, *args: str | Path, check: bool = True, stdin: str | None = None) -> CompletedProcess[str]:
-        return self._control_plane.kubectl("--namespace", self.name, *args, check=check, input=stdin)
+        return self._cluster.kubectl("--namespace", self.name, *args, check=check, input=stdin)
 
     async def run(self, *args: str | Path, check: bool = True, stdin: str | None = None) -> str:
         completed = await asyncio.to_thread(self.kubectl, *args, check=check, stdin=stdin)
