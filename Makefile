@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench mutants image image-test check format lock release venv clean
+.PHONY: help demo test bench mutants image image-test test-cluster check format lock release venv clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,12 @@ image:  ## build the container image, by docker, podman or buildah (BASE_IMAGE=.
 
 image-test: $(READY) image  ## build the image and run it, by docker or podman, as restricted as a pod would be
 	@$(BIN)/python -m pytest tests/image
+
+test-cluster: $(READY)  ## try it on the cluster of KUBECONFIG (LOAD="kind load docker-image", or IMAGE=... for one that it has)
+	@test -n "$$KUBECONFIG" || { echo "set KUBECONFIG to a kubeconfig file of a cluster for tests"; exit 1; }
+	@test -n "$(IMAGE)$(LOAD)" || { echo 'set LOAD to what gets an image there, such as LOAD="kind load docker-image"'; exit 1; }
+	@$(if $(IMAGE),,$(MAKE) --no-print-directory image && $(LOAD) $$($(PYTHON) hack/container_image.py --show-tag))
+	@$(BIN)/python -m pytest tests/cluster $(T)
 
 check: $(READY)  ## the static checks: format, lint, types, layers, the Dockerfile, shell scripts, workflows
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }

@@ -75,7 +75,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tag", default=TAG, help="default: %(default)s")
     parser.add_argument("--base-image", help="default: the Dockerfile's")
+    parser.add_argument("--show-tag", action="store_true", help="print the tag, and build nothing")
     options, flags = parser.parse_known_args()
+    if options.show_tag:
+        print(options.tag)
+        return 0
     try:
         build(options.tag, options.base_image, flags)
     except NoEngineError as error:
