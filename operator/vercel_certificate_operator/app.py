@@ -6,8 +6,8 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Coroutine, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Collection, Coroutine, Mapping
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -51,14 +51,18 @@ POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class CannotStart(Exception):
-    """The operator can't start as it is set up. The message is one line that says what to do."""
+    """The operator can't start, or go on, as it is set up. The message is one line that says what to do."""
+
+
+class WatchFailed(Exception):
+    """The watch has come to its end. The message is one line."""
 
 
 async def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT.
 
     Raises:
-        CannotStart: something that the operator can't do without is missing.
+        CannotStart: something that the operator can't do without is missing, or has gone.
         LeadershipLost: it must not go on, and begins anew as a standby when it is started again.
     """
     clock = SystemClock()
@@ -162,7 +166,12 @@ async def run(settings: Settings) -> None:
 
         process.spawn(work())
         process.spawn(see_all_again())
-        await process.watch(registry(reconciler, login), settings)
+        try:
+            await process.watch(registry(reconciler, login), settings)
+        except WatchFailed as error:
+            with suppress(KubeError):
+                await _see_all(reconciler, certificates, settings)  # a list is refused in words
+            raise CannotStart(f"the watch of VercelCertificates has failed: {error}") from error
         logger.info("stopped")
 
 
@@ -199,7 +208,6 @@ class _Process:
 
     async def watch(self, handlers: kopf.OperatorRegistry, settings: Settings) -> None:
         """Watch until a signal comes or something fails; then finish what must not be left half done."""
-        before = asyncio.all_tasks()
         stop_watch = asyncio.Event()
         # For kopf's peering, which is off. Without one, kopf asks who the user is: in a pod a number without a name.
         identity: Any = "vercel-certificate-operator"
@@ -212,7 +220,7 @@ class _Process:
             stop_flag=stop_watch,
         )
         self._listen()  # again: kopf has put its own handlers there
-        watch = asyncio.create_task(kopf.run_tasks(kopf_tasks, ignored=before), name="watch")
+        watch = asyncio.create_task(_until_one_ends(kopf_tasks), name="watch")
         signal_task = asyncio.create_task(self._signalled.wait(), name="wait for a signal")
         election = self.spawn(self._leadership.run()) if self._leadership is not None else None
         await asyncio.wait({watch, signal_task, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -259,6 +267,24 @@ class _Process:
         else:
             logger.info("%s: stopping", number.name)
             self._signalled.set()
+
+
+async def _until_one_ends(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Run kopf's tasks until one of them ends, and end the others.
+
+    In place of ``kopf.run_tasks``, which then ends everything else in the event loop too: the election, and issuances
+    that are not written down yet.
+
+    Raises:
+        WatchFailed: one of them has failed.
+    """
+    ended, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    for task in ended:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise WatchFailed(" ".join(str(error.args[0] if error.args else error).split())) from error
 
 
 async def _serve(stack: AsyncExitStack, address: Address, pages: Mapping[str, Page]) -> None:

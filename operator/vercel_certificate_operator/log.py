@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
+import aiohttp
 from pythonjsonlogger.json import JsonFormatter
 
 FIELDS = ("namespace", "resource", "uid", "attempt", "reason")
@@ -23,6 +24,14 @@ class TextFormatter(logging.Formatter):
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
+def _without_traceback_of_an_answer(record: logging.LogRecord) -> bool:
+    """What the API server has answered to kopf is said by the line; where kopf asked from, is of no use to a reader."""
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None and isinstance(error.__cause__, aiohttp.ClientResponseError):
+        record.exc_info = record.exc_text = None
+    return True
+
+
 def set_up(log_format: Literal["text", "json"], level: str) -> None:
     """Send all logs to standard error."""
     handler = logging.StreamHandler(sys.stderr)
@@ -37,6 +46,7 @@ def set_up(log_format: Literal["text", "json"], level: str) -> None:
         )
     else:
         handler.setFormatter(TextFormatter())
+    handler.addFilter(_without_traceback_of_an_answer)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -10,7 +10,7 @@ import pytest
 from chart.helm import CHART, Helm
 from chart.release import CRD, NAME, Release, installed, leads, stands_by
 from control_plane import ControlPlane
-from support.operator_process import Namespace, OperatorProcess
+from support.operator_process import PATIENCE, Namespace, OperatorProcess
 from vercel_emulator.client import EmulatorControl
 
 PREVIOUS = Path(__file__).parent / "previous" / "vercel-certificate-operator-0.1.0.tgz"
@@ -61,6 +61,28 @@ def test_an_uninstall_takes_the_definition_with_it_where_it_is_told_to(
     release.install({"crds": {"keep": False}})
     release("uninstall", "--wait")
     assert "vercelcertificates" not in control_plane.kubectl("get", "crd", "-o", "name").stdout
+
+
+async def test_without_the_definition_the_operator_ends_with_a_word_and_with_it_it_is_back(
+    release: Release, control_plane: ControlPlane, ns: Namespace, vercel: EmulatorControl, tmp_path: Path
+) -> None:
+    release.install({"log": {"format": "text"}})
+    operator = release.start(tmp_path / "operator.log", vercel.url)
+    try:
+        await leads(operator)
+        control_plane.kubectl("delete", CRD)
+        assert await asyncio.to_thread(operator.process.wait, PATIENCE) == 1
+        assert operator.logs().splitlines()[-1].startswith("Error: the cluster does not know VercelCertificates")
+        assert "Traceback" not in operator.logs()
+        assert "is given back" in operator.logs(), "another replica needn't wait for the Lease to run out"
+
+        release.install({"log": {"format": "text"}})
+        operator = release.start(tmp_path / "operator.log", vercel.url)
+        await leads(operator)
+        await ns.apply("site", ["example.com"])
+        await ns.ready("site")
+    finally:
+        operator.process.kill()
 
 
 async def test_an_upgrade_from_the_chart_before_and_back_again_loses_nothing(

@@ -250,6 +250,27 @@ async def test_an_api_server_that_is_soon_back_changes_nothing(
     assert leader.process.running
 
 
+async def test_a_watch_that_fails_ends_the_leader_once_what_is_under_way_is_written(
+    control_plane: ControlPlane, ns: Namespace, vercel: EmulatorControl, start_replica: StartReplica, tmp_path: Path
+) -> None:
+    async with KubeProxy(control_plane).running() as proxy:
+        through_proxy = ("--kubeconfig", str(proxy.kubeconfig(tmp_path / "proxy.kubeconfig")))
+        leader = start_replica("--lease-duration=600", *through_proxy)
+        await leads(leader)
+        fault = await hanging_issuance(ns, vercel)
+        proxy.add(KubeFault("watch", status=404, times=None))
+        control_plane.stop_apiserver()  # which ends the watch
+        await asyncio.to_thread(control_plane.start_apiserver)
+        await eventually("the watch fails", lambda: "has failed" in leader.logs())
+        assert leader.process.running
+        await vercel.release(fault)
+        assert await ended(leader) == 1
+    await one_certificate(ns, vercel)
+    assert (await vercel.journal()).counts.get("list", 0) == 0, "there was nothing left to find out"
+    assert "is given back" in leader.logs()
+    assert leader.logs().splitlines()[-1] == "Error: the watch of VercelCertificates has failed: a test wants Not Found"
+
+
 async def create(ns: Namespace, name: str, **labels: str) -> None:
     """With its labels from the first moment on."""
     manifest = {

@@ -5,7 +5,10 @@ import logging
 import re
 from collections.abc import Iterator
 
+import aiohttp
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from vercel_certificate_operator import log
 
@@ -75,6 +78,19 @@ def test_a_line_is_one_line_whatever_it_holds(out: Out, text: str) -> None:
     assert len(out.getvalue().splitlines()) == 1
     assert "one" in out.getvalue()
     assert "two" in out.getvalue()
+
+
+def test_what_the_api_server_answers_to_kopf_has_no_traceback(out: Out) -> None:
+    log.set_up("text", "info")
+    request = aiohttp.RequestInfo(URL("http://127.0.0.1"), "GET", CIMultiDictProxy(CIMultiDict()), URL())
+    try:
+        try:
+            raise aiohttp.ClientResponseError(request, ())
+        except aiohttp.ClientResponseError as answer:
+            raise ValueError("404 page not found") from answer
+    except ValueError as error:
+        logging.getLogger("kopf").error("Watcher has failed: %s", error, exc_info=True)
+    assert re.fullmatch(r"\S+Z ERROR   Watcher has failed: 404 page not found\n", out.getvalue())
 
 
 def test_a_traceback_comes_after_its_line(out: Out) -> None:
