@@ -1,6 +1,7 @@
 """The cluster under test, and the releases of the chart in it."""
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -43,6 +44,20 @@ class Cluster:
     ) -> subprocess.CompletedProcess[str]:
         """Run kubectl; see ``control_plane.kubectl.run``."""
         return kubectl.run(self._program, args, self._environment, input=input, check=check, timeout=timeout)
+
+    def shell(self, script: str) -> str:
+        """What a shell prints that is given these lines, as by somebody who pastes them."""
+        path = f"{self._program.parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", "-e"],
+            env={**os.environ, **self._environment, "PATH": path},
+            input=script,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
+        return done.stdout
 
     def get(self, what: str, *args: str) -> dict[str, Any]:
         """What ``kubectl get`` shows."""
