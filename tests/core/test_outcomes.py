@@ -302,6 +302,11 @@ def test_the_back_off_doubles_and_ends_with_the_certificate() -> None:
             cert("cert_2", created=NOW - 20 * DAY),
             id="new names, with whatever expiry",
         ),
+        pytest.param(
+            cert("cert_1", lifetime=47 * DAY),
+            cert("cert_2", created=NOW, lifetime=6 * DAY),
+            id="made just now, of a shorter lifetime than the rest of the old one's",
+        ),
     ],
 )
 def test_an_answer_that_brings_something_new_is_taken(old: Any, answer: Any) -> None:

@@ -5,7 +5,20 @@ from datetime import timedelta
 
 import pytest
 
-from life.acting import DAY, HOUR, MINUTE, advance_to, apart, asked, create_many, notes, seconds_until, statuses, time
+from life.acting import (
+    DAY,
+    HOUR,
+    MINUTE,
+    advance_to,
+    apart,
+    asked,
+    create_many,
+    events,
+    notes,
+    seconds_until,
+    statuses,
+    time,
+)
 from support.world import World
 from vercel_emulator.models import Behaviour, Fault
 
@@ -135,6 +148,27 @@ async def test_an_answer_with_the_old_certificate_renews_nothing_until_that_has_
     assert world.calls()[-2:] == ["remove", "issue"]
     assert await world.ready("site") == ("True", "Issued")
     assert "failedAttempts" not in second
+
+
+async def test_when_lifetimes_become_shorter_a_certificate_that_ends_before_the_old_one_is_a_renewal(
+    world: World,
+) -> None:
+    world.emulator.state.behaviour = Behaviour(lifetime=47 * DAY)
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    first = await world.status("site")
+    world.emulator.state.behaviour = Behaviour(lifetime=6 * DAY)
+    await advance_to(world, first["renewalTime"], plus=1)
+    second = await world.status("site")
+    assert second["expiresAt"] < first["expiresAt"]
+    assert await world.ready("site") == ("True", "Issued")
+    assert await world.issuing("site") == ("False", "Issued")
+    assert "failedAttempts" not in second
+    assert not await events(world, "site", "NotRenewed")
+    assert len(await events(world, "site", "Renewed")) == 1
+    await advance_to(world, second["renewalTime"], plus=601)
+    assert list(world.live()) == [(await world.status("site"))["id"]]
+    assert len(asked(world, "issue")) == 3
 
 
 @pytest.mark.parametrize("moves", [True, False], ids=["createdAt-moves", "createdAt-stays"])

@@ -306,7 +306,13 @@ def _renewed_nothing(before: Status, after: Status, attempt: Attempt) -> bool:
         return before.id is not None and before.id == after.id
     if before.id != after.id and not attempt.cns <= frozenset(before.cns):
         return False  # new names: any certificate that has them is news
+    if before.id != after.id and _younger(after, before):
+        return False  # lifetimes become shorter, at Vercel's or by law: what was made just now is a renewal all the same
     return after.expires_at <= before.expires_at
+
+
+def _younger(one: Status, other: Status) -> bool:
+    return one.created_at is not None and other.created_at is not None and one.created_at > other.created_at
 
 
 def outcome_is_written_down_first(known: Known) -> Decision | None:
