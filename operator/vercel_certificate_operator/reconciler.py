@@ -187,6 +187,7 @@ class Reconciler:
         """The certificates that the newest listing for drift has, of attempts that were given up, and no status."""
         self._memories: dict[Key, Memory] = {}
         self._scopes: dict[ScopeKey, int] = {}  # how often in a row the listing for drift has failed
+        self._verdicts: dict[ScopeKey, tuple[Tick, bool]] = {}  # by a scope's newest listing: has it vanished?
         self._reported: set[str] = set()
         self._posting: set[Key] = set()
         self._woken: dict[Hashable, Account] = {}
@@ -415,8 +416,7 @@ class Reconciler:
                 return replace(facts, looked=looked) if mine else replace(facts, named=looked)
             case List(begun_after):
                 listing = await account.listing(scope, begun_after)
-                held = [status["id"] for _, status in self._in_scope(_scope_key(resource, scope))]
-                return replace(facts, listing=replace(listing, scope_vanished=scope_vanished(held, listing)))
+                return replace(facts, listing=self._judged(_scope_key(resource, scope), listing))
             case Remove(certificate_id):
                 await self._remove(certificate_id, scope, account)
                 memory.removed.add(certificate_id)
@@ -717,12 +717,21 @@ class Reconciler:
                 found.append((object_key, status))
         return found
 
+    def _judged(self, key: ScopeKey, listing: Listing) -> Listing:
+        """The listing, with whether its scope has vanished: reckoned once, however many resources ask."""
+        begun, vanished = self._verdicts.get(key, (None, False))
+        if begun != listing.begun:
+            vanished = scope_vanished([status["id"] for _, status in self._in_scope(key)], listing)
+            self._verdicts[key] = listing.begun, vanished
+        return replace(listing, scope_vanished=vanished)
+
     async def _look_for_drift(self, key: ScopeKey) -> float | None:
         """One listing for all resources of a scope: those for which it has news look at it."""
         resources = self._in_scope(key)
         if not resources:
             del self._scopes[key]
             self.unclaimed.pop(key, None)
+            self._verdicts.pop(key, None)
             return None
         try:
             namespace, ref = _named(key, resources[0][0])
@@ -740,8 +749,7 @@ class Reconciler:
         except _NoSlot:
             return NO_SLOT
         self._scopes[key] = 0
-        held = [status["id"] for _, status in resources]
-        listing = replace(listing, scope_vanished=scope_vanished(held, listing))
+        listing = self._judged(key, listing)
         sighting = Sighting.of(listing)
         unclaimed: set[str] = set()
         for object_key, status in resources:

@@ -1,5 +1,7 @@
 """What happens at Vercel without the operator: found by a look from time to time."""
 
+from collections.abc import Collection
+
 import pytest
 
 from life.acting import (
@@ -17,6 +19,9 @@ from life.acting import (
     time,
 )
 from support.world import TOKEN, World
+from vercel_certificate_operator import reconciler
+from vercel_certificate_operator.core.drift import scope_vanished
+from vercel_certificate_operator.core.known import Listing
 from vercel_emulator.models import Behaviour, CertificateChange, Fault, Injection, TokenGrant
 
 
@@ -303,6 +308,25 @@ async def test_while_they_are_gone_one_listing_an_hour_does_for_all(world: World
     since = world.emulator.journal.last
     await world.advance(6 * HOUR)
     assert len(asked(world, "list", since=since)) <= 8  # 6, and one or two for drift
+
+
+async def test_whether_so_many_are_gone_is_reckoned_once_for_a_listing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each resource asks, and each answer takes a look at all of them."""
+    reckoned = []
+
+    def counted(held: Collection[str], listing: Listing) -> bool:
+        reckoned.append(listing.begun)
+        return scope_vanished(held, listing)
+
+    monkeypatch.setattr(reconciler, "scope_vanished", counted)
+    await create_many(world, 8)
+    await world.quiet()
+    world.emulator.accounts.grant(TokenGrant(token=TOKEN, user="somebody-else"))
+    await world.advance(9 * HOUR)
+    assert set((await reasons(world, "Issuing")).values()) == {"ScopeVanished"}
+    assert len(reckoned) == len(set(reckoned)) == len(asked(world, "list"))
 
 
 async def test_a_few_that_are_gone_are_issued_again(world: World) -> None:

@@ -307,7 +307,7 @@ def _renewed_nothing(before: Status, after: Status, attempt: Attempt) -> bool:
     if before.id != after.id and not attempt.cns <= frozenset(before.cns):
         return False  # new names: any certificate that has them is news
     if before.id != after.id and _younger(after, before):
-        return False  # lifetimes become shorter, at Vercel's or by law: what was made just now is a renewal all the same
+        return False  # made just now, it is a renewal, though it may end earlier: lifetimes become shorter
     return after.expires_at <= before.expires_at
 
 
