@@ -9,16 +9,19 @@ from datetime import timedelta
 from typing import Any, Literal, cast
 
 import pytest
+from pydantic import SecretStr
 
-from control_plane import ControlPlane
+from control_plane import Audit, ControlPlane, Requests
 from support.invariants import check, ready_means_ready
 from support.proxy import Kind, KubeFault, KubeProxy
-from support.world import World
+from support.world import TOKEN, World
 from support.world import world as make_world
+from vercel_certificate_operator.core.resource import PLURAL
 from vercel_certificate_operator.kube import connection
-from vercel_emulator.models import Call, Fault
+from vercel_certificate_operator.kube.tokens import DefaultToken
+from vercel_emulator.models import Call, Fault, Injection
 
-Step = Literal["claim", "status", "release", "issue", "get", "list", "remove"]
+Step = Literal["claim", "hold", "status", "release", "issue", "get", "list", "remove"]
 """A write to Kubernetes, or a call to Vercel."""
 When = Literal["before", "after"]
 VERCEL: frozenset[Step] = frozenset({"issue", "get", "list", "remove"})
@@ -33,6 +36,12 @@ MOST_KUBE_WRITES = 15
 
 NAME = "site"
 OLD, NEW = ["example.com"], ["example.com", "www.example.com"]
+USER_AGENT = "the-operator-in-the-matrix"
+"""By which the operator's requests are known in the API server's audit log."""
+MAY = {(PLURAL, "", "get"), (PLURAL, "", "patch"), (PLURAL, "status", "patch")} | {
+    ("events", "", verb) for verb in ("create", "patch")
+}
+"""All that the operator does at the API server: resource, subresource, verb. There is no watch here, and no Secret."""
 
 
 @dataclass
@@ -41,6 +50,14 @@ class Stage:
 
     world: World
     proxy: KubeProxy
+    audit: Audit
+    begun: int = 0
+    """Where the row begins in the audit log."""
+
+    async def asked_of_kubernetes(self, since: int) -> Requests:
+        """What the operator has asked the API server for, by that one's own log."""
+        requests = await asyncio.to_thread(self.audit.since, since)
+        return requests.matching(namespace=self.world.namespace, user_agent=USER_AGENT)
 
     async def with_short_limits(self) -> None:
         """A process whose time limits for calls to Vercel are so short that a test can wait for them."""
@@ -94,6 +111,7 @@ class Stage:
             one.namespace,
             one.emulator,
             one.clock,
+            default_token=one.default_token,
             drift_interval=one.drift_interval,
             operator_api=one.operator_api,
             acts=one.acts,
@@ -127,17 +145,22 @@ class Stage:
 
         ``needs``: how many certificates it takes, where the fault itself makes more needs than the scenario has.
         """
-        self.proxy.counts.clear()
+        over = await asyncio.to_thread(self.audit.mark)
         await self.recover()
-        seq = self.world.emulator.journal.last
+        seq, rest = self.world.emulator.journal.last, await asyncio.to_thread(self.audit.mark)
         await self.world.advance(DAY + HOUR)
         await check(self.world, quiet_since_seq=seq)
         await scenario.ends(self.world)
         issued = sum(c.origin == "issued" for c in self.world.emulator.state.all())
         needs = needs or scenario.issues
         assert issued <= needs, f"{issued} certificates were issued for {needs} needs"
-        writes = sum(self.proxy.counts[kind] for kind in ("claim", "hold", "release", "status"))
-        assert writes <= MOST_KUBE_WRITES, self.proxy.counts
+        writes = (await self.asked_of_kubernetes(over)).matching(resource=PLURAL).writes()
+        assert len(writes) <= MOST_KUBE_WRITES, writes
+        writes = (await self.asked_of_kubernetes(rest)).writes()
+        assert not writes, f"at rest:\n{writes}"
+        asked = await self.asked_of_kubernetes(self.begun)
+        not_its_own = {(one.resource, one.subresource, one.verb) for one in asked} - MAY
+        assert not not_its_own
 
 
 @dataclass(frozen=True)
@@ -214,6 +237,36 @@ async def _create_and_lose_the_answer(world: World) -> None:
     await _create(world)
 
 
+async def _there_without_finalizer(world: World) -> None:
+    await _there(world)
+    await world.patch(NAME, {"metadata": {"finalizers": None}})
+
+
+async def _quiet(world: World) -> None:
+    await world.quiet()
+
+
+async def _is_held(world: World) -> None:
+    await _is_ready(world)
+    body = await world.get(NAME)
+    assert body is not None
+    assert body["metadata"]["finalizers"]
+
+
+async def _made_by_hand(world: World) -> None:
+    world.emulator.state.inject(Injection(cns=OLD, id="cert_byhand"))
+
+
+async def _adopt(world: World) -> None:
+    await world.apply(NAME, OLD, annotations={"vercel-operator.io/adopt-id": "cert_byhand"})
+    await world.quiet()
+
+
+async def _is_adopted(world: World) -> None:
+    await _is_held(world)
+    assert (await world.status(NAME))["id"] == "cert_byhand"
+
+
 async def _vanished(world: World) -> None:
     await _there(world)
     world.emulator.state.vanish((await world.status(NAME))["id"])
@@ -251,7 +304,9 @@ VANISHED = Scenario(
     (("list", 0), ("get", 0), ("status", 0), ("claim", 0), ("issue", 0), ("status", 1)),
 )
 UNCHANGED = Scenario("look-for-drift", _there, _drift, _is_ready, 1, (("list", 0),))
-SCENARIOS = (FIRST_ISSUE, RENEWAL, CHANGE, DELETION, LOST_ANSWER, VANISHED)
+FINALIZER_LOST = Scenario("finalizer-taken-off", _there_without_finalizer, _quiet, _is_held, 1, (("hold", 0),))
+ADOPTION = Scenario("adoption", _made_by_hand, _adopt, _is_adopted, 0, (("get", 0), ("status", 0), ("hold", 0)))
+SCENARIOS = (FIRST_ISSUE, RENEWAL, CHANGE, DELETION, LOST_ANSWER, VANISHED, FINALIZER_LOST, ADOPTION)
 
 
 def moments(*scenarios: Scenario, whens: tuple[When, ...] = ("before", "after")) -> list[Any]:
@@ -271,15 +326,20 @@ async def stage(control_plane: ControlPlane) -> AsyncIterator[Stage]:
     async with KubeProxy(control_plane).running() as proxy:
         through_proxy = await connection.load(control_plane.kubeconfig)
         through_proxy.host = proxy.url
+        settings: dict[str, Any] = {
+            "drift_interval": DAY.total_seconds(),
+            "default_token": DefaultToken(value=SecretStr(TOKEN), namespaces=[namespace]),
+        }
         async with (
-            make_world(control_plane.kubeconfig, namespace, drift_interval=DAY.total_seconds()) as world,
+            make_world(control_plane.kubeconfig, namespace, **settings) as world,
             connection.api_client(through_proxy) as operator_api,
         ):
             await proxy.create_namespace(namespace)
+            operator_api.user_agent = USER_AGENT
             world.operator_api = operator_api
             world.emulator.state.behaviour = world.emulator.state.behaviour.model_copy(update={"lifetime": LIFETIME})
             await world.crash()
             world.lives = 0
             world.start()
-            yield Stage(world, proxy)
+            yield Stage(world, proxy, control_plane.audit, await asyncio.to_thread(control_plane.audit.mark))
             await world.crash()

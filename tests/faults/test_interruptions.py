@@ -38,7 +38,7 @@ STEPS = {"an-hour-forward": 3600.0, "an-hour-back": -3600.0}
 
 
 @pytest.mark.parametrize("seconds", [pytest.param(seconds, id=name) for name, seconds in STEPS.items()])
-@pytest.mark.parametrize(("scenario", "step", "skip", "when"), moments(*SCENARIOS, whens=("before",)))
+@pytest.mark.parametrize(("scenario", "step", "skip", "when"), moments(*SCENARIOS))
 async def test_the_wall_clock_steps(
     stage: Stage, scenario: Scenario, step: Step, skip: int, when: When, seconds: float
 ) -> None:
@@ -170,7 +170,7 @@ async def test_deleted_and_created_again_in_the_middle(
 # --- two operators ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("scenario", "step", "skip", "when"), moments(*SCENARIOS, whens=("before",)))
+@pytest.mark.parametrize(("scenario", "step", "skip", "when"), moments(*SCENARIOS))
 async def test_a_second_operator_starts_at_any_moment_and_both_go_on(
     stage: Stage, scenario: Scenario, step: Step, skip: int, when: When
 ) -> None:
