@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -90,7 +91,8 @@ WIPED = [
     pytest.param(wipe, *moment.values, id=f"{name} x {moment.id}")
     for name, wipe in WIPES.items()
     # A certificate that was replaced stands in these records alone.
-    for moment in moments(*(FIRST_ISSUE, LOST_ANSWER, *((RENEWAL, CHANGE) * (wipe is not wipe_both))), whens=("after",))
+    for moment in moments(FIRST_ISSUE, LOST_ANSWER, DELETION, *((RENEWAL, CHANGE) * (wipe is not wipe_both)))
+    if moment.id != "after-release x deletion"  # it is gone
 ]
 
 
@@ -146,8 +148,13 @@ async def test_deleted_with_force_and_created_again_under_the_same_name(
 
     assert await stage.interrupt(step, when, skip, lambda: scenario.act(world), replace)
     await stage.recover()
+    seq = world.emulator.journal.last
+    await world.advance(25 * HOUR)
+    await check(world, quiet_since_seq=seq, forgotten=scenario.issues)
     assert await world.ready(NAME) == ("True", "Issued")
     assert sorted((await world.status(NAME))["cns"]) == sorted(names)
+    issued = sum(certificate.origin == "issued" for certificate in world.emulator.state.all())
+    assert issued <= scenario.issues + 1
 
 
 @pytest.mark.parametrize(("scenario", "step", "skip", "when"), moments(FIRST_ISSUE, RENEWAL, CHANGE, LOST_ANSWER))
@@ -257,3 +264,30 @@ async def test_deleted_while_the_watch_tells_nothing(
     await world.advance(HOUR)
     world.watching = True
     await stage.judge(DELETION, needs=2)
+
+
+@pytest.mark.parametrize(("scenario", "step", "skip", "when"), moments(FIRST_ISSUE, RENEWAL, CHANGE))
+async def test_names_that_change_while_the_watch_tells_nothing(
+    stage: Stage, scenario: Scenario, step: Step, skip: int, when: When
+) -> None:
+    world = stage.world
+    await scenario.prepare(world)
+    wanted = ["other.example.com"]
+
+    async def change() -> None:
+        world.watching = False
+        await world.apply(NAME, wanted)
+
+    assert await stage.interrupt(step, when, skip, lambda: scenario.act(world), change)
+    await world.advance(HOUR)
+    world.watching = True
+    await stage.judge(replace(scenario, ends=_has_these_names(wanted)), needs=scenario.issues + 1)
+
+
+def _has_these_names(wanted: list[str]) -> Callable[[World], Awaitable[None]]:
+    async def ends(world: World) -> None:
+        assert await world.ready(NAME) == ("True", "Issued")
+        assert (await world.status(NAME))["cns"] == wanted
+        assert list(world.live().values()) == [wanted]
+
+    return ends
