@@ -241,6 +241,14 @@ def test_a_listing_that_shows_everything_as_it_was_changes_nothing() -> None:
 
 # --- a scope that has vanished ----------------------------------------------------------------------------------------
 
+
+def test_a_certificate_that_is_seen_without_its_creation_time_keeps_the_one_that_was_known() -> None:
+    seen = replace(cert(), created_at=None, expires_at=NOW + 70 * DAY)
+    facts, _ = led_to(replace(known(status=ready()), listing=listed(seen)), seen)
+    assert facts.resource.status.expires_at == NOW + 70 * DAY
+    assert facts.resource.status.created_at == ISSUED_AT
+
+
 VANISHED = replace(listed(cert("cert_9", ["other.com"])), scope_vanished=True)
 
 

@@ -257,6 +257,23 @@ def test_one_without_an_expiry_that_is_gone_is_issued_again() -> None:
     assert action.reason is Reason.CERTIFICATE_GONE
 
 
+@pytest.mark.parametrize(
+    ("reason", "why"),
+    [
+        ("FirstIssue", ""),
+        ("RenewalDue", ""),
+        ("NamesChanged", ", since spec.cns has changed"),
+        ("CertificateGone", ", since the one before was gone at Vercel"),
+        ("RenewRequested", ", as the renew annotation asked"),
+        ("Expired", ", since the one before had expired"),
+    ],
+)
+def test_an_event_says_why_a_certificate_was_issued_where_that_is_not_plain(reason: str, why: str) -> None:
+    decision = decide(known(status=status_of(), **answered(NEW, attempted(reason=reason))))
+    assert decision.note is not None
+    assert decision.note.text == f"Certificate cert_2 for example.com issued until 2026-04-01T12:00:00Z{why}."
+
+
 # --- an answer that has renewed nothing -------------------------------------------------------------------------------
 
 OLD = cert(created=NOW - 70 * DAY)
