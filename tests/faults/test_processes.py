@@ -70,10 +70,11 @@ async def one_certificate(cluster: Cluster, name: str = "site") -> None:
     assert (await cluster.vercel.journal()).counts["issue"] == 1
 
 
-@pytest.mark.parametrize(
-    ("kind", "when"),
-    [pytest.param("claim", "after", id="after-claim"), pytest.param("status", "before", id="before-status")],
-)
+WHEN: list[Literal["before", "after"]] = ["before", "after"]
+
+
+@pytest.mark.parametrize("when", WHEN)
+@pytest.mark.parametrize("kind", ["claim", "status"])
 async def test_killed_at_a_write(cluster: Cluster, kind: Kind, when: Literal["before", "after"]) -> None:
     operator = await cluster.operator()
     fault = cluster.proxy.add(KubeFault(kind, when, hang=True))
@@ -83,26 +84,68 @@ async def test_killed_at_a_write(cluster: Cluster, kind: Kind, when: Literal["be
     cluster.proxy.clear()
 
     await cluster.operator()
-    if kind == "claim":  # nobody knows whether it was sent: it is looked for until the grace is over
-        assert (await cluster.ns.reason("site", "Issuing", "OutcomeUnknown"))["status"] == "True"
-        assert (await cluster.vercel.journal()).counts["issue"] == 0
+    if (kind, when) == ("claim", "after"):
+        await not_known_whether_it_was_sent(cluster, posts=0)
     else:
         await one_certificate(cluster)
 
 
-async def test_killed_between_the_removal_and_the_finalizer(cluster: Cluster) -> None:
+async def test_killed_at_a_post_that_vercel_has_not_begun(cluster: Cluster) -> None:
+    operator = await cluster.operator()
+    fault = await cluster.vercel.add_fault(Fault(call="issue", action="hang"))
+    await cluster.ns.apply("site", ["example.com"])
+    await cluster.vercel.wait_for_fault(fault.id)
+    await operator.kill()
+    await cluster.vercel.release(fault.id, "drop")
+
+    await cluster.operator()
+    await not_known_whether_it_was_sent(cluster, posts=1)
+
+
+async def not_known_whether_it_was_sent(cluster: Cluster, *, posts: int) -> None:
+    """It is looked for until the grace is over, and not asked for again."""
+    assert (await cluster.ns.reason("site", "Issuing", "OutcomeUnknown"))["status"] == "True"
+    assert (await cluster.vercel.journal()).counts["issue"] == posts
+    assert await cluster.vercel.certificates() == []
+
+
+@pytest.mark.parametrize("when", WHEN)
+@pytest.mark.parametrize("step", ["remove", "release"])
+async def test_killed_at_a_deletion(cluster: Cluster, step: str, when: Literal["before", "after"]) -> None:
     operator = await cluster.operator()
     await cluster.ns.apply("site", ["example.com"])
     await cluster.ns.ready("site")
-    fault = cluster.proxy.add(KubeFault("release", hang=True))
-    await cluster.ns.run("delete", "vcert", "site", "--wait=false")
-    await asyncio.wait_for(fault.reached.wait(), 30)
-    await operator.kill()
-    cluster.proxy.clear()
+    if step == "remove":
+        hang = await cluster.vercel.add_fault(Fault(call="remove", action="hang", when=when))
+        await cluster.ns.run("delete", "vcert", "site", "--wait=false")
+        await cluster.vercel.wait_for_fault(hang.id)
+        await operator.kill()
+        await cluster.vercel.release(hang.id, "drop")
+    else:
+        fault = cluster.proxy.add(KubeFault("release", when, hang=True))
+        await cluster.ns.run("delete", "vcert", "site", "--wait=false")
+        await asyncio.wait_for(fault.reached.wait(), 30)
+        await operator.kill()
+        cluster.proxy.clear()
 
     await cluster.operator()
     await eventually("it is gone", lambda: cluster.ns.get("site") is None)
     assert await cluster.vercel.certificates(live=True) == []
+
+
+async def test_etcd_hangs_at_the_write_ahead_and_goes_on(cluster: Cluster) -> None:
+    await cluster.operator()
+    fault = cluster.proxy.add(KubeFault("claim", hang=True))
+    await cluster.ns.apply("site", ["example.com"])
+    await asyncio.wait_for(fault.reached.wait(), 30)
+    cluster.control_plane.pause_etcd()
+    try:
+        cluster.proxy.clear()
+        await eventually("it is being written", lambda: cluster.proxy.passed_on["claim"] > 0)
+        assert (await cluster.vercel.journal()).counts["issue"] == 0
+    finally:
+        cluster.control_plane.resume_etcd()
+    await one_certificate(cluster)
 
 
 async def test_the_api_server_stops_during_a_post_and_starts_again(cluster: Cluster) -> None:

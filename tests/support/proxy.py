@@ -73,6 +73,8 @@ class KubeProxy:
         self.faults: list[KubeFault] = []
         self.counts: Counter[Kind] = Counter()
         """Requests so far."""
+        self.passed_on: Counter[Kind] = Counter()
+        """Those of them that the API server was sent."""
         self.flowing = asyncio.Event()
         """While it is not set, nothing that a watch says comes through; the connections stay."""
         self.flowing.set()
@@ -138,6 +140,7 @@ class KubeProxy:
             broken = await self._misbehave(request, fault)
             if broken is not None:
                 return broken
+        self.passed_on[kind] += 1
         try:
             upstream = await self._session.request(
                 request.method,
