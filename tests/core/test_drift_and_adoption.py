@@ -309,6 +309,19 @@ def test_the_user_may_confirm_that_they_are_gone() -> None:
     assert isinstance(decision.action, Issue)
 
 
+@pytest.mark.parametrize("suspend", [False, True])
+def test_a_renewal_that_was_asked_for_before_confirms_nothing(suspend: bool) -> None:
+    before = known(status=ready(), renew="last week", suspend=suspend, listing=VANISHED, looked=looked(None))
+    decision = decide(before)
+    assert said(decision, "Issuing") == ("False", "ScopeVanished")
+    told = at(written(before, decision), NOW + HOUR)
+    facts, decision = led_to(replace(told, listing=replace(VANISHED, begun=told.tick)))
+    assert isinstance(decision.action, Wait)
+    assert facts.resource.status.id == "cert_1"
+    confirmed = known(status=told.resource.status, renew="now", looked=looked(None), listing=VANISHED)
+    assert isinstance(led_to(confirmed)[1].action, Issue)
+
+
 def test_a_certificate_that_is_still_there_is_not_concerned() -> None:
     listing = replace(VANISHED, certificates=(cert(),))
     assert said(decide(known(status=ready(), listing=listing)), "Issuing") == ("False", "Issued")

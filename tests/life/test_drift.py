@@ -286,6 +286,22 @@ async def test_when_many_certificates_are_gone_at_once_nothing_is_issued_before_
     assert await world.issuing("site-1") == ("False", "ScopeVanished")
 
 
+async def test_a_renewal_that_was_asked_for_while_it_was_suspended_is_no_confirmation(world: World) -> None:
+    await create_many(world, 8, suspend=False)
+    await world.quiet()
+    before = (await world.status("site-0"))["id"]
+    await world.patch("site-0", {"spec": {"suspend": True}})
+    await world.annotate("site-0", "renew", "last week")
+    world.emulator.accounts.grant(TokenGrant(token=TOKEN, user="somebody-else"))
+    await world.advance(7 * HOUR)
+    assert await world.issuing("site-0") == ("False", "ScopeVanished")
+    assert (await world.status("site-0"))["id"] == before
+    world.emulator.accounts.grant(TokenGrant(token=TOKEN))
+    await world.advance(HOUR + MINUTE)
+    assert (await world.status("site-0"))["id"] == before
+    assert await world.ready("site-0") == ("True", "Issued")
+
+
 async def test_when_they_are_back_all_is_as_it_was(world: World) -> None:
     await create_many(world, 8)
     await world.quiet()

@@ -778,12 +778,15 @@ def _absence_to_be_confirmed(known: Known) -> Decision | None:
 
 
 def vanished_scope_is_not_issued_anew(known: Known) -> Decision | None:
-    """So many certificates of the scope are gone at once that a wrong token is likelier. The user may confirm it."""
+    """So many certificates of the scope are gone at once that a wrong token is likelier. The user may confirm it.
+
+    A renewal that was asked for before that was told confirms nothing.
+    """
     status, listing = known.resource.status, known.listing
-    if status.id is None or renew_requested(known) is not None:
-        return None
     issuing = status.condition("Issuing")
     told = issuing is not None and issuing.reason == Reason.SCOPE_VANISHED
+    if status.id is None or (told and renew_requested(known) is not None):
+        return None
     if listing is None:
         if not told:
             return None
@@ -799,7 +802,8 @@ def vanished_scope_is_not_issued_anew(known: Known) -> Decision | None:
         "set the annotation vercel-operator.io/renew on the resource to a new value.",
     )
     again = known.now + VANISHED_LOOK
-    status = status.changed(next_attempt_time=whole_seconds(again))
+    answered = known.resource.renew_request or status.last_renew_request  # so that only a newer one is a confirmation
+    status = status.changed(next_attempt_time=whole_seconds(again), last_renew_request=answered)
     status = conditions(known.resource, status, now=known.now, problem=problem)
     note = _told_once(known.resource.status, problem, "List")
     moment = _next_moment(known, status)
