@@ -9,6 +9,7 @@ Names and units are those of https://prometheus.io/docs/practices/naming: base u
 """
 
 import asyncio
+import itertools
 import platform
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +27,7 @@ from vercel_certificate_operator._version import __version__
 from vercel_certificate_operator.accounts import Accounts
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.attempt import ANNOTATION, Attempt
+from vercel_certificate_operator.core.failures import BY_CODE, BY_STATUS, RATE_LIMITED, VERCEL_UNREACHABLE
 from vercel_certificate_operator.core.known import Note
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Key
@@ -48,6 +50,17 @@ ALARMS = (
     Reason.CERTIFICATE_GONE,
 )
 """Warnings that are worth an alert. Their counters begin at 0: the first one would be no increase otherwise."""
+NEEDS = (
+    Reason.FIRST_ISSUE,
+    Reason.NAMES_CHANGED,
+    Reason.RENEWAL_DUE,
+    Reason.RENEW_REQUESTED,
+    Reason.EXPIRED,
+    Reason.CERTIFICATE_GONE,
+)
+_ROWS = (*BY_CODE.values(), *BY_STATUS.values(), RATE_LIMITED, VERCEL_UNREACHABLE)
+RESULTS = (Reason.ISSUED, *sorted({row.reason for row in _ROWS}))
+"""What may come of an attempt. Its counters begin at 0 too: it is rare, and each failure should show."""
 DEFAULT_TOKEN = "default"  # noqa: S105 - a name
 REQUEST_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 """Seconds. An issuance takes some, and is given 120."""
@@ -104,6 +117,8 @@ class Counted(Observer):
         )
         for call in CALLS:
             self._request_seconds.labels(call)
+        for need, result in itertools.product(NEEDS, RESULTS):
+            self._attempts.labels(need.value, result.value)
         for reason in ALARMS:
             self._events.labels("Warning", reason.value)
         for cause in ("kubernetes", "bug"):
