@@ -1,10 +1,12 @@
 """Write the chart's README from the comments of its values.yaml: ``python hack/chart_readme.py``.
 
-A comment belongs to the key below it. Keys of a map of ours are listed as ``map.key``.
+A comment belongs to the key below it. Keys of a map of ours are listed as ``map.key``, at any depth.
 """
 
 import json
 import re
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import yaml
@@ -17,7 +19,7 @@ Made from `values.yaml` by `python hack/chart_readme.py`. How to install: `docs/
 | Value | Default | |
 |---|---|---|
 """
-KEY = re.compile(r"^((?:  )?)([a-zA-Z]+):(.*)$")
+KEY = re.compile(r"^( *)([a-zA-Z]+):(.*)$")
 WHOLE = {"resources", "podSecurityContext", "securityContext"}
 """Maps that are listed as one value, since Kubernetes defines what stands in them."""
 
@@ -26,25 +28,21 @@ def readme() -> str:
     """The README's text."""
     text = (CHART / "values.yaml").read_text(encoding="utf-8")
     values = yaml.safe_load(text)
-    rows, comment, parent = [], [], ""
+    rows: list[str] = []
+    comment: list[str] = []
+    path: list[str] = []
     for line in text.splitlines():
         if line.lstrip().startswith("#"):
             comment.append(line.lstrip(" #"))
             continue
         found = KEY.match(line)
-        if found is None:
-            comment = []
-            continue
-        indent, key, rest = found.groups()
-        if not indent:
-            parent = key
-        elif parent in WHOLE:
-            continue
-        is_map = not rest.strip() and not indent and parent not in WHOLE
-        if comment or not is_map:
-            default = "" if is_map else f"`{json.dumps(values[parent][key] if indent else values[key])}`"
-            rows.append(f"| `{parent}.{key}` | {default} | " if indent else f"| `{key}` | {default} | ")
-            rows[-1] += " ".join(comment) + " |"
+        if found is not None:
+            indent, key, rest = found.groups()
+            path = [*path[: len(indent) // 2], key]
+            is_map = not rest.strip() and path[0] not in WHOLE
+            if (comment or not is_map) and (path[0] not in WHOLE or not indent):
+                default = "" if is_map else f"`{json.dumps(reduce(getitem, path, values))}`"
+                rows.append(f"| `{'.'.join(path)}` | {default} | {' '.join(comment)} |")
         comment = []
     return HEAD + "\n".join(row.replace("|  |", "| |") for row in rows) + "\n"
 

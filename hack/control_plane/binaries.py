@@ -14,6 +14,7 @@ nothing half. A lock keeps two runs from building at once; the system drops it h
 
 import fcntl
 import hashlib
+import json
 import os
 import platform
 import re
@@ -29,7 +30,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from control_plane.processes import Process
+from control_plane.processes import Process, temporary_folder
 from control_plane.progress import Progress
 
 HERE = Path(__file__).parent
@@ -41,7 +42,10 @@ CONTROLLER_MANAGER = "kube-controller-manager"
 
 HELM = ("helm", "helm.sh/helm/v3/cmd/helm", "v3.19.0")
 ACTIONLINT = ("actionlint", "github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12")
+CONTROLLER_GEN = ("controller-gen", "sigs.k8s.io/controller-tools/cmd/controller-gen", "v0.20.1")
 """Tools of the tests: name, Go package, version."""
+MONITORING = "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring"
+MONITORING_VERSION = "v0.95.2"
 
 ENVTEST_VERSION = "v1.36.2"
 """The newest archive of this minor version; envtest does not publish every patch."""
@@ -145,6 +149,22 @@ def actionlint() -> Path:
     :raises UnavailableError: it can't be built
     """
     return _tool(*ACTIONLINT)
+
+
+def monitoring_crds() -> Path:
+    """A folder with the definitions of prometheus-operator's resources, for the tests of the chart.
+
+    They are made from its Go types, as its own releases are: its Go module with them is all that a proxy serves.
+
+    :raises UnavailableError: they can't be made
+    """
+    folder = cache() / f"monitoring-crds-{MONITORING_VERSION}"
+    if not folder.is_dir():
+        generator = _tool(*CONTROLLER_GEN)
+        with _locked():
+            if not folder.is_dir():
+                _generate_crds(generator, f"{MONITORING}@{MONITORING_VERSION}", folder)
+    return folder
 
 
 def kubernetes_version() -> str:
@@ -326,7 +346,7 @@ def _build(folder: Path, names: Sequence[str]) -> None:
     package = "k8s.io/component-base/version"
     stamps = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
     flags = " ".join(["-s", "-w", *(f"-X {package}.{key}={value}" for key, value in stamps.items())])
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "HOME": str(Path.home())}
+    environment = _go_environment()
     minutes = 5 if set(SERVERS) & set(names) else 2
     _say(f"Building {' and '.join(names)} of Kubernetes {version}, this once: about {minutes} minutes on 2 cores.")
     for number, name in enumerate(names, 1):
@@ -351,11 +371,31 @@ def _tool(name: str, package: str, version: str) -> Path:
 
 
 def _install(folder: Path, name: str, package: str) -> None:
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "HOME": str(Path.home())}
+    environment = _go_environment()
     with _whole(folder) as temporary:
         environment["GOBIN"] = str(temporary)
         build: list[str | Path] = [_go(), "install", "-v", "-trimpath", "-ldflags", "-s -w", package]
         _run(f"building {name}, this once", build, cache() / f".{name}.log.tmp", env=environment)
+
+
+def _generate_crds(generator: Path, module: str, folder: Path) -> None:
+    """Of the v1 API of a Go module, which is copied first: Go's own copy is for reading only."""
+    go = _go()
+    environment = {**_go_environment(), "PATH": f"{go.parent}{os.pathsep}{os.environ['PATH']}"}
+    log = cache() / ".crds.log.tmp"
+    with temporary_folder("vercel-certificate-operator-crds-") as scratch, _whole(folder) as temporary:
+        got = scratch / "download.json"
+        _run(f"downloading {module}", [go, "mod", "download", "-json", module], got, env=environment, keep=True)
+        source = scratch / "source"
+        shutil.copytree(json.loads(got.read_text())["Dir"], source, copy_function=shutil.copyfile)
+        for folder_in_it in (source, *(path for path in source.rglob("*") if path.is_dir())):
+            folder_in_it.chmod(0o755)
+        command: list[str | Path] = [generator, "crd", "paths=./v1", f"output:dir={temporary}"]
+        _run("making prometheus-operator's definitions, this once", command, log, env=environment, cwd=source)
+
+
+def _go_environment() -> dict[str, str]:
+    return {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "HOME": str(Path.home())}
 
 
 def _run(
@@ -365,8 +405,9 @@ def _run(
     *,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    keep: bool = False,
 ) -> None:
-    """Run a command that is long, with its last line of output as progress.
+    """Run a command that is long, with its last line of output as progress. ``keep``: the log is what it is run for.
 
     :raises UnavailableError: it fails
     """
@@ -385,7 +426,8 @@ def _run(
                 )
         finally:
             process.kill()
-            log.unlink(missing_ok=True)
+            if not keep:
+                log.unlink(missing_ok=True)
 
 
 def _go() -> Path:

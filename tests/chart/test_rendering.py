@@ -11,7 +11,7 @@ import yaml
 import chart_readme
 from chart.helm import CHART, Helm
 from chart.pairs import all_pairs
-from control_plane import ControlPlane
+from control_plane import ControlPlane, binaries
 from vercel_certificate_operator import app
 from vercel_certificate_operator.reconciler import RECORD_LIMIT
 from vercel_certificate_operator.settings import Settings
@@ -41,8 +41,29 @@ SWITCHES: dict[str, list[dict[str, Any]]] = {
             "networkPolicy": {
                 "enabled": True,
                 "apiServerPorts": [8443],
+                "ingressFrom": [{"namespaceSelector": {"matchLabels": {"monitoring": "yes"}}}],
                 "extraEgress": [{"ports": [{"port": 3128, "protocol": "TCP"}]}],
             }
+        },
+    ],
+    "scraped": [
+        {},
+        {"service": {"enabled": True, "annotations": {"note": "x"}}},
+        {"serviceMonitor": {"enabled": True, "labels": {"release": "x"}}},
+        {"podMonitor": {"enabled": True, "interval": "1m30s"}},
+    ],
+    "told": [
+        {},
+        {"perCertificate": False, "prometheusRule": {"enabled": True}},
+        {
+            "prometheusRule": {
+                "enabled": True,
+                "labels": {"release": "x"},
+                "alertLabels": {"team": "web"},
+                "disabled": ["VercelRateLimited"],
+                "runbookUrl": "https://wiki.example.com/runbooks",
+            },
+            "dashboard": {"enabled": True, "annotations": {"grafana_folder": "Operators"}},
         },
     ],
     "user": [{}, {"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}}],
@@ -102,9 +123,22 @@ def test_its_crd_is_that_of_deploy(helm: Helm) -> None:
     assert rendered == yaml.safe_load(origin.read_text(encoding="utf-8"))
 
 
-def test_every_pair_of_switches_is_accepted_by_the_api_server(helm: Helm, control_plane: ControlPlane) -> None:
+@pytest.fixture(scope="module")
+def monitoring(control_plane: ControlPlane) -> None:
+    """prometheus-operator's definitions are installed."""
+    folder = binaries.monitoring_crds()
+    for kind in ("servicemonitors", "podmonitors", "prometheusrules"):
+        file = folder / f"monitoring.coreos.com_{kind}.yaml"
+        control_plane.kubectl("apply", "--server-side", "-f", file)
+        control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", file)
+
+
+def test_every_pair_of_switches_is_accepted_by_the_api_server(
+    helm: Helm, control_plane: ControlPlane, monitoring: None
+) -> None:
     for row in all_pairs(SWITCHES):
-        values = {key: value for choice in row.values() for key, value in choice.items()}
+        metrics = {**row.pop("scraped"), **row.pop("told")}
+        values = {"metrics": metrics, **{key: value for choice in row.values() for key, value in choice.items()}}
         manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": helm.template(values)})
         control_plane.kubectl(
             "apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-", input=manifest
@@ -129,6 +163,9 @@ def test_every_pair_of_switches_is_accepted_by_the_api_server(helm: Helm, contro
         {"defaultToken": {"namespace": "web"}},
         {"podDisruptionBudget": {"maxUnavailable": "some"}},
         {"terminationGracePeriodSeconds": 1},
+        {"metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}},
+        {"metrics": {"podMonitor": {"interval": "often"}}},
+        {"metrics": {"prometheusRule": {"runbookUrl": ""}}},
     ],
     ids=str,
 )
@@ -213,7 +250,9 @@ def test_labels_annotations_and_placement_reach_everything(helm: Helm) -> None:
         "nodeSelector": {"disk": "ssd"},
         "tolerations": [{"operator": "Exists"}],
     }
-    objects = helm.template({**values, **{key: {"enabled": True} for key in ("emulator", "podDisruptionBudget")}})
+    metrics = {key: {"enabled": True} for key in ("serviceMonitor", "prometheusRule", "dashboard")}
+    switches = {key: {"enabled": True} for key in ("emulator", "podDisruptionBudget", "networkPolicy")}
+    objects = helm.template({**values, "metrics": metrics, **switches})
     for item in objects:
         assert item["metadata"]["labels"]["team"] == "web", item["kind"]
         assert item["metadata"]["annotations"]["owner"] == "web", item["kind"]
