@@ -1,0 +1,66 @@
+"""All that the operator can tell Prometheus: what docs, alerts and the dashboard are checked against."""
+
+import re
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from vercel_certificate_operator.core.attempt import ANNOTATION, Attempt
+from vercel_certificate_operator.core.resource import Key
+from vercel_certificate_operator.metrics import PREFIX, Counted, Scrape, Snapshot, TokenState
+
+KEY = Key("web", "site", "uid-1")
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+class Exported(NamedTuple):
+    """A metric of the operator's own."""
+
+    name: str
+    """As PromQL names it, but for a histogram's ``_bucket``, ``_sum`` and ``_count``."""
+    type: str
+    labels: tuple[str, ...]
+    help: str
+
+
+def exported() -> list[Exported]:
+    """Of a leader with a certificate, an attempt under way, and a token. In the order in which it tells them."""
+    return [
+        Exported(
+            family.name + ("_total" if family.type == "counter" else ""),
+            family.type,
+            tuple(dict.fromkeys(label for sample in family.samples for label in sample.labels if label != "le")),
+            family.documentation,
+        )
+        for family in Scrape(_counted().registry, _snapshot(), per_certificate=True).collect()
+        if family.name.startswith(PREFIX)
+    ]
+
+
+def named_in(query: str) -> set[str]:
+    """The metrics of the operator's own that a query names."""
+    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(rf"\b{PREFIX}\w+", query)}
+
+
+def _counted() -> Counted:
+    counted = Counted()
+    counted.request("issue", "200", 1.0)
+    return counted
+
+
+def _snapshot() -> Snapshot:
+    attempt = Attempt(id="1", uid=KEY.uid, start=NOW, generation=1, cns=frozenset({"example.com"}))
+    times = {"expiresAt": "2030-04-01T00:00:00Z", "renewalTime": "2030-03-01T00:00:00Z"}
+    body = {"metadata": {"annotations": {ANNOTATION: attempt.dumps()}}, "spec": {}, "status": times}
+    return Snapshot(
+        now=NOW.timestamp(),
+        leads=True,
+        bodies=((KEY, body),),
+        tokens={None: TokenState(in_flight=0, allowed=8, waiting=0, pause=None, pause_seconds=0)},
+        due=0,
+        due_seconds=0,
+        running=0,
+        running_seconds=0,
+        scheduled=1,
+        watch_seconds=0,
+        unclaimed=0,
+    )
