@@ -7,10 +7,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench mutants image image-test test-cluster check format lock release venv clean
+.PHONY: help demo test bench mutants image image-test test-cluster test-prometheus check format lock release venv clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## the main job, on a real API server and an emulated Vercel (KEEP=1: leave it up to play with)
 	@$(BIN)/python hack/demo.py $(if $(KEEP),--keep)
@@ -35,6 +35,9 @@ test-cluster: $(READY)  ## try it on the cluster of KUBECONFIG (LOAD="kind load 
 	@test -n "$(IMAGE)$(LOAD)" || { echo 'set LOAD to what gets an image there, such as LOAD="kind load docker-image"'; exit 1; }
 	@$(if $(IMAGE),,$(MAKE) --no-print-directory image && $(LOAD) $$($(PYTHON) hack/container_image.py --show-tag))
 	@$(BIN)/python -m pytest tests/cluster $(T)
+
+test-prometheus: $(READY)  ## the alerts and the dashboard, by a real Prometheus that watches a real operator
+	@$(BIN)/python -m pytest tests/prometheus
 
 check: $(READY)  ## the static checks: format, lint, types, layers, the Dockerfile, shell scripts, workflows
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }

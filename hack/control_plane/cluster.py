@@ -185,7 +185,7 @@ class ControlPlane:
 
     def _start(self) -> None:
         self.folder = self._stack.enter_context(temporary_folder("control-plane-"))
-        self._port, self._etcd_port, etcd_peer_port = _free_ports(3)
+        self._port, self._etcd_port, etcd_peer_port = free_ports(3)
         self._write_files()
         self._etcd = self._run(self._etcd_command(etcd_peer_port))
         self._stack.callback(lambda: self._etcd.kill())
@@ -332,7 +332,7 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now, outside the range that the kernel gives to outgoing connections.
 
     From that range, a port would be lost while its server is stopped for a moment: even a client that tries to reach

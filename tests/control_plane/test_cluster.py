@@ -123,7 +123,7 @@ def test_a_port_that_somebody_takes_is_not_insisted_on(monkeypatch: pytest.Monke
             asked.append(count)
             return [somebody.getsockname()[1]] * count
 
-        monkeypatch.setattr(cluster, "_free_ports", taken)
+        monkeypatch.setattr(cluster, "free_ports", taken)
         with pytest.raises(ControlPlaneError, match="address already in use"), ControlPlane():
             pytest.fail("it has started")
         assert len(asked) == cluster.ATTEMPTS

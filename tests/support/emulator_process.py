@@ -12,15 +12,24 @@ from vercel_emulator.client import EmulatorControl
 LISTENING = "listening on "
 
 
+def start_emulator(log: Path, *args: str) -> Process:
+    """``vercel-certificate-operator emulate``, which knows ``TOKEN``, on its way."""
+    command = (sys.executable, "-m", "vercel_certificate_operator", "emulate", "--port", "0", "--token", TOKEN, *args)
+    return Process(command, log=log)
+
+
+async def url_of(emulator: Process) -> str:
+    """Where it listens, once it does."""
+    await eventually("the emulator listens", lambda: LISTENING in emulator.output() or not emulator.running)
+    return emulator.output().split(LISTENING)[1].split()[0]
+
+
 @asynccontextmanager
 async def emulator_process(log: Path, *args: str) -> AsyncIterator[EmulatorControl]:
-    """``vercel-certificate-operator emulate``, which knows ``TOKEN``, for as long as the block lasts."""
-    command = (sys.executable, "-m", "vercel_certificate_operator", "emulate", "--port", "0", "--token", TOKEN, *args)
-    process = Process(command, log=log)
+    """One for as long as the block lasts."""
+    process = start_emulator(log, *args)
     try:
-        await eventually("the emulator listens", lambda: LISTENING in process.output() or not process.running)
-        url = process.output().split(LISTENING)[1].split()[0]
-        async with EmulatorControl(url) as control:
+        async with EmulatorControl(await url_of(process)) as control:
             yield control
     finally:
         process.kill()
