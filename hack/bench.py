@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -32,6 +33,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 CONCURRENCY = 32
 IDLE = 20.0
 """Seconds for which the operator is watched with nothing to do."""
+SCRAPES = 10
 MERGE = "application/merge-patch+json"
 
 
@@ -73,7 +75,17 @@ class Bench:
 
     def operator(self) -> Process:
         kubeconfig = str(self.control_plane.kubeconfig)
-        return self.process("operator", "run", "--kubeconfig", kubeconfig, "--vercel-api-url", self.vercel)
+        flags = ("--kubeconfig", kubeconfig, "--vercel-api-url", self.vercel, "--listen=127.0.0.1:0")
+        return self.process("operator", "run", *flags)
+
+    async def scrape(self, operator: Process) -> tuple[float, int]:
+        """What Prometheus costs, each time: CPU seconds, and bytes of text."""
+        port = operator.output().split("listening on port ")[1].split()[0]
+        start = cpu(operator)
+        for _ in range(SCRAPES):
+            with await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{port}/metrics") as answer:
+                size = len(answer.read())
+        return (cpu(operator) - start) / SCRAPES, size
 
     async def calls(self) -> Counter[str]:
         """Vercel's calls so far, by name."""
@@ -144,6 +156,8 @@ class Bench:
         await asyncio.sleep(IDLE)
         print(f"idle for {IDLE:.0f} s: {cpu(operator) - start:.2f} s of CPU, writes {self.writes(mark)}, ", end="")
         print(f"Vercel {dict(await self.calls() - before)}")
+        scrape, size = await self.scrape(operator)
+        print(f"a scrape: {size / 1e6:.2f} MB, {scrape:.2f} s of CPU")
         print(f"  SIGTERM to exit: {_stop(operator):.2f} s")
         if self.profile:
             return
@@ -164,7 +178,7 @@ class Bench:
         await self.each(patch)
         bare = time.process_time() - start
         print(f"two bare PATCHes for each: {bare / self.count * 1000:.1f} ms; ", end="")
-        print(f"the operator took {spent / bare:.1f} times that")
+        print(f"the operator took {spent / bare:.1f} times that, a scrape of all {scrape / bare:.3f} times")
 
 
 def _stop(process: Process) -> float:
