@@ -281,13 +281,24 @@ def test_its_pods_meet_pod_security_restricted(helm: Helm, control_plane: Contro
     control_plane.kubectl("create", "namespace", "restricted")
     control_plane.kubectl("label", "namespace", "restricted", "pod-security.kubernetes.io/enforce=restricted")
     control_plane.kubectl("create", "serviceaccount", "own", "--namespace", "restricted")
-    objects = helm.template({"token": {"value": FAKE}, "emulator": {"enabled": True}}, namespace="restricted")
-    for deployment in (item for item in objects if item["kind"] == "Deployment"):
-        spec = {**deployment["spec"]["template"]["spec"], "serviceAccountName": "own"}
-        pod = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": deployment["metadata"]["name"], "namespace": "restricted"},
-            "spec": spec,
-        }
-        control_plane.kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", input=json.dumps(pod))
+
+    def create(**values: Any) -> list[str]:
+        """What the API server says against the pods of a release; nothing is made."""
+        values = {"token": {"value": FAKE}, "emulator": {"enabled": True}, **values}
+        pods = [
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": item["metadata"]["name"], "namespace": "restricted"},
+                "spec": {**item["spec"]["template"]["spec"], "serviceAccountName": "own"},
+            }
+            for item in helm.template(values, namespace="restricted")
+            if "template" in item.get("spec", {})
+        ]
+        assert len(pods) == 2
+        command = ("create", "--dry-run=server", "--validate=strict", "-f", "-")
+        return [control_plane.kubectl(*command, input=json.dumps(pod), check=False).stderr for pod in pods]
+
+    assert create() == ["", ""]
+    for refusal in create(podSecurityContext={"runAsNonRoot": False}):
+        assert 'violates PodSecurity "restricted' in refusal, "nobody looks"
