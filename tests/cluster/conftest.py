@@ -102,6 +102,8 @@ def release(cluster: Cluster, helm: Helm, image: dict[str, str], emulator: Relea
         try:  # while the operator is there, which lets go of what the tests have left
             names = [item["metadata"]["name"] for item in cluster.get("namespaces")["items"]]
             left = [name for name in names if name.startswith(PREFIX)]
+            for name in left:  # before their Secrets go
+                cluster.kubectl("-n", name, "delete", "vcert", "--all", "--timeout=60s")
             cluster.kubectl("delete", "namespace", "none", "--ignore-not-found", *left)
         finally:
             release.uninstall()

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from typing import Any
 
 from cluster.cluster import PATIENCE, Cluster
 from support.invariants import no_certificate_has_two_holders, no_certificate_is_lost
@@ -57,7 +56,7 @@ class Issuing:
     async def check(self) -> None:
         """All get ready, with the one certificate that was asked for once."""
         await self.ns.run("wait", "--for=condition=Ready", "vcert", "--all", f"--timeout={PATIENCE:g}s")
-        bodies = await asyncio.to_thread(self.bodies)
+        bodies = await asyncio.to_thread(self.ns.all)
         certificates = [found for found in await self._vercel.certificates() if self._is_mine(found.cns)]
         held = {body["status"]["id"]: sorted(body["spec"]["cns"]) for body in bodies}
         assert {certificate.id: sorted(certificate.cns) for certificate in certificates} == held
@@ -69,11 +68,6 @@ class Issuing:
         events = await asyncio.to_thread(self.ns.events)
         problems = [*no_certificate_is_lost(live, bodies, events), *no_certificate_has_two_holders(bodies)]
         assert not problems, "\n".join(problems)
-
-    def bodies(self) -> list[dict[str, Any]]:
-        """The resources."""
-        items: list[dict[str, Any]] = self._cluster.get("vcert", "--namespace", self.ns.name)["items"]
-        return items
 
     def _domain(self, name: str) -> str:
         return f"{name}.{self.ns.name}.example"

@@ -7,10 +7,11 @@ from pathlib import Path
 from chart.helm import Helm
 from cluster.cluster import CRD, PATIENCE, Release
 from cluster.issuing import COUNT, Issuing
-from support.operator_process import eventually
+from support.operator_process import Namespace, eventually
 from vercel_emulator.client import EmulatorControl
+from vercel_emulator.models import TokenGrant
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "example-com.yaml"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def test_the_pods_run_where_pod_security_is_restricted(operator: Release) -> None:
@@ -19,12 +20,25 @@ def test_the_pods_run_where_pod_security_is_restricted(operator: Release) -> Non
     assert all(pod["status"]["qosClass"] for pod in operator.pods().values())
 
 
-def test_an_example_gets_ready_and_its_certificate_goes_with_it(operator: Release, namespace: str) -> None:
-    kubectl = operator.cluster.kubectl
-    kubectl("-n", namespace, "apply", "-f", EXAMPLE)
-    kubectl("-n", namespace, "wait", "--for=condition=Ready", "-f", EXAMPLE, "--timeout=60s")
-    assert "Issued" in kubectl("-n", namespace, "describe", "-f", EXAMPLE).stdout
-    kubectl("-n", namespace, "delete", "-f", EXAMPLE, "--timeout=60s")
+async def test_all_examples_get_ready_and_their_certificates_go_with_them(
+    operator: Release, namespace: str, vercel: EmulatorControl
+) -> None:
+    await vercel.add_team("team_exampleExampleExample", "my-team")
+    await vercel.grant(TokenGrant(token="put-your-vercel-token-here"))
+    ns = Namespace(operator.cluster, namespace)
+    await ns.run("apply", "-f", EXAMPLES / "with-team-and-token.yaml")  # with the Secret that another one needs
+    await ns.run("apply", "-f", EXAMPLES)
+    await ns.run("wait", "--for=condition=Ready", "vcert", "--all", "--timeout=60s")
+    examples = len(list(EXAMPLES.glob("*.yaml")))
+
+    def told() -> bool:
+        return len(re.findall(r"Normal +Issued", ns.kubectl("events").stdout)) == examples
+
+    await eventually("kubectl events tells of all", told)
+    ids = {body["status"]["id"]: body["spec"]["deletionPolicy"] for body in await asyncio.to_thread(ns.all)}
+    await ns.run("delete", "vcert", "--all", "--timeout=60s")
+    left = {certificate.id for certificate in await vercel.certificates(live=True)} & set(ids)
+    assert left == {name for name, policy in ids.items() if policy == "Retain"}
 
 
 def test_it_can_be_tried_without_a_vercel_account(
@@ -157,7 +171,7 @@ async def test_certificates_survive_an_uninstall_also_those_that_are_being_issue
     await uninstall
     await eventually("the pods have gone", lambda: not operator.pods(), seconds=PATIENCE)
     assert CRD in operator.cluster.kubectl("get", "crd", "-o", "name").stdout
-    assert len(await asyncio.to_thread(issuing.bodies)) == COUNT
+    assert len(await asyncio.to_thread(issuing.ns.all)) == COUNT
     await asyncio.to_thread(operator.install)
     await issuing.check()
 

@@ -73,6 +73,11 @@ class Namespace:
         found: dict[str, Any] | None = json.loads(completed.stdout) if completed.stdout else None
         return found
 
+    def all(self) -> list[dict[str, Any]]:
+        """All VercelCertificates in it."""
+        items: list[dict[str, Any]] = json.loads(self.kubectl("get", "vcert", "-o", "json").stdout)["items"]
+        return items
+
     def status(self, name: str) -> dict[str, Any]:
         status: dict[str, Any] = (self.get(name) or {}).get("status", {})
         return status
