@@ -239,13 +239,15 @@ def page(counted: Counted, sources: Sources, *, per_certificate: bool = True) ->
     """The page ``/metrics``.
 
     The text is made by a thread: for ten thousand certificates that takes a good part of a second, in which the
-    operator goes on.
+    operator goes on. By one at a time: others need the threads too, to resolve names, and memory is limited.
     """
+    one_at_a_time = asyncio.Lock()
 
     async def answer(request: web.Request) -> web.Response:
-        scrape = Scrape(counted.registry, Snapshot.take(sources), per_certificate=per_certificate)
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        body = await asyncio.to_thread(encode, scrape)
+        async with one_at_a_time:
+            scrape = Scrape(counted.registry, Snapshot.take(sources), per_certificate=per_certificate)
+            body = await asyncio.to_thread(encode, scrape)
         response = web.Response(body=body, headers={"Content-Type": content_type})
         response.enable_compression()  # where it was asked for
         return response

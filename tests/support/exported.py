@@ -23,7 +23,7 @@ class Exported(NamedTuple):
 
 
 def exported() -> list[Exported]:
-    """Of a leader with a certificate, an attempt under way, and a token. In the order in which it tells them."""
+    """In the order in which it tells them."""
     return [
         Exported(
             family.name + ("_total" if family.type == "counter" else ""),
@@ -31,7 +31,7 @@ def exported() -> list[Exported]:
             tuple(dict.fromkeys(label for sample in family.samples for label in sample.labels if label != "le")),
             family.documentation,
         )
-        for family in Scrape(_counted().registry, _snapshot(), per_certificate=True).collect()
+        for family in Scrape(_counted().registry, snapshot(), per_certificate=True).collect()
         if family.name.startswith(PREFIX)
     ]
 
@@ -47,7 +47,8 @@ def _counted() -> Counted:
     return counted
 
 
-def _snapshot() -> Snapshot:
+def snapshot() -> Snapshot:
+    """Of a leader with a certificate, an attempt under way, and a token."""
     attempt = Attempt(id="1", uid=KEY.uid, start=NOW, generation=1, cns=frozenset({"example.com"}))
     times = {"expiresAt": "2030-04-01T00:00:00Z", "renewalTime": "2030-03-01T00:00:00Z"}
     body = {"metadata": {"annotations": {ANNOTATION: attempt.dumps()}}, "spec": {}, "status": times}
