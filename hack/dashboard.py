@@ -163,7 +163,7 @@ NEXT = f"bottomk(20, max by (namespace, name) ({P}certificate_not_after_timestam
 FLEET = Row(
     "The fleet",
     [
-        stat("Certificates", "All VercelCertificates.", f"sum({P}certificates{{{OURS}}})"),
+        stat("Certificates", "All VercelCertificates.", f"sum({P}certificates{{{OURS}}}) or vector(0)"),
         stat(
             "Ready",
             "Those with a certificate that covers their names and is valid.",
