@@ -186,6 +186,10 @@ class _Stage:
         for name in vanishing:
             await ns.apply(name, [f"{name}.example.com"], team={"id": TEAM})
         ids = [(await ns.ready(name))["id"] for name in vanishing]
+        await vercel.behave(lifetime=SHORT)
+        await ns.apply("old", ["old.example.com"])
+        await vercel.wait_for_requests("issue", len(vanishing) + 1, finished=True, within=int(PATIENCE))
+        await vercel.behave(lifetime=90 * 86400.0)
         assert await earlier.terminate() == 0
         for certificate_id in ids:
             await vercel.vanish(certificate_id)
@@ -207,10 +211,6 @@ class _Stage:
         await vercel.inject(Injection(cns=late, scope="personal:user", created_at=epoch[0], expires_at=epoch[1]))
 
     async def _trouble(self, ns: Namespace, vercel: EmulatorControl) -> None:
-        await vercel.behave(lifetime=SHORT)
-        await ns.apply("old", ["old.example.com"])
-        await ns.ready("old")
-        await vercel.behave(lifetime=90 * 86400.0)
         for name in ("good", "gone", "stuck", "unpaid", "nodns", "off"):
             await ns.apply(name, [f"{name}.example.com"], suspend=name == "off")
         for name in ("refused", "limited", "missing"):
