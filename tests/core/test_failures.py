@@ -209,6 +209,15 @@ def test_resources_that_failed_together_do_not_come_back_together() -> None:
     assert len(waits) == 100
 
 
+@pytest.mark.parametrize("retry_after", [None, HOUR], ids=["back-off", "as Vercel says"])
+def test_a_wait_is_stretched_by_up_to_a_tenth(retry_after: timedelta | None) -> None:
+    failure, row = refusal(429, retry_after=retry_after), failures.RATE_LIMITED
+    least = retry_after or row.first
+    stretches = [wait_after(row, failure, 1, f"uid-{number}") / least - 1 for number in range(2000)]
+    assert 0 <= min(stretches) < 0.001
+    assert 0.099 < max(stretches) < 0.1
+
+
 @given(st.lists(st.text()))
 def test_jitter_is_a_fraction_that_follows_from_its_seed(seed: list[str]) -> None:
     assert 0 <= fraction(*seed) < 1

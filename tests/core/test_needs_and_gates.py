@@ -585,3 +585,11 @@ def test_times_of_old_certificates_without_creation_are_reckoned_from_the_resour
     assert decision.status is not None
     assert decision.status.renewal_time is not None
     assert ISSUED_AT + 50 * DAY < decision.status.renewal_time < ISSUED_AT + 60 * DAY
+
+
+def test_at_rest_the_condition_says_until_when() -> None:
+    decision = decide(known(status=ready()))
+    assert decision.status is not None
+    due = decision.status.renewal_time
+    assert due is not None
+    assert message(decision, "Issuing") == f"Nothing to do until the renewal at {due:%Y-%m-%dT%H:%M:%SZ}."
