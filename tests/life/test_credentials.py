@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kubernetes.aio.client import ApiException, CoreV1Api
 from pydantic import SecretStr
 
 from control_plane import ControlPlane
@@ -307,6 +308,27 @@ async def test_a_namespace_that_goes_takes_all_certificates_with_it_though_its_s
     await world.quiet()
     await remove_secret(world)
     await asyncio.gather(*(world.delete(name) for name in names))
+    await world.quiet()
+    assert await world.all() == []
+    assert world.live() == {}
+
+
+async def test_a_namespace_that_is_terminating_and_takes_no_events_is_left_without_a_certificate(world: World) -> None:
+    await put_secret(world, OTHER_TOKEN)
+    names = await create_many(world, 3, tokenSecretRef=REF)
+    await world.quiet()
+    hanging = world.emulator.faults.add(Fault(call="issue", action="hang", when="after"))
+    await world.apply("late", ["late.example.com"], tokenSecretRef=REF)
+    await world.quiet(hanging=1)
+    await CoreV1Api(world.api).delete_namespace(world.namespace)  # there is no controller here: it stays Terminating
+    await remove_secret(world)
+    with pytest.raises(ApiException, match="is being terminated"):
+        await put_secret(world, OTHER_TOKEN)  # nor an Event
+    for name in [*names, "late"]:
+        await world.delete(name)
+    await world.quiet(hanging=1)
+    assert [body["metadata"]["name"] for body in await world.all()] == ["late"]
+    hanging.release()
     await world.quiet()
     assert await world.all() == []
     assert world.live() == {}
