@@ -258,6 +258,22 @@ def test_one_without_an_expiry_that_is_gone_is_issued_again() -> None:
 
 
 @pytest.mark.parametrize(
+    ("facts", "superseded"),
+    [
+        pytest.param({}, ("cert_1", "cert_0"), id="status was wiped"),
+        pytest.param({"status": ready(cert())}, ("cert_1", "cert_0"), id="status knows one of them"),
+        pytest.param({"removed": {"cert_1"}}, ("cert_0",), id="one was removed meanwhile"),
+        pytest.param({"taken": {"cert_0"}}, ("cert_1",), id="one stands in another status"),
+        pytest.param({"listing": listed(NEW, cert("cert_0"))}, ("cert_0",), id="one is not at Vercel any more"),
+    ],
+)
+def test_what_an_attempt_replaces_is_not_lost_with_status(facts: dict[str, Any], superseded: tuple[str, ...]) -> None:
+    attempt = replace(attempted(), replaces=("cert_1", "cert_0"))
+    after = resolved(known(**{"status": status_of(), **facts}, **answered(NEW, attempt))).resource.status
+    assert (after.id, after.superseded_ids) == ("cert_2", superseded)
+
+
+@pytest.mark.parametrize(
     ("reason", "why"),
     [
         ("FirstIssue", ""),
