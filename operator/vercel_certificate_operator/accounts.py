@@ -15,6 +15,9 @@ from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.kube.tokens import Place, Token
 from vercel_certificate_operator.vercel import VercelClient
 
+KEPT = 48 * 3600.0
+"""Seconds for which a token that is not used is kept: longer than any back-off."""
+
 ClientFactory = Callable[[SecretStr], VercelClient]
 
 
@@ -27,6 +30,7 @@ class Account:
 
     def __init__(self, client: VercelClient, fingerprint: str, clock: Clock, *, slots: int) -> None:
         self.client = client
+        self.used_at: Tick = clock.monotonic()
         self._fingerprint = fingerprint
         self._clock = clock
         self._slots = self._allowed = slots
@@ -59,6 +63,11 @@ class Account:
     def waiting(self) -> int:
         """How many keys wait for a slot."""
         return len(self._waiting)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way with the token, nor waits for it."""
+        return not self._taken and not self._waiting and not self._under_way and self.pause is None
 
     def failed(self, failure: Failure, row: Meaning) -> bool:
         """Note that a call has failed. True if the token is used for nothing now, since the failure concerns it."""
@@ -156,6 +165,7 @@ class Accounts:
         self._clock = clock
         self._slots = slots
         self._accounts: dict[str, Account] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         self.by_place: dict[Place | None, Account] = {}
         """The account that the token of each place was last used with. None: the operator's own token."""
 
@@ -163,13 +173,26 @@ class Accounts:
         """The account of this token, which is made with its first use."""
         account = self._accounts.get(token.fingerprint)
         if account is None:
+            self._retire()  # it may have come in the place of another one
             client = self._new_client(token.value)
             account = Account(client, token.fingerprint, self._clock, slots=self._slots)
             self._accounts[token.fingerprint] = account
         self.by_place[token.place] = account
+        account.used_at = self._clock.monotonic()
         return account
+
+    def _retire(self) -> None:
+        """Let go of tokens that nobody uses any more: where they are rotated, there are new ones every hour."""
+        for fingerprint, account in tuple(self._accounts.items()):
+            if account.idle and self._clock.monotonic() - account.used_at > KEPT:
+                del self._accounts[fingerprint]
+                self.by_place = {place: used for place, used in self.by_place.items() if used is not account}
+                closing = asyncio.create_task(account.aclose(), name="close a client")
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
 
     async def aclose(self) -> None:
         """Close all of them."""
+        await asyncio.gather(*self._closing)
         for account in self._accounts.values():
             await account.aclose()

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from support.clock import TestClock, settle
-from vercel_certificate_operator.accounts import Account, Accounts
+from vercel_certificate_operator.accounts import KEPT, Account, Accounts
 from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.failures import Failure, Fate, meaning
 from vercel_certificate_operator.kube.tokens import Token
@@ -362,6 +362,34 @@ async def test_each_token_has_its_own_account(clock: TestClock) -> None:
     assert accounts.of(other).pause is None
     await accounts.aclose()
     assert [client.closed for client in clients] == [True, True]
+
+
+async def test_a_token_that_nobody_uses_any_more_is_let_go_when_another_one_comes(clock: TestClock) -> None:
+    clients: list[Vercel] = []
+
+    def new_client(token: SecretStr) -> VercelClient:
+        clients.append(Vercel(token))
+        return cast(VercelClient, clients[-1])
+
+    accounts = Accounts(new_client, clock)
+    old, used, busy, paused = (
+        Token.of(f"test-token-{name}", "a file") for name in ("old", "used", "busy", "that-is-paused")
+    )
+    _, _, with_a_call, resting = (accounts.of(token) for token in (old, used, busy, paused))
+    assert with_a_call.take_slot("a")
+    await clock.advance(KEPT)
+    accounts.of(used)
+    fail(resting, 429, retry_after=86400)
+    accounts.of(Token.of("test-token-that-comes-too-early", "a file"))
+    assert not any(client.closed for client in clients)
+    await clock.advance(3600)
+    accounts.of(Token.of("test-token-new", "a file"))
+    await settle()
+    assert [client.closed for client in clients] == [True, False, False, False, False, False]
+    assert accounts.of(used).client is cast(VercelClient, clients[1])
+    assert accounts.of(old).client is cast(VercelClient, clients[-1])
+    await accounts.aclose()
+    assert all(client.closed for client in clients)
 
 
 async def test_closing_ends_a_listing_under_way(account: Account, vercel: Vercel, clock: TestClock) -> None:
