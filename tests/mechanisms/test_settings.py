@@ -118,6 +118,7 @@ def test_the_defaults_work() -> None:
     settings = Settings()
     assert settings.vercel_api_url == "https://api.vercel.com"
     assert settings.post_timeout == 120.0
+    assert settings.max_in_flight == 8
     assert settings.namespaces == ()
 
 
