@@ -127,8 +127,8 @@ def states(title: str, description: str, query: Query, on: tuple[str, str], off:
     )
 
 
-def table(title: str, description: str, *queries: Query, names: Json, times: Iterable[str] = ()) -> Panel:
-    """What holds now, a line for each. ``names`` are the columns, in order: field, heading."""
+def table(title: str, description: str, *queries: Query, names: Json, times: Iterable[str] = (), by: str = "") -> Panel:
+    """What holds now, a line for each. ``names`` are the columns, in order: field, heading. Sorted ``by`` a field."""
     return Panel(
         "table",
         title,
@@ -136,6 +136,7 @@ def table(title: str, description: str, *queries: Query, names: Json, times: Ite
         queries,
         width=12,
         height=9,
+        options={"sortBy": [{"displayName": names[by], "desc": False}]} if by else {},
         overrides=[
             {
                 "matcher": {"id": "byName", "options": names[name]},
@@ -231,6 +232,7 @@ FLEET = Row(
             ),
             names={"namespace": "Namespace", "name": "Name", "Value #B": "Renewal", "Value #A": "Expiry"},
             times=("Value #A", "Value #B"),
+            by="Value #A",
         ),
         table(
             "What is not ready",
