@@ -109,7 +109,7 @@ def test_what_vercel_says(status: int, code: str, row: tuple[Reason, timedelta, 
         pytest.param(Failure(Fate.UNKNOWN, "some proxy's page", 400), UNKNOWN, id="a 400 that is not Vercel's"),
         pytest.param(Failure(Fate.UNKNOWN, "some proxy's page", 429), LIMITED, id="a 429 that is not Vercel's"),
         pytest.param(
-            Failure(Fate.NO_TOKEN, "no key token"), (Reason.CREDENTIALS_INVALID, MINUTE, MINUTE), id="no token"
+            Failure(Fate.NO_TOKEN, "no key token"), (Reason.CREDENTIALS_INVALID, 5 * SECOND, MINUTE), id="no token"
         ),
     ],
 )

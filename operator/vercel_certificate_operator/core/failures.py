@@ -111,7 +111,7 @@ VERCEL_UNREACHABLE = Meaning(
     fate=Fate.NOT_SENT,
 )
 TOKEN_MISSING = Meaning(
-    Reason.CREDENTIALS_INVALID, MINUTE, MINUTE, "It is looked for again every minute.", fate=Fate.NO_TOKEN
+    Reason.CREDENTIALS_INVALID, 5 * SECOND, MINUTE, "It is looked for again within a minute.", fate=Fate.NO_TOKEN
 )
 LOST = Meaning(
     Reason.ATTEMPT_LOST,
