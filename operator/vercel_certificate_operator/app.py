@@ -251,7 +251,7 @@ class _Process:
 
     async def _write_down(self) -> None:
         await self._reconciler.drain()
-        await self._events.flush(EVENTS_LIMIT)
+        await self._events.aclose(EVENTS_LIMIT)
 
     def _listen(self) -> None:
         loop = asyncio.get_running_loop()

@@ -1,15 +1,17 @@
 """The Event object for a note."""
 
+import asyncio
 import re
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from kubernetes.aio.client import ApiClient, Configuration
 
 from vercel_certificate_operator.core.known import Note
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Key
-from vercel_certificate_operator.kube.events import event, event_name
+from vercel_certificate_operator.kube.events import Events, event, event_name
 
 KEY = Key("web", "example-com", "uid-1")
 NOW = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -83,3 +85,22 @@ def test_the_name_is_one_that_kubernetes_takes(name: str) -> None:
     made_of = event_name(KEY._replace(name=name))
     assert len(made_of) <= 253
     assert re.fullmatch(SUBDOMAIN, made_of)
+
+
+async def test_what_is_not_written_in_time_is_dropped_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def hang(*_: object) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with ApiClient(Configuration(host="http://api-server.invalid")) as client:
+        events = Events(client, instance="pod-1")
+        monkeypatch.setattr(events, "_say", hang)
+        events.publish(KEY, Note("Normal", Reason.ISSUED, "Issue", "All is well."), NOW)
+        await began.wait()
+        await events.aclose(0)
+    assert ended.is_set()

@@ -142,6 +142,7 @@ class World:
         if self.operator is not None:
             self.operator.task.cancel()
             await asyncio.wait({self.operator.task})
+            await self.operator.events.aclose(0)
             await self.operator.accounts.aclose()
             self.operator = None
 

@@ -59,6 +59,14 @@ class Events:
         if self._writing:
             await asyncio.wait(self._writing, timeout=seconds)
 
+    async def aclose(self, seconds: float) -> None:
+        """``flush``, and drop what is not written by then: nobody may use the client after that."""
+        await self.flush(seconds)
+        late = tuple(self._writing)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
     async def _write(self, key: Key, note: Note, now: datetime) -> None:
         said = self._said.pop((key, note), None) or _Said(event_name(key))
         self._said[key, note] = said  # the newest last
