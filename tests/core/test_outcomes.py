@@ -38,7 +38,7 @@ from core.building import (
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.failures import Failure, Fate
 from vercel_certificate_operator.core.known import Issue, Known, Limits, List, Look, Wait, Write
-from vercel_certificate_operator.core.policies import decide
+from vercel_certificate_operator.core.policies import decide, late_certificates
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import LostAttempt
 
@@ -581,8 +581,17 @@ def test_what_is_found_is_taken() -> None:
         ),
     ],
 )
-def test_of_several_the_newest_is_taken(before: Known) -> None:
-    assert resolved(before).resource.status.id == "cert_3"
+def test_of_several_the_newest_is_taken_and_the_attempt_remembered_since_the_others_may_be_its_own(
+    before: Known,
+) -> None:
+    after = resolved(before).resource.status
+    assert after.id == "cert_3"
+    assert [lost.id for lost in after.lost_attempts] == ["attempt-1"]
+    assert late_certificates(after, listed(replace(FOUND, id="cert_3", created_at=NOW), FOUND), ()) == (FOUND,)
+
+
+def test_of_one_nothing_is_remembered() -> None:
+    assert resolved(open_attempt(listing=listed(FOUND))).resource.status.lost_attempts == ()
 
 
 @pytest.mark.parametrize(

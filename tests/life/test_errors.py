@@ -9,6 +9,7 @@ import pytest
 from life.acting import DAY, HOUR, MINUTE, SECOND, advance_to, asked, events, notes, seconds_until, time
 from support.world import World
 from vercel_emulator import Fault
+from vercel_emulator.models import Injection
 
 LONG = 32 * HOUR
 SLACK = 2.0
@@ -266,6 +267,29 @@ async def test_a_certificate_that_turns_up_after_its_attempt_was_given_up_is_rep
     assert late in note
     assert "Nothing uses it: remove it at Vercel if it is not wanted." in note
     assert late in world.live()
+
+
+async def test_of_two_certificates_that_can_be_what_came_of_it_the_one_that_is_not_taken_is_reported(
+    world: World,
+) -> None:
+    """Found by the long run: Vercel renewed by itself while the answer to our own request was lost."""
+    world.emulator.faults.add(Fault(call="issue", when="after", action="wrong-types"))
+    world.emulator.faults.add(Fault(call="list", status=404))
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    [ours] = world.live()
+    await world.advance(HOUR)
+    await world.crash()
+    await world.patch_status("site", None)  # as if it had not been resolved yet
+    world.emulator.state.inject(Injection(cns=["example.com"]))
+    world.drift_interval = 6 * HOUR.total_seconds()
+    world.start()
+    await world.quiet()
+    await world.advance(DAY)
+    assert await world.ready("site") == ("True", "Issued")
+    [note] = await notes(world, "site", "LateCertificate")
+    assert ours in note
+    assert set(world.live()) - {(await world.status("site"))["id"]} == {ours}
 
 
 # --- it was not sent

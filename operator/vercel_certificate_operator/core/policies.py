@@ -136,15 +136,15 @@ def adopted(known: Known, certificate_id: str | None) -> bool:
 
 def issued_since(
     known: Known, start: datetime, cns: frozenset[str], *, clock_offset: timedelta | None = None
-) -> Certificate | None:
-    """The newest certificate in the listing that can be what came of an attempt begun then for these names.
+) -> tuple[Certificate, ...]:
+    """The certificates in the listing that can be what came of an attempt begun then for these names, the newest first.
 
     Args:
         start: by the clock of whoever began it.
         clock_offset: Vercel's clock less that one, where it was known then.
     """
     if known.listing is None:
-        return None
+        return ()
     listing, offset = known.listing, known.listing.clock_offset
     begun = start + (clock_offset if clock_offset is not None else offset)  # by Vercel's clock
     if known.reply is not None and listing.at_vercel is not None:
@@ -156,13 +156,18 @@ def issued_since(
         earliest = min(begun, known.resource.created_at + min(offset, timedelta()))
     else:
         earliest = begun
-    return newest_unclaimed(known, listing, cns, earliest - CLOCK_TOLERANCE)
+    return unclaimed(known, listing, cns, earliest - CLOCK_TOLERANCE)
 
 
-def newest_unclaimed(
-    known: Known, listing: Listing, cns: frozenset[str], earliest: datetime | None
-) -> Certificate | None:
+def newest_unclaimed(known: Known, listing: Listing, cns: frozenset[str]) -> Certificate | None:
     """The newest certificate with exactly these names that no status knows, newer than the current one."""
+    return next(iter(unclaimed(known, listing, cns, None)), None)
+
+
+def unclaimed(
+    known: Known, listing: Listing, cns: frozenset[str], earliest: datetime | None
+) -> tuple[Certificate, ...]:
+    """Certificates with exactly these names that no status knows, newer than the current one, the newest first."""
     status = known.resource.status
     if status.id is not None and status.created_at is not None:
         # A renewal is newer than what it renews; status holds whole seconds.
@@ -178,7 +183,7 @@ def newest_unclaimed(
         and certificate.id not in known.removed
         and certificate.id not in known.taken
     ]
-    return max(dated, key=lambda entry: entry[:2])[2] if dated else None
+    return tuple(entry[2] for entry in sorted(dated, key=lambda entry: entry[:2], reverse=True))
 
 
 def waiting_until(known: Known) -> datetime | None:
@@ -229,8 +234,15 @@ def _told_once(before: Status, problem: Problem, action: str) -> Note | None:
 # --- what came of an attempt is written down first of all -------------------------------------------------------------
 
 
-def taken_into_status(known: Known, attempt: Attempt, certificate: Certificate, *, found: bool) -> Decision:
-    """The certificate of an attempt, as its outcome."""
+def taken_into_status(
+    known: Known, attempt: Attempt, certificate: Certificate, *, found: bool, others: bool = False
+) -> Decision:
+    """The certificate of an attempt, as its outcome.
+
+    Args:
+        others: whether it can be another one as well: Vercel may have renewed by itself meanwhile. Which is ours,
+            nobody knows; what stands in no status then is reported as late.
+    """
     resource, before = known.resource, known.resource.status
     # A listing was made where the certificate at hand lives.
     scope = recorded_scope(before) if found and before.id is not None else known.scope
@@ -238,6 +250,8 @@ def taken_into_status(known: Known, attempt: Attempt, certificate: Certificate, 
     after = resolved(before, attempt).changed(last_renew_request=answered)
     after = held(resource, after, certificate, scope, asked_at=attempt.start)
     after = after.changed(superseded_ids=(*after.superseded_ids, *_forgotten(known, attempt, after)))
+    if others:
+        after = after.changed(lost_attempts=_with_lost(before, attempt))
     how = " It was found at Vercel: the record of its issuance had been lost." if found else ""
     odd = "".join(f" {oddity}" for oddity in certificate.oddities)
 
@@ -361,18 +375,18 @@ def fenced_off_outcome_is_reported(known: Known) -> Decision | None:
 
 
 def late_note(certificate: Certificate) -> Note:
-    """A certificate that came after its attempt had been given up."""
+    """A certificate that came after its attempt had been given up, or while another one was taken for its outcome."""
     return Note(
         "Warning",
         Reason.LATE_CERTIFICATE,
         "Issue",
-        f"Vercel issued {certificate.id} for {words.names(certificate.cns)} in an attempt that had been given up "
-        "meanwhile. Nothing uses it: remove it at Vercel if it is not wanted.",
+        f"Vercel issued {certificate.id} for {words.names(certificate.cns)} in an attempt whose answer was lost. "
+        "Nothing uses it: remove it at Vercel if it is not wanted.",
     )
 
 
 def late_certificates(status: Status, listing: Listing, taken: Container[str]) -> tuple[Certificate, ...]:
-    """Certificates that no status knows, with the names and the time of an attempt that was given up."""
+    """Certificates that no status knows, with the names and the time of an attempt whose answer was lost."""
     known_ids = {status.id, *status.superseded_ids}
     return tuple(
         certificate
@@ -403,8 +417,8 @@ def unresolved_attempt_is_resolved_by_listing(known: Known) -> Decision | None:
     if isinstance(decision, Decision):
         return decision
     found = issued_since(known, attempt.start, attempt.cns, clock_offset=attempt.clock_offset)
-    if found is not None:
-        return taken_into_status(known, attempt, found, found=True)
+    if found:
+        return taken_into_status(known, attempt, found[0], found=True, others=len(found) > 1)
     if decision is None:
         return _lost(known, attempt)
     what = f"Whether Vercel issued a certificate for {words.names(attempt.cns)} is not known yet"
@@ -454,10 +468,14 @@ def _cut(known: Known, status: Status, again: Tick) -> datetime:
     return min(until, moment) if moment is not None else until
 
 
+def _with_lost(status: Status, attempt: Attempt) -> tuple[LostAttempt, ...]:
+    this = LostAttempt(id=attempt.id, start=attempt.start, cns=tuple(sorted(attempt.cns)))
+    return (*(other for other in status.lost_attempts if other.id != attempt.id), this)[-KEPT_LOST_ATTEMPTS:]
+
+
 def _lost(known: Known, attempt: Attempt) -> Decision:
     status = known.resource.status
-    this = LostAttempt(id=attempt.id, start=attempt.start, cns=tuple(sorted(attempt.cns)))
-    lost = (*(other for other in status.lost_attempts if other.id != attempt.id), this)[-KEPT_LOST_ATTEMPTS:]
+    lost = _with_lost(status, attempt)
     since = status.created_at
     in_a_row = sum(1 for other in lost if since is None or other.start > since)
     until = known.now + (back_off(LOST, in_a_row - 1, attempt.id) if in_a_row > 1 else timedelta())
@@ -489,16 +507,16 @@ def missing_record_is_listed_for_first(known: Known) -> Decision | None:
     if isinstance(decision, Decision):
         return decision
     found = issued_since(known, resource.created_at, resource.cns)
-    if found is not None:
+    if found:
         stand_in = Attempt(
-            id=f"found-{found.id}",
+            id=f"found-{found[0].id}",
             uid=resource.key.uid,
             start=resource.created_at,
             generation=resource.generation,
             cns=resource.cns,
             renew=resource.renew_request,
         )
-        return taken_into_status(known, stand_in, found, found=True)
+        return taken_into_status(known, stand_in, found[0], found=True, others=len(found) > 1)
     if decision is None:
         return None
     need = Need(
@@ -815,7 +833,7 @@ def confirmed_absence_is_noted(known: Known) -> Decision | None:
     resource, status = known.resource, known.resource.status
     if known.listing is None or not _gone(known):
         return _absence_to_be_confirmed(known)
-    successor = newest_unclaimed(known, known.listing, frozenset(status.cns), None)
+    successor = newest_unclaimed(known, known.listing, frozenset(status.cns))
     if successor is not None:
         return _renewed_by_vercel(known, successor)
     message = f"Certificate {status.id} is not at Vercel any more."
@@ -836,7 +854,7 @@ def drift_is_noticed(known: Known) -> Decision | None:
         if known.looked is None or known.looked.certificate_id != status.id:
             return Decision(Look(status.id))  # a listing alone is not believed either
         return None
-    successor = newest_unclaimed(known, listing, current.cns, None)
+    successor = newest_unclaimed(known, listing, current.cns)
     if successor is not None and _expires_later(successor, current):
         return _renewed_by_vercel(known, successor)
     return _seen_changed(known, current)
