@@ -149,3 +149,9 @@ def test_deleted_with_an_unknown_outcome_it_is_resolved_first(found: list[Any], 
     decision = decide(facts)
     assert decision.action == Write(outcome=True)
     assert decide(written(facts, decision)).action == then
+
+
+def test_what_stays_is_named_and_nothing_is_said_of_an_attempt_where_there_is_none() -> None:
+    decision = decide(known(deleting=True, deletion_policy="Retain", status=ready()))
+    assert decision.note is not None
+    assert decision.note.text == "Left at Vercel: cert_1. Why: spec.deletionPolicy is Retain."

@@ -590,6 +590,37 @@ def test_of_several_the_newest_is_taken_and_the_attempt_remembered_since_the_oth
     assert late_certificates(after, listed(replace(FOUND, id="cert_3", created_at=NOW), FOUND), ()) == (FOUND,)
 
 
+@pytest.mark.parametrize(
+    ("age", "taken"),
+    [(30 * SECOND, True), (61 * SECOND, True), (63 * SECOND, False)],
+    ids=["since", "nearly", "before"],
+)
+def test_who_made_the_request_reckons_without_any_wall_clock(age: timedelta, taken: bool) -> None:
+    """Seen a minute ago; by Vercel's clock, whatever that is, what is younger than that can be its outcome."""
+    at_vercel = NOW + 3 * DAY
+    listing = replace(listed(cert("cert_2", created=at_vercel - age)), at_vercel=at_vercel)
+    facts = known(**refused(TIMED_OUT, took=MINUTE), first_seen=NOW - MINUTE, listing=listing)
+    assert (decide(facts).action == Write(outcome=True)) is taken
+
+
+@pytest.mark.parametrize(
+    ("created", "taken"), [(NOW - 30 * DAY, True), (NOW - 30 * DAY - 61 * MINUTE, False)], ids=["since", "before"]
+)
+def test_where_no_clock_is_known_to_be_right_all_since_the_resource_was_made_can_be_its_outcome(
+    created: datetime, taken: bool
+) -> None:
+    """Vercel's clock is an hour behind, and the attempt's writer had not heard of it."""
+    listing = listed(cert("cert_2", created=created), offset=-HOUR)
+    assert (decide(open_attempt(listing=listing)).action == Write(outcome=True)) is taken
+
+
+def test_while_the_outcome_is_not_known_the_user_is_told_what_comes_of_that_whatever_was_answered() -> None:
+    limited = Failure(Fate.UNKNOWN, "some proxy's page", 429)
+    decision = decide(known(**refused(limited), listing=listed()))
+    assert "looks whether Vercel issued the certificate" in message(decision, "Issuing")
+    assert "limits how often" not in message(decision, "Issuing")
+
+
 def test_of_one_nothing_is_remembered() -> None:
     assert resolved(open_attempt(listing=listed(FOUND))).resource.status.lost_attempts == ()
 
