@@ -15,7 +15,7 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 import prometheus_client
 from aiohttp import web
@@ -28,7 +28,7 @@ from vercel_certificate_operator.accounts import Accounts
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.attempt import ANNOTATION, Attempt
 from vercel_certificate_operator.core.failures import BY_CODE, BY_STATUS, RATE_LIMITED, VERCEL_UNREACHABLE
-from vercel_certificate_operator.core.known import Note
+from vercel_certificate_operator.core.known import Call, Note
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.kube.connection import WatchSigns
@@ -40,7 +40,6 @@ from vercel_certificate_operator.web import Page
 from vercel_certificate_operator.workqueue import WorkQueue
 
 PREFIX = "vercel_operator_"
-CALLS = ("issue", "get", "list", "remove")
 PAUSES = (Reason.RATE_LIMITED, Reason.CREDENTIALS_INVALID)
 """Why a token may rest."""
 ALARMS = (
@@ -115,7 +114,7 @@ class Counted(Observer):
             ["cause"],
             registry=self.registry,
         )
-        for call in CALLS:
+        for call in get_args(Call):
             self._request_seconds.labels(call)
         for need, result in itertools.product(NEEDS, RESULTS):
             self._attempts.labels(need.value, result.value)
