@@ -1,62 +1,129 @@
-"""What the operator keeps per Vercel token: a client, slots, a pause, and the newest listing of each scope."""
+"""What the operator keeps per Vercel token: a client, slots, pauses, and the newest list of each scope."""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable
-from datetime import timedelta
+from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Scope
-from vercel_certificate_operator.core.failures import Failure, Meaning, wait_after
+from vercel_certificate_operator.core.failures import Call, Failure, Meaning, Pauses, wait_after
 from vercel_certificate_operator.core.known import Listing, Pause, Tick
-from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.kube.tokens import Place, Token
-from vercel_certificate_operator.vercel import VercelClient
+from vercel_certificate_operator.core.rules.failed_calls import pause_message
+from vercel_certificate_operator.core.sightings import Place
+from vercel_certificate_operator.kube.tokens import Token
+from vercel_certificate_operator.vercel import VercelClient, VercelError
 
 KEPT = 48 * 3600.0
-"""Seconds for which a token that is not used is kept: longer than any back-off."""
+"""Seconds for which a token that isn't used is kept: longer than any back-off."""
 
 ClientFactory = Callable[[SecretStr], VercelClient]
+PauseKey = tuple[Call | None, Scope | None]
+"""What a pause is for: a kind of call or all, in a team or everywhere."""
+
+
+@dataclass(slots=True)
+class _ListInProgress:
+    begun: Tick
+    task: asyncio.Task[None]
+    waiting: dict[Hashable, None] = field(default_factory=dict)
 
 
 class Account:
-    """Everything that goes by one token.
+    """Everything that uses one token.
 
-    After a pause, one call at a time is let through, and one more at a time for every so many that go well: so a limit
-    is not run into again by all that has waited, and a token that was refused is tried by a single request.
+    After a pause, one call at a time is made, and one more at a time for every so many that succeed. So a limit isn't
+    hit again by everything that waited, and a token that was rejected is tried by a single request.
     """
 
-    def __init__(self, client: VercelClient, fingerprint: str, clock: Clock, *, slots: int) -> None:
+    def __init__(
+        self,
+        client: VercelClient,
+        token: Token,
+        clock: Clock,
+        *,
+        slots: int,
+        wake: "Callable[[Hashable, Account], None]",
+    ) -> None:
+        """
+        Args:
+            slots: calls at a time.
+            wake: called with each key that waited for a slot or a list and may go on.
+        """
         self.client = client
         self.used_at: Tick = clock.monotonic()
-        self._fingerprint = fingerprint
+        self._token = token
         self._clock = clock
         self._slots = self._allowed = slots
+        self._wake = wake
         self._taken = 0
         self._waiting: deque[Hashable] = deque()
-        self._pause: Pause | None = None
-        self._refusals = 0
+        self._pauses: dict[PauseKey, Pause] = {}
+        self._refusals: dict[PauseKey, int] = {}
         self._good = 0
         self._listings: dict[Scope, Listing] = {}
-        self._under_way: dict[Scope, tuple[Tick, asyncio.Task[Listing]]] = {}
+        self._in_progress: dict[Scope, _ListInProgress] = {}
+        self._failed_lists: dict[Hashable, VercelError] = {}
 
-    @property
-    def pause(self) -> Pause | None:
-        """The pause that the token is in."""
-        if self._pause is not None and self._clock.monotonic() >= self._pause.until:
-            self._pause = None
-        return self._pause
+    # --- pauses
+
+    def pause(self, call: Call | None = None, scope: Scope | None = None) -> Pause | None:
+        """Returns the pause that a call would run into; without arguments, any pause. Of several, the longest."""
+        now = self._clock.monotonic()
+        for key in [key for key, pause in self._pauses.items() if now >= pause.until]:
+            del self._pauses[key]
+        found = [
+            pause
+            for (paused_call, paused_scope), pause in self._pauses.items()
+            if call is None
+            or (paused_call in (None, call) and paused_scope in (None, scope))
+        ]
+        return max(found, key=lambda pause: pause.until, default=None)
+
+    def failed(self, call: Call, scope: Scope, failure: Failure, row: Meaning) -> Pause | None:
+        """Notes that a call failed. Returns the pause that this begins or prolongs."""
+        if row.pauses is Pauses.NOTHING:
+            return None
+        key: PauseKey = (call, None) if row.pauses is Pauses.CALL else (None, None)
+        if row.pauses is Pauses.TOKEN_IN_TEAM:
+            key = (None, scope)
+        now = self._clock.monotonic()
+        running = self._pauses.get(key)
+        if running is None or now >= running.until:
+            # Calls that were in flight together are refused together: that counts once.
+            self._refusals[key] = self._refusals.get(key, 0) + 1
+        elif failure.retry_after is None:
+            return None
+        span = wait_after(row, failure, self._refusals[key], self._token.fingerprint)
+        pause = Pause(
+            now + span.total_seconds(), row.reason, pause_message(str(self._token), call, scope, failure, row)
+        )
+        self._allowed, self._good = 1, 0
+        if running is not None and running.until >= pause.until:
+            return None
+        self._pauses[key] = pause
+        return pause
+
+    def succeeded(self, call: Call, scope: Scope) -> None:
+        """Notes that a call succeeded."""
+        for key in ((call, None), (None, None), (None, scope)):
+            self._refusals.pop(key, None)
+        self._good += 1
+        if self._good >= self._slots and self._allowed < self._slots:
+            self._allowed, self._good = self._allowed + 1, 0
+
+    # --- slots
 
     @property
     def in_flight(self) -> int:
-        """The calls under way."""
+        """The calls in flight."""
         return self._taken
 
     @property
     def allowed(self) -> int:
-        """How many calls may be under way at a time, for now."""
+        """How many calls may be in flight now."""
         return self._allowed
 
     @property
@@ -66,40 +133,11 @@ class Account:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is under way with the token, nor waits for it."""
-        return not self._taken and not self._waiting and not self._under_way and self.pause is None
-
-    def failed(self, failure: Failure, row: Meaning) -> bool:
-        """Note that a call has failed. True if the token is used for nothing now, since the failure concerns it."""
-        if not row.whole_token:
-            return False
-        paused = self.pause is not None
-        if not paused:
-            self._refusals += 1  # calls that were in flight together are refused together: that counts once
-        elif failure.retry_after is None:
-            return True
-        span = wait_after(row, failure, self._refusals, self._fingerprint)
-        if row.reason == Reason.RATE_LIMITED:
-            message = "Vercel limits how often it is asked: everything that uses this token waits."
-        else:
-            message = (
-                f"Vercel refuses the token ({failure.message.rstrip('.')}): everything that uses it waits. {row.advice}"
-            )
-        until = self._clock.monotonic() + span.total_seconds()
-        if self._pause is None or until > self._pause.until:
-            self._pause = Pause(until, row.reason, message)
-        self._allowed, self._good = 1, 0
-        return True
-
-    def succeeded(self) -> None:
-        """Note that a call went well."""
-        self._refusals = 0
-        self._good += 1
-        if self._good >= self._slots and self._allowed < self._slots:
-            self._allowed, self._good = self._allowed + 1, 0
+        """Whether nothing uses the token or waits for it."""
+        return not self._taken and not self._waiting and not self._in_progress and self.pause() is None
 
     def take_slot(self, key: Hashable) -> bool:
-        """A slot for a call, at once or not at all. Without one, the key is remembered for when one is given back."""
+        """Takes a slot for a call, at once or not at all. Without one, the key is woken when one is free."""
         if self._taken < self._allowed:
             self._taken += 1
             return True
@@ -108,81 +146,116 @@ class Account:
         return False
 
     def give_slot_back(self) -> None:
-        """The call is over."""
+        """Ends a call, and wakes the keys that waited longest."""
         self._taken -= 1
+        self.wake_waiting()
 
-    def wake(self) -> list[Hashable]:
-        """The keys that have waited longest, as many as there are slots free now: they wait no more.
+    def wake_waiting(self) -> None:
+        """Wakes as many keys as there are free slots. During a pause, all: they only have to report it."""
+        free = len(self._waiting) if self.pause() is not None else max(0, self._allowed - self._taken)
+        for _ in range(min(free, len(self._waiting))):
+            self._wake(self._waiting.popleft(), self)
 
-        While the token rests, all of them: they have only to say so.
+    # --- lists
+
+    def listing(self, scope: Scope, begun_after: Tick) -> Listing | None:
+        """Returns the newest complete list, if it was begun no earlier than this."""
+        known = self._listings.get(scope)
+        return known if known is not None and known.begun >= begun_after else None
+
+    def failed_list(self, key: Hashable) -> VercelError | None:
+        """Returns, once, why the list for which a key waited failed."""
+        return self._failed_lists.pop(key, None)
+
+    def join_list(self, scope: Scope, key: Hashable) -> bool:
+        """Lets a key wait for the list in progress. Returns False if there is none.
+
+        At most one is in flight per scope. The key is woken at its end; if it was begun too early, it starts the next.
         """
-        free = len(self._waiting) if self.pause is not None else max(0, self._allowed - self._taken)
-        return [self._waiting.popleft() for _ in range(min(free, len(self._waiting)))]
+        running = self._in_progress.get(scope)
+        if running is None:
+            return False
+        running.waiting[key] = None
+        return True
 
-    async def listing(self, scope: Scope, begun_after: Tick) -> Listing:
-        """A complete listing that was begun no earlier than this; shared by everybody who wants one.
+    def start_list(self, scope: Scope, key: Hashable) -> None:
+        """Starts a list in the background with a slot that was taken for it. The key is woken at its end."""
+        begun = self._clock.monotonic()
+        task = asyncio.create_task(self._list(scope, begun), name=f"list {scope}")
+        self._in_progress[scope] = _ListInProgress(begun, task, {key: None})
 
-        Raises:
-            VercelError: it could not be had whole.
-        """
-        while True:
-            known = self._listings.get(scope)
-            if known is not None and known.begun >= begun_after:
-                return known
-            begun, task = self._under_way.get(scope, (0.0, None))
-            if task is None:
-                begun = self._clock.monotonic()
-                task = asyncio.create_task(self._list(scope, begun), name=f"list {scope}")
-                self._under_way[scope] = begun, task
-            if begun >= begun_after:
-                # Shielded, since others may wait for the same one.
-                return await asyncio.shield(task)
-            # Never more than one in flight: the one under way began too early, so that the next one is waited for.
-            await asyncio.wait({task})
-
-    async def _list(self, scope: Scope, begun: Tick) -> Listing:
+    async def _list(self, scope: Scope, begun: Tick) -> None:
+        error: VercelError | None = None
         try:
             certificates = await self.client.list(scope)
+            took = self._clock.monotonic() - begun
+            self._listings[scope] = Listing(begun, certificates, took)
+            self.succeeded("list", scope)
+        except VercelError as failed:
+            error = failed
         finally:
-            del self._under_way[scope]
-        offset = self.client.clock_offset or timedelta()
-        at_vercel = self._clock.now() + offset - timedelta(seconds=self._clock.monotonic() - begun)
-        listing = self._listings[scope] = Listing(begun, offset, certificates, at_vercel)
-        return listing
+            waiting = self._in_progress.pop(scope).waiting
+            self._taken -= 1
+        for key in waiting:
+            if error is not None:
+                self._failed_lists[key] = error
+            self._wake(key, self)
+        self.wake_waiting()
+
+    @property
+    def lists(self) -> list[asyncio.Task[None]]:
+        """The lists in progress."""
+        return [running.task for running in self._in_progress.values()]
 
     async def aclose(self) -> None:
-        """Close the client, and end a listing under way."""
-        for _, task in tuple(self._under_way.values()):
+        """Ends the lists in progress and closes the client."""
+        tasks = self.lists
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.client.aclose()
 
 
 class Accounts:
     """The accounts of all tokens in use."""
 
-    def __init__(self, new_client: ClientFactory, clock: Clock, *, slots: int = 8) -> None:
+    def __init__(self, new_client: ClientFactory, clock: Clock, *, slots: int) -> None:
+        """
+        Args:
+            slots: calls at a time, per token.
+        """
         self._new_client = new_client
         self._clock = clock
         self._slots = slots
         self._accounts: dict[str, Account] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self.wake: Callable[[Hashable, Account], None] = lambda key, account: None
+        """Called with each key that may go on, and with its account."""
         self.by_place: dict[Place | None, Account] = {}
-        """The account that the token of each place was last used with. None: the operator's own token."""
+        """The account with which the token of each place was last used. None: the operator's default token."""
 
     def of(self, token: Token) -> Account:
-        """The account of this token, which is made with its first use."""
+        """Returns the account of this token. It is made with its first use."""
         account = self._accounts.get(token.fingerprint)
         if account is None:
-            self._retire()  # it may have come in the place of another one
+            self._retire()  # it may have replaced another one
             client = self._new_client(token.value)
-            account = Account(client, token.fingerprint, self._clock, slots=self._slots)
+            account = Account(client, token, self._clock, slots=self._slots, wake=self._woken)
             self._accounts[token.fingerprint] = account
         self.by_place[token.place] = account
         account.used_at = self._clock.monotonic()
         return account
 
+    def _woken(self, key: Hashable, account: Account) -> None:
+        self.wake(key, account)
+
+    @property
+    def lists(self) -> list[asyncio.Task[None]]:
+        """All lists in progress."""
+        return [task for account in self._accounts.values() for task in account.lists]
+
     def _retire(self) -> None:
-        """Let go of tokens that nobody uses any more: where they are rotated, there are new ones every hour."""
+        """Closes the clients of tokens that nobody uses any longer: where they are rotated, there are always new ones."""
         for fingerprint, account in tuple(self._accounts.items()):
             if account.idle and self._clock.monotonic() - account.used_at > KEPT:
                 del self._accounts[fingerprint]
@@ -192,7 +265,7 @@ class Accounts:
                 closing.add_done_callback(self._closing.discard)
 
     async def aclose(self) -> None:
-        """Close all of them."""
+        """Closes all of them."""
         await asyncio.gather(*self._closing)
         for account in self._accounts.values():
             await account.aclose()

@@ -1,20 +1,32 @@
-"""The newest state of every resource, as far as it has been seen.
+"""The newest known state of every resource, and indexes of it.
 
-What a watch tells, what a list tells and what our own writes answer all goes in here; the newest resourceVersion
-wins, so that the echo of our own write changes nothing, and events may come late, twice or out of order.
+What a watch, a list and the replies to our own writes say all goes in here. The newest resourceVersion wins, so the
+echo of our own write changes nothing, and events may come late, twice or out of order.
 """
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, TypeVar
 
-from vercel_certificate_operator.core.attempt import ANNOTATION
-from vercel_certificate_operator.core.certificate import normalized
-from vercel_certificate_operator.core.resource import Key, Resource
+from vercel_certificate_operator.core.certificate import Scope, normalized
+from vercel_certificate_operator.core.known import Ownership
+from vercel_certificate_operator.core.ownership import Claim, Claims, Group, Seniority
+from vercel_certificate_operator.core.record import Origin, scope_of_team
+from vercel_certificate_operator.core.resource import (
+    ADOPT_ANNOTATION,
+    FINALIZER,
+    RENEW_ANNOTATION,
+    Key,
+    Resource,
+)
 from vercel_certificate_operator.core.selector import Selector
+from vercel_certificate_operator.core.sightings import Place, ScopeKey
 
 K = TypeVar("K")
+
+Body = Mapping[str, Any]
 
 _METADATA = (
     "namespace",
@@ -25,56 +37,97 @@ _METADATA = (
     "creationTimestamp",
     "deletionTimestamp",
     "finalizers",
-    "annotations",
 )
+_ANNOTATIONS = (RENEW_ANNOTATION, ADOPT_ANNOTATION)
+"""All that is read. Others can be most of an object's size."""
 REMEMBERED_GONE = 10_000
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+PARSED = 256
+"""Parsed resources that are kept: those in work. Keeping all would cost more memory than the objects themselves."""
 
 
-def key_of(body: Mapping[str, Any]) -> Key:
-    """The key of an object as the API server sends it."""
+def key_of(body: Body) -> Key:
+    """Returns the key of an object as the API server sends it."""
     metadata = body["metadata"]
     return Key(metadata["namespace"], metadata["name"], metadata["uid"])
 
 
 class Objects:
-    """All resources that this instance sees: those that the selector fits. One that it fits no more is as gone."""
+    """All resources that this instance serves. An object that stops matching the selector counts as deleted."""
 
-    def __init__(self, selector: Selector | None = None) -> None:
+    def __init__(self, selector: Selector | None = None, default_scope: Scope | None = None) -> None:
+        """
+        Args:
+            default_scope: the scope of resources without a team.
+        """
         self._selector = selector or Selector()
+        self._default_scope = default_scope or Scope()
         self._bodies: dict[Key, dict[str, Any]] = {}
+        self._parsed: OrderedDict[Key, Resource] = OrderedDict()
         self._holders: defaultdict[str, set[Key]] = defaultdict(set)
-        self._named: defaultdict[frozenset[str], set[Key]] = defaultdict(set)
+        self._members: defaultdict[ScopeKey, set[Key]] = defaultdict(set)
+        self._claims = Claims()
         self._gone: dict[Key, int] = {}
 
-    def put(self, body: Mapping[str, Any]) -> bool:
-        """Note an object's state. True if it is newer than what was known."""
+    # --- the objects
+
+    def put(self, body: Body) -> bool:
+        """Notes an object's state. Returns whether it is newer than what was known."""
         key = key_of(body)
         before = self._bodies.get(key)
         if _version(body) <= max(_version(before), self._gone.get(key, -1)):
-            return False  # also what was said before it went, and comes late
+            return False  # also what was sent before it was deleted, and comes late
+        return self._store(key, body)
+
+    def replace(self, body: Body) -> bool:
+        """Notes an object's state from a complete list, whatever its resourceVersion: etcd may have been restored."""
+        key = key_of(body)
+        before = self._bodies.get(key)
+        if before is not None and before["metadata"]["resourceVersion"] == body["metadata"]["resourceVersion"]:
+            return False
+        self._gone.pop(key, None)
+        return self._store(key, body)
+
+    def _store(self, key: Key, body: Body) -> bool:
         if not self._selector.matches(body["metadata"].get("labels") or {}):
             return self.drop(key, body)  # a reply to a write of ours, or a read by name: the watch wouldn't show it
-        self._unindex(key, before)
+        self._unindex(key)
         self._bodies[key] = after = _trimmed(body)
-        self._named[_names(after)].add(key)
         for certificate_id in _ids(after):
             self._holders[certificate_id].add(key)
+        if (scope_key := scope_key_of(key, after)) is not None:
+            self._members[scope_key].add(key)
+        self._claims.put(key, _claim(key, after, self._default_scope))
         return True
 
-    def drop(self, key: Key, last: Mapping[str, Any] | None = None) -> bool:
-        """Note that an object is gone, ``last`` being its last state. True if it was known."""
+    def drop(self, key: Key, last: Body | None = None) -> bool:
+        """Notes that an object is gone; ``last`` is its last state. Returns whether it was known."""
+        self._unindex(key)
         before = self._bodies.pop(key, None)
-        self._unindex(key, before)
+        self._claims.put(key, None)
         self._gone[key] = max(_version(before), _version(last))
         while len(self._gone) > REMEMBERED_GONE:
             del self._gone[next(iter(self._gone))]
         return before is not None
 
     def get(self, key: Key) -> Resource | None:
-        """The newest state; None when it is gone."""
+        """Returns the newest state; None if it is gone."""
         body = self._bodies.get(key)
-        return Resource.parse(body) if body is not None else None
+        if body is None:
+            return None
+        resource = self._parsed.get(key)
+        if resource is None or resource.resource_version != body["metadata"]["resourceVersion"]:
+            resource = self._parsed[key] = Resource.parse(body)
+            if len(self._parsed) > PARSED:
+                self._parsed.popitem(last=False)
+        return resource
+
+    def body(self, key: Key) -> Body | None:
+        """Returns an object as the API server sends it, without what the operator doesn't read."""
+        return self._bodies.get(key)
+
+    def bodies(self) -> tuple[tuple[Key, Body], ...]:
+        """Returns all objects, like ``body``."""
+        return tuple(self._bodies.items())
 
     def keys(self) -> tuple[Key, ...]:
         return tuple(self._bodies)
@@ -85,13 +138,23 @@ class Objects:
     def __len__(self) -> int:
         return len(self._bodies)
 
-    def held_by_others(self, key: Key) -> "HeldByOthers":
-        """The ids of certificates that stand in the statuses of all resources but this one."""
-        return HeldByOthers(self._holders, key)
+    # --- certificates
+
+    def held_elsewhere(self, key: Key) -> "HeldElsewhere":
+        """Returns the ids of certificates in the statuses of all resources but this one."""
+        return HeldElsewhere(self, key)
+
+    def not_removable(self, key: Key) -> "NotRemovable":
+        """Returns those of them whose holder stays, or would not remove them itself."""
+        return NotRemovable(self, key)
+
+    def holders(self, certificate_id: str) -> frozenset[Key]:
+        """Returns the resources whose statuses name a certificate."""
+        return frozenset(self._holders.get(certificate_id, ()))
 
     @contextmanager
-    def claimed(self, key: Key, certificate_ids: Iterable[str]) -> Iterator[None]:
-        """Certificates that are about to stand in a status: until they do, no other resource may take them."""
+    def reserved(self, key: Key, certificate_ids: Iterable[str]) -> Iterator[None]:
+        """Reserves certificates that are about to be in a status: until they are, no other resource may take them."""
         new = [certificate_id for certificate_id in certificate_ids if key not in self._holders.get(certificate_id, ())]
         for certificate_id in new:
             self._holders[certificate_id].add(key)
@@ -102,50 +165,137 @@ class Objects:
             for certificate_id in set(new) - written:
                 _discard(self._holders, certificate_id, key)
 
-    def names(self, key: Key) -> frozenset[str] | None:
-        """The wanted names of an object; None when it is gone."""
+    # --- names
+
+    def ownership(self, key: Key, now: datetime) -> Ownership:
+        """Returns who may request a certificate for this resource's names; see ``core.ownership``."""
+        return self._claims.ownership(key, now)
+
+    def group(self, key: Key) -> Group | None:
+        """Returns the resource's names and scope, as far as ownership counts."""
+        return self._claims.group_of(key)
+
+    def owner(self, group: Group, now: datetime) -> Key | None:
+        """Returns the resource that owns these names in this scope."""
+        return self._claims.owner(group, now)
+
+    def holds_names(self, key: Key) -> bool:
+        """Returns whether a resource has a certificate for its names, or attempts to get one."""
+        return self._claims.may_hold(key)
+
+    def next_elsewhere(self, group: Group, now: datetime) -> Key | None:
+        """Returns who may take over names that no certificate in a scope that may be the same covers any longer."""
+        return self._claims.next_elsewhere(group, now)
+
+    def reserve_names(self, key: Key, now: datetime) -> None:
+        """Notes that a resource is about to record an attempt for its names."""
+        self._claims.reserve(key, now)
+
+    def release_names(self, key: Key) -> None:
+        """Ends that reservation."""
+        self._claims.release(key)
+
+    # --- scopes
+
+    def members(self, scope_key: ScopeKey) -> tuple[Key, ...]:
+        """Returns the resources that have, or have requested, a certificate in a scope with this token."""
+        return tuple(self._members.get(scope_key, ()))
+
+    def _unindex(self, key: Key) -> None:
         body = self._bodies.get(key)
-        return _names(body) if body is not None else None
-
-    def with_names(self, names: frozenset[str]) -> list[Key]:
-        """The objects that want exactly these names, the oldest first.
-
-        Of those that were made in the same second, one for which a certificate was asked already, then by uid.
-        """
-        return sorted(self._named.get(names, ()), key=self._age)
-
-    def _age(self, key: Key) -> tuple[str, bool, str]:
-        metadata, status = self._bodies[key]["metadata"], self._bodies[key]["status"] or {}
-        asked = bool(status.get("id") or status.get("attempt") or ANNOTATION in (metadata.get("annotations") or {}))
-        return metadata["creationTimestamp"], not asked, key.uid
-
-    def bodies(self) -> tuple[tuple[Key, Mapping[str, Any]], ...]:
-        """All objects as the API server sends them, but for what nobody here reads."""
-        return tuple(self._bodies.items())
-
-    def _unindex(self, key: Key, body: Mapping[str, Any] | None) -> None:
+        self._parsed.pop(key, None)
         if body is None:
             return
-        _discard(self._named, _names(body), key)
         for certificate_id in _ids(body):
             _discard(self._holders, certificate_id, key)
+        if (scope_key := scope_key_of(key, body)) is not None:
+            _discard(self._members, scope_key, key)
 
 
-class HeldByOthers:
+class HeldElsewhere:
     """A container of certificate ids, without a copy of them all."""
 
-    __slots__ = ("_holders", "_key")
+    __slots__ = ("_key", "_objects")
 
-    def __init__(self, holders: Mapping[str, set[Key]], key: Key) -> None:
-        self._holders = holders
+    def __init__(self, objects: Objects, key: Key) -> None:
+        self._objects = objects
         self._key = key
 
     def __contains__(self, certificate_id: object) -> bool:
-        holders = self._holders.get(certificate_id) if isinstance(certificate_id, str) else None
-        return holders is not None and bool(holders - {self._key})
+        return isinstance(certificate_id, str) and bool(self._objects.holders(certificate_id) - {self._key})
 
 
-def _version(body: Mapping[str, Any] | None) -> int:
+class NotRemovable(HeldElsewhere):
+    """Of these ids, the ones that nobody else removes."""
+
+    def __contains__(self, certificate_id: object) -> bool:
+        if not isinstance(certificate_id, str):
+            return False
+        others = self._objects.holders(certificate_id) - {self._key}
+        return any(not _removes_itself(self._objects.body(other), certificate_id) for other in others)
+
+
+def _removes_itself(body: Body | None, certificate_id: str) -> bool:
+    """Returns whether a resource is being deleted and removes a certificate that its status names."""
+    if body is None:
+        return False
+    metadata, spec, status = body["metadata"], body["spec"], body["status"]
+    if not metadata.get("deletionTimestamp") or FINALIZER not in (metadata.get("finalizers") or ()):
+        return False
+    if spec.get("suspend") or spec.get("deletionPolicy", "Delete") != "Delete":
+        return False
+    origins = {entry.get("id"): entry.get("origin") for entry in _superseded(status)}
+    origins[status.get("id")] = status.get("origin")
+    return origins.get(certificate_id) in (Origin.ISSUED, Origin.ADOPTED)
+
+
+def scope_key_of(key: Key, body: Body) -> ScopeKey | None:
+    """Returns where the resource's certificate is, or was requested; None if there was no attempt yet."""
+    status = body.get("status") or {}
+    attempt = status.get("attempt")
+    if status.get("id"):
+        team = status.get("team")
+    elif isinstance(attempt, dict):
+        team = attempt.get("team")
+    else:
+        return None
+    return ScopeKey(place_of(key.namespace, body), scope_of_team(team))
+
+
+def place_of(namespace: str, body: Body) -> Place | None:
+    """Returns where the resource's token is; None: it uses the default token."""
+    ref = (body.get("spec") or {}).get("tokenSecretRef")
+    return (namespace, ref["name"], ref.get("key") or "token") if ref else None
+
+
+def _claim(key: Key, body: Body, default_scope: Scope) -> Claim:
+    metadata, spec, status = body["metadata"], body["spec"], body["status"]
+    cns = normalized(spec.get("cns") or ())
+    team = spec.get("team")
+    scope = Scope(team_id=team.get("id"), team_slug=team.get("slug")) if team else default_scope
+    deleting = bool(metadata.get("deletionTimestamp"))
+    released = deleting and FINALIZER not in (metadata.get("finalizers") or ())
+    attempt = status.get("attempt")
+    is_open = isinstance(attempt, dict) and not attempt.get("outcome") and not released
+    holds = bool(status.get("id")) and cns <= normalized(status.get("cns") or ()) and not released
+    return Claim(
+        group=Group(cns, scope, None if scope.team else ("token", place_of(key.namespace, body))),
+        seniority=Seniority(metadata["creationTimestamp"], key.uid, key),
+        eligible=not deleting and not spec.get("suspend"),
+        certificate_id=status.get("id") if holds else None,
+        expires_at=_time(status.get("expiresAt")),
+        attempt_start=_time(attempt.get("start")) if is_open else None,
+    )
+
+
+def _time(text: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+
+
+def _version(body: Body | None) -> int:
     # Comparable within one kind of resource, as Kubernetes promises since 1.35, and as etcd always made them.
     return int(body["metadata"]["resourceVersion"]) if body is not None else -1
 
@@ -158,20 +308,23 @@ def _discard(index: dict[K, set[Key]], entry: K, key: Key) -> None:
             del index[entry]
 
 
-def _names(body: Mapping[str, Any]) -> frozenset[str]:
-    return normalized((body.get("spec") or {}).get("cns") or ())
-
-
-def _ids(body: Mapping[str, Any]) -> Iterator[str]:
+def _ids(body: Body) -> Iterator[str]:
     status = body.get("status") or {}
     if status.get("id"):
         yield status["id"]
-    yield from status.get("supersededIDs") or ()
+    for entry in _superseded(status):
+        if entry.get("id"):
+            yield entry["id"]
 
 
-def _trimmed(body: Mapping[str, Any]) -> dict[str, Any]:
-    # Managed fields and the last applied configuration are most of an object's size, and nothing here reads them.
+def _superseded(status: Body) -> list[dict[str, Any]]:
+    entries = status.get("superseded") or ()
+    return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def _trimmed(body: Body) -> dict[str, Any]:
     metadata = {name: body["metadata"][name] for name in _METADATA if name in body["metadata"]}
-    if _LAST_APPLIED in (metadata.get("annotations") or {}):
-        metadata["annotations"] = {k: v for k, v in metadata["annotations"].items() if k != _LAST_APPLIED}
-    return {"metadata": metadata, "spec": body.get("spec"), "status": body.get("status")}
+    annotations = body["metadata"].get("annotations") or {}
+    if kept := {name: annotations[name] for name in _ANNOTATIONS if name in annotations}:
+        metadata["annotations"] = kept
+    return {"metadata": metadata, "spec": body.get("spec") or {}, "status": body.get("status") or {}}

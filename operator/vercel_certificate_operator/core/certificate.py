@@ -1,4 +1,4 @@
-"""What the operator knows of a certificate at Vercel."""
+"""What the operator knows about a certificate at Vercel."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -6,8 +6,18 @@ from datetime import datetime
 
 
 def normalized(names: Iterable[str]) -> frozenset[str]:
-    """DNS names as a set, in lower case: how they are compared everywhere."""
-    return frozenset(name.lower() for name in names)
+    """Returns DNS names as a set in the form in which they are compared: lower case, ASCII, no trailing dot."""
+    return frozenset(_normalized(name) for name in names)
+
+
+def _normalized(name: str) -> str:
+    name = name.rstrip(".").lower()
+    if not name.isascii():
+        try:
+            return name.encode("idna").decode()
+        except UnicodeError:
+            return name  # it can't be a DNS name; it stays different from all that are
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,22 +28,30 @@ class Scope:
     team_slug: str | None = None
 
     def __str__(self) -> str:
-        team = self.team_id or self.team_slug
-        return f"team {team}" if team else "the token's personal account"
+        return f"team {self.team}" if self.team else "the token's personal account"
+
+    @property
+    def team(self) -> str | None:
+        """The team as status records it."""
+        return self.team_id or self.team_slug
+
+    def certainly_differs_from(self, other: "Scope") -> bool:
+        """Returns whether the two can't be the same place. Only two team ids prove that."""
+        return self.team_id is not None and other.team_id is not None and self.team_id != other.team_id
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate, as Vercel answered.
+    """A certificate as Vercel described it.
 
-    Only the id is sure to be there. A field that Vercel left out, or sent in a shape that can't be meant, is None
-    (``cns``: empty), and ``oddities`` says so in a sentence each: the id is kept whatever the rest looks like,
-    since without it a certificate that was issued would be lost.
+    Only the id is certain. A field that Vercel left out, or sent in an impossible form, is None (``cns``: empty), and
+    ``oddities`` has a sentence about it. The id is kept whatever the rest looks like: without it, a certificate that
+    was issued would be lost.
     """
 
     id: str
     cns: frozenset[str]
-    """Names in lower case."""
+    """Names in normalized form."""
     created_at: datetime | None = None
     """Aware, UTC."""
     expires_at: datetime | None = None
@@ -43,5 +61,5 @@ class Certificate:
     """Sentences about what was odd in Vercel's answer, for people."""
 
     def covers(self, cns: Iterable[str]) -> bool:
-        """Whether every one of the names is on the certificate."""
+        """Returns whether every one of the names is on the certificate."""
         return normalized(cns) <= self.cns

@@ -1,28 +1,47 @@
-"""What each failure means: data, in one table, rather than code.
+"""What each failure means: data in a table, not code.
 
-The code in Vercel's answer beats the status. Only an error in Vercel's own shape says that nothing was issued; after
-everything else that was sent, a certificate may exist.
+The code in Vercel's answer takes precedence over the status. Only an error in Vercel's own format proves that nothing
+was issued; after everything else that was sent, a certificate may exist.
 """
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from types import MappingProxyType
+from typing import Literal
 
+from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.reasons import Reason
 
-SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+LONGEST_RETRY_AFTER = DAY
+"""The longest wait that Vercel can ask for; see ``vercel.times``."""
+SLACK = 11 / 10
+"""Waits are up to a tenth longer than their row says."""
+
+Call = Literal["issue", "get", "list", "remove"]
+"""The kinds of requests to Vercel."""
 
 
 class Fate(Enum):
-    """What is known of a request that failed."""
+    """What is known about a request that failed."""
 
     NOT_SENT = "not sent"
-    REFUSED = "refused by Vercel, in its own words: nothing was issued"
-    UNKNOWN = "sent, and its outcome unknown"
+    REFUSED = "refused by Vercel in its own format: nothing was done"
+    UNKNOWN = "sent, and its outcome is unknown"
     NO_TOKEN = "there is no token to send it with"  # noqa: S105 - not a token
+
+
+class Pauses(Enum):
+    """What else must wait after a failure."""
+
+    NOTHING = "only this resource waits"
+    CALL = "this kind of call, with this token"
+    TOKEN_IN_TEAM = "everything with this token in this team"  # noqa: S105 - not a token
+    TOKEN = "everything with this token"  # noqa: S105 - not a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +53,15 @@ class Failure:
     status: int | None = None
     code: str | None = None
     retry_after: timedelta | None = None
-    """How long Vercel wants to be left alone."""
+    """How long Vercel asks to wait."""
     help_url: str | None = None
     """Where Vercel says more."""
+    cns: tuple[str, ...] = ()
+    """The names that the error blames."""
+    external: bool | None = None
+    """Whether the DNS of these names is not at Vercel."""
+    invalid_token: bool = False
+    """Whether Vercel says that the token itself is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +74,38 @@ class Meaning:
     cap: timedelta
     """Waits double up to this."""
     advice: str
-    """The next step for the user, as a sentence."""
-    fate: Fate = Fate.REFUSED
-    whole_token: bool = False
-    """Whether everything that uses the token has to wait."""
+    """What the user can do, in sentences."""
+    pauses: Pauses = Pauses.NOTHING
+    unknown: bool = False
+    """Whether the request may have been carried out."""
 
 
 INVALID_REQUEST = Meaning(
-    Reason.INVALID_REQUEST, 32 * HOUR, 32 * HOUR, "Change spec.cns: Vercel won't issue a certificate for these names."
+    Reason.INVALID_REQUEST, 32 * HOUR, 32 * HOUR, "Change spec.cns: Vercel doesn't issue a certificate for these names."
+)
+WILDCARD_NOT_ALLOWED = Meaning(
+    Reason.INVALID_REQUEST,
+    32 * HOUR,
+    32 * HOUR,
+    "Let the domain use Vercel's name servers, or solve the DNS challenge by hand (vercel certs issue "
+    "--challenge-only); the operator uses the certificate when it exists.",
+)
+REFUSED_OTHERWISE = Meaning(
+    Reason.INVALID_REQUEST, HOUR, 32 * HOUR, "Change spec or the Vercel account as Vercel's message says."
 )
 CREDENTIALS_INVALID = Meaning(
     Reason.CREDENTIALS_INVALID,
     MINUTE,
     HOUR,
-    "Check the token: it may be revoked, expired, or made for another team.",
-    whole_token=True,
+    "Replace the token: it is revoked, expired or made for another team.",
+    pauses=Pauses.TOKEN,
 )
-REFUSED_OTHERWISE = Meaning(
-    Reason.INVALID_REQUEST, HOUR, 32 * HOUR, "See what Vercel says, and change spec or the Vercel account accordingly."
+CREDENTIALS_INVALID_HERE = Meaning(
+    Reason.CREDENTIALS_INVALID,
+    MINUTE,
+    HOUR,
+    "Replace the token with one that may manage the certificates of this team.",
+    pauses=Pauses.TOKEN_IN_TEAM,
 )
 PAYMENT_REQUIRED = Meaning(
     Reason.PAYMENT_REQUIRED, HOUR, 32 * HOUR, "Check the plan and the billing of the Vercel account."
@@ -75,7 +114,7 @@ PERMISSION_DENIED = Meaning(
     Reason.PERMISSION_DENIED,
     HOUR,
     32 * HOUR,
-    "Check that the token may manage certificates of this team, and that the team owns the domain.",
+    "Check that the token may manage certificates of this team and that the team owns the domain.",
 )
 DOMAIN_NOT_FOUND = Meaning(
     Reason.DOMAIN_NOT_FOUND, HOUR, 32 * HOUR, "Add the domain to the Vercel team, or correct spec.cns or spec.team."
@@ -84,49 +123,66 @@ RATE_LIMITED = Meaning(
     Reason.RATE_LIMITED,
     MINUTE,
     HOUR,
-    "Nothing to do: Vercel limits how often it is asked, and the operator waits.",
-    whole_token=True,
+    "No action is needed: the operator waits as long as Vercel asks.",
+    pauses=Pauses.CALL,
 )
-RATE_LIMITED_ALONE = Meaning(
+RATE_LIMITED_NAMES = Meaning(
     Reason.RATE_LIMITED,
-    MINUTE,
     HOUR,
-    "Nothing to do: Vercel limits how often these names are asked for, and the operator waits.",
+    32 * HOUR,
+    "No action is needed: the issuer limits certificates for the same set of names, and the operator waits.",
 )
 DOMAIN_NOT_CONFIGURED = Meaning(
-    Reason.DOMAIN_NOT_CONFIGURED, MINUTE, HOUR, "Check the DNS records of the domain (A, CNAME, CAA, TXT)."
+    Reason.DOMAIN_NOT_CONFIGURED,
+    MINUTE,
+    HOUR,
+    "Check the DNS records of the domain (A, CNAME, CAA, TXT).",
 )
 OUTCOME_UNKNOWN = Meaning(
     Reason.OUTCOME_UNKNOWN,
     5 * SECOND,
     5 * MINUTE,
-    "Nothing to do: the operator looks whether Vercel issued the certificate before it asks again.",
-    fate=Fate.UNKNOWN,
+    "No action is needed: the operator checks whether Vercel issued the certificate before it requests another one.",
+    unknown=True,
 )
 VERCEL_UNREACHABLE = Meaning(
     Reason.VERCEL_UNREACHABLE,
     2 * SECOND,
     5 * MINUTE,
     "Check that the operator can reach the Vercel API (DNS, proxy, NetworkPolicy, --vercel-api-url).",
-    fate=Fate.NOT_SENT,
 )
 TOKEN_MISSING = Meaning(
-    Reason.CREDENTIALS_INVALID, 5 * SECOND, MINUTE, "It is looked for again within a minute.", fate=Fate.NO_TOKEN
+    Reason.CREDENTIALS_INVALID, 5 * SECOND, MINUTE, "The operator reads the token again within a minute."
 )
 LOST = Meaning(
-    Reason.ATTEMPT_LOST,
-    10 * MINUTE,
-    32 * HOUR,
-    "Nothing to do: the certificate is asked for again.",
+    Reason.ATTEMPT_LOST, 10 * MINUTE, 32 * HOUR, "No action is needed: the operator requests the certificate again."
 )
 NOT_RENEWED = Meaning(
     Reason.NOT_RENEWED,
     HOUR,
     32 * HOUR,
-    "Nothing to do yet: Vercel is asked again, and once the certificate has expired it is replaced.",
+    "No action is needed: the operator tries again, and replaces the certificate once it has expired.",
 )
-
-RETRIED = "Nothing to do, unless it lasts: the operator tries again. Vercel's status page may tell more."
+UNEXPECTED = Meaning(
+    Reason.UNEXPECTED_ANSWER, DAY, DAY, "Change spec.cns, or ask Vercel's support; the operator tries again daily."
+)
+# Calls that can be repeated: a GET, a list or a removal.
+VERCEL_UNAVAILABLE = Meaning(
+    Reason.VERCEL_UNAVAILABLE,
+    5 * SECOND,
+    5 * MINUTE,
+    "No action is needed unless it persists; then see Vercel's status page.",
+    unknown=True,
+)
+CALL_REFUSED = Meaning(
+    Reason.REQUEST_REFUSED, 5 * MINUTE, HOUR, "Change the Vercel account or the token as Vercel's message says."
+)
+CALL_DENIED = Meaning(
+    Reason.PERMISSION_DENIED, 5 * MINUTE, HOUR, "Check that the token may manage the certificates of this team."
+)
+CALL_UNPAID = Meaning(
+    Reason.PAYMENT_REQUIRED, 5 * MINUTE, HOUR, "Check the plan and the billing of the Vercel account."
+)
 
 BY_CODE: Mapping[str, Meaning] = MappingProxyType(
     {
@@ -136,12 +192,12 @@ BY_CODE: Mapping[str, Meaning] = MappingProxyType(
         "invalid_domain": INVALID_REQUEST,
         "should_share_root_domain": INVALID_REQUEST,
         "unsupported_challenge_priority": INVALID_REQUEST,
-        "wildcard_not_allowed": INVALID_REQUEST,
+        "wildcard_not_allowed": WILDCARD_NOT_ALLOWED,
         "unauthorized_request_error": CREDENTIALS_INVALID,
         "domain_not_verified": PERMISSION_DENIED,
         "forbidden": PERMISSION_DENIED,
-        "rate_limited": RATE_LIMITED_ALONE,
-        "too_many_requests": RATE_LIMITED_ALONE,
+        "rate_limited": RATE_LIMITED_NAMES,
+        "too_many_requests": RATE_LIMITED_NAMES,
         "challenge_error": DOMAIN_NOT_CONFIGURED,
         "configuration_error": DOMAIN_NOT_CONFIGURED,
         "conflicting_caa_record": DOMAIN_NOT_CONFIGURED,
@@ -151,7 +207,7 @@ BY_CODE: Mapping[str, Meaning] = MappingProxyType(
         "validation_running": OUTCOME_UNKNOWN,
     }
 )
-"""Source of the codes: the vocabulary of Vercel's certificate calls, as its official command line knows it."""
+"""What a refused POST means, by code. Source: the vocabulary of the certificate calls in Vercel's command line."""
 
 BY_STATUS: Mapping[int, Meaning] = MappingProxyType(
     {
@@ -166,22 +222,36 @@ BY_STATUS: Mapping[int, Meaning] = MappingProxyType(
         449: DOMAIN_NOT_CONFIGURED,
     }
 )
+"""What a refused POST means, by HTTP status."""
+
+OTHER_CALLS: Mapping[int, Meaning] = MappingProxyType({401: CREDENTIALS_INVALID, 402: CALL_UNPAID, 403: CALL_DENIED})
+"""What a refused GET, list or DELETE means, by HTTP status."""
+
+EXACT_SET = ("exact set of domains", "exact set of identifiers")
+"""How the issuer's limit for one set of names reads. Source: Let's Encrypt's documentation of its rate limits."""
 
 
-def meaning(failure: Failure) -> Meaning:
-    """The row of the table for a failure.
+def meaning(failure: Failure, call: Call = "issue") -> Meaning:
+    """Returns the row of the table for a failed call.
 
-    Order: what is known of the request itself; 429 by its status, since it concerns the token whatever the code
-    says; the code; the status; then any other 4xx as a refusal, and all else as an unknown outcome.
+    In this order: what is known about the request itself; 429 by its status, whatever its code; what Vercel says about
+    the token; then, for a POST, the code and the status; for other calls, the status.
     """
     if failure.fate is Fate.NOT_SENT:
         return VERCEL_UNREACHABLE
     if failure.fate is Fate.NO_TOKEN:
         return TOKEN_MISSING
     if failure.status == 429:
-        return RATE_LIMITED
+        exact = call == "issue" and any(words in failure.message.lower() for words in EXACT_SET)
+        return RATE_LIMITED_NAMES if exact else RATE_LIMITED
     if failure.fate is Fate.UNKNOWN:
-        return OUTCOME_UNKNOWN
+        return OUTCOME_UNKNOWN if call == "issue" else VERCEL_UNAVAILABLE
+    if failure.invalid_token:
+        return CREDENTIALS_INVALID
+    return _refused_post(failure) if call == "issue" else _refused_call(failure, call)
+
+
+def _refused_post(failure: Failure) -> Meaning:
     if failure.code is not None and failure.code in BY_CODE:
         return BY_CODE[failure.code]
     status = failure.status or 0
@@ -190,35 +260,40 @@ def meaning(failure: Failure) -> Meaning:
     return REFUSED_OTHERWISE if 400 <= status < 500 else OUTCOME_UNKNOWN
 
 
+def _refused_call(failure: Failure, call: Call) -> Meaning:
+    status = failure.status or 0
+    if call == "list" and status == 403:
+        return CREDENTIALS_INVALID_HERE
+    if status in OTHER_CALLS:
+        return OTHER_CALLS[status]
+    return CALL_REFUSED if 400 <= status < 500 and status != 409 else VERCEL_UNAVAILABLE
+
+
 def issued_nothing(failure: Failure) -> bool:
-    """Whether it is sure that a failed POST has issued nothing."""
+    """Returns whether it is certain that a failed POST issued nothing."""
     if failure.fate is Fate.REFUSED:
-        return meaning(failure).fate is not Fate.UNKNOWN
+        return not meaning(failure).unknown
     return failure.fate is not Fate.UNKNOWN
 
 
-def meaning_of_a_repeatable_call(failure: Failure) -> Meaning:
-    """The row for a GET or a DELETE: one of unknown outcome does no harm, and is simply made again."""
-    row = meaning(failure)
-    return replace(row, reason=Reason.VERCEL_UNAVAILABLE, advice=RETRIED) if row is OUTCOME_UNKNOWN else row
-
-
 def fraction(*seed: str) -> float:
-    """A number in [0, 1) that is the same for the same seed: jitter that needs no memory."""
+    """Returns a number in [0, 1) that is the same for the same seed: jitter that needs no memory."""
     digest = hashlib.sha256("\0".join(seed).encode()).digest()
     return int.from_bytes(digest[:7], "big") / 2**56
 
 
 def back_off(row: Meaning, failures: int, seed: str) -> timedelta:
-    """How long to wait after so many failures in a row (1: the first): doubling, capped, plus up to a tenth."""
+    """Returns how long to wait after so many failures in a row (1: the first): doubling, capped, plus up to a tenth."""
     doublings = min(max(failures, 1) - 1, 20)  # enough to reach any cap, and few enough not to overflow
     wait: timedelta = min(row.first * 2**doublings, row.cap)
     return wait * (1 + fraction(seed, str(failures)) / 10)
 
 
 def wait_after(row: Meaning, failure: Failure, failures: int, seed: str) -> timedelta:
-    """How long to wait after a failure: the back-off, and no less than Vercel says. How often it may be asked, Vercel
-    knows best: there its word stands alone, but for the jitter."""
+    """Returns how long to wait after a failure: the back-off, and no less than Vercel asks.
+
+    Vercel knows best how often it may be asked: for a rate limit, its word alone counts, plus the jitter.
+    """
     if failure.retry_after is None:
         return back_off(row, failures, seed)
     if row.reason == Reason.RATE_LIMITED:
@@ -227,8 +302,32 @@ def wait_after(row: Meaning, failure: Failure, failures: int, seed: str) -> time
 
 
 def explain(what: str, failure: Failure, row: Meaning) -> str:
-    """A failure in plain words: what was tried, what Vercel said (message, code, status), what to do."""
-    said = failure.message.strip().rstrip(".") or "no reason given"
-    facts = ", ".join(fact for fact in (failure.code, f"HTTP {failure.status}" if failure.status else None) if fact)
+    """Returns a failure in plain words: what failed, what Vercel said (message, code, status), what to do."""
+    said = words.printable(failure.message).strip().rstrip(".") or "no reason was given"
+    facts = [words.printable(fact) for fact in (failure.code, f"HTTP {failure.status}" if failure.status else "") if fact]
+    blamed = f" for {words.names(failure.cns)}" if failure.cns else ""
     more = f" See <{failure.help_url}>." if failure.help_url else ""
-    return f"{what}: {said} ({facts}). {row.advice}{more}" if facts else f"{what}: {said}. {row.advice}{more}"
+    details = f" ({', '.join(facts)})" if facts else ""
+    return f"{what}: {said}{blamed}{details}. {row.advice}{more}"
+
+
+def _longest_waits() -> Mapping[str, timedelta]:
+    rows = (
+        *BY_CODE.values(),
+        *BY_STATUS.values(),
+        REFUSED_OTHERWISE,
+        RATE_LIMITED,
+        VERCEL_UNREACHABLE,
+        TOKEN_MISSING,
+        LOST,
+        NOT_RENEWED,
+        UNEXPECTED,
+    )
+    longest: dict[str, timedelta] = {}
+    for row in rows:
+        longest[row.reason] = max(longest.get(row.reason, timedelta()), max(row.cap, LONGEST_RETRY_AFTER) * SLACK)
+    return MappingProxyType(longest)
+
+
+LONGEST_WAITS = _longest_waits()
+"""The longest wait of each reason. A recorded time that is further ahead was written while a clock was wrong."""

@@ -1,39 +1,41 @@
 """What a decision is made from, and what a decision is."""
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from vercel_certificate_operator.core.attempt import Attempt
 from vercel_certificate_operator.core.certificate import Certificate, Scope
-from vercel_certificate_operator.core.failures import Failure
+from vercel_certificate_operator.core.failures import Call, Failure
+from vercel_certificate_operator.core.record import Attempt
 from vercel_certificate_operator.core.resource import Resource, Status
 
 Tick = float
-"""A time on this process's monotonic clock, in seconds. What this process saw is ordered by it, since the wall clock
-may step; what is written down or comes from elsewhere has wall-clock times."""
+"""A time on this process's monotonic clock, in seconds. What this process saw is ordered by it, since wall clocks may
+step. What is recorded or comes from elsewhere has wall-clock times."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The time limits that the rules need to know."""
+    """The limits that the rules need to know."""
 
     post: timedelta = timedelta(seconds=120)
     """How long a POST to Vercel may take."""
+    issuances: int = 5
+    """How many attempts of one resource may issue within a week without a user's request."""
 
     @property
     def grace(self) -> float:
-        """Seconds after an attempt's start in which its certificate may still turn up in a listing."""
+        """Seconds after an attempt was sent in which its certificate may still appear in a list."""
         return self.post.total_seconds() + 60.0
 
     grace_after_error: float = 30.0
-    """The same, where Vercel itself replied with an error: counted from the reply."""
+    """The same, after an error in Vercel's own format: counted from the reply."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What this process knows of a POST that it made; exactly one of certificate and failure is there."""
+    """What this process knows about a POST that it made. Exactly one of certificate and failure is there."""
 
     attempt: Attempt
     at: Tick
@@ -45,49 +47,48 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A complete listing of a scope's certificates."""
+    """A complete list of a scope's certificates. A hint: an id enters a status only from its own reply."""
 
     begun: Tick
-    clock_offset: timedelta
-    """Vercel's clock less this machine's."""
     certificates: tuple[Certificate, ...]
-    at_vercel: datetime | None = None
-    """Vercel's time when the listing was begun: no step of this machine's wall clock changes it."""
+    took: float = 0.0
+    """Seconds."""
     scope_vanished: bool = False
-    """So many of the scope's certificates are missing that a wrong token is likelier than that they are gone."""
+    """Whether so many of the scope's certificates are missing that a wrong token is more likely than their removal."""
 
-    def find(self, certificate_id: str) -> Certificate | None:
+    def find(self, certificate_id: str | None) -> Certificate | None:
         return next((certificate for certificate in self.certificates if certificate.id == certificate_id), None)
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class Got:
     """The answer to a GET of a certificate."""
 
-    certificate_id: str
     at: Tick
     certificate: Certificate | None
-    """None: Vercel says that there is none with this id (404)."""
-
-
-Call = Literal["issue", "get", "list", "remove"]
+    """None: Vercel says that this scope has none with this id (404)."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailedCall:
-    """A call other than a POST that failed just now, or the token that could not be had for any call."""
+    """A call, or the token for it, that has failed and not succeeded since."""
 
-    call: Call
     failure: Failure
     times: int
-    """How often in a row, this one included."""
-    certificate_id: str | None = None
-    """The certificate that it was about."""
+    """How often in a row."""
+    since: Tick
+    """When the first of them failed."""
+    retry_at: Tick
+    """When it may be made again."""
+
+
+CallKey = tuple[Call, str | None]
+"""A call to Vercel, with the id that it concerns. Each has its own back-off, so that one can't block another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A time in which a token is used for nothing, since Vercel wants it so."""
+    """A time in which a token isn't used, at all or for a kind of call."""
 
     until: Tick
     reason: str
@@ -95,64 +96,87 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Ownership:
+    """Who may request a certificate for a set of names; see ``ownership``."""
+
+    owner: str | None = None
+    """Another resource that certainly owns the names in the same scope."""
+    attempting: str | None = None
+    """A resource whose scope may be the same and that is requesting a certificate for the names now."""
+    holders: Mapping[str, str] = field(default_factory=dict)
+    """Certificates with these names in statuses of resources whose scope may be the same: the holder, by id."""
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """Everything that a decision follows from. Two equal ones give the same decision."""
 
     now: datetime
+    """Vercel's time, as far as it is known."""
     tick: Tick
     resource: Resource
     scope: Scope
     """Where a certificate for this resource would be issued now."""
+    new_attempt_id: str = "attempt"
+    """For the next attempt. Never the same twice."""
     limits: Limits = field(default_factory=Limits)
-    first_seen: Tick = 0.0
-    """When this process first saw the attempt that stands in the annotation, or that none does."""
+    seen_at: Tick = 0.0
+    """When this process first saw the newest attempt, or sent it."""
+    in_flight: bool = False
+    """Whether this process is waiting for the answer to a POST of this resource."""
     reply: Reply | None = None
-    """Of the attempt that stands in the resource's annotation, or of an earlier one."""
+    """Of a POST that this process made, until its outcome is recorded."""
     void_attempts: Container[str] = frozenset()
-    """Ids of attempts that this process knows it never sent to Vercel."""
-    looked: Looked | None = None
-    """At the current certificate, in this round."""
-    named: Looked | None = None
-    """At the certificate that the adopt annotation names, in this round."""
+    """Ids of attempts that this process knows it never sent."""
+    schema_outdated: bool = False
+    """Whether the API server dropped fields of the record: the installed definition is older than the operator."""
+    got: Mapping[str, Got] = field(default_factory=dict)
+    """The answers to GETs of this round, by certificate id."""
+    removed: Mapping[str, bool] = field(default_factory=dict)
+    """The removals of this round: whether Vercel had a certificate with this id."""
     listing: Listing | None = None
-    """The newest one of the scope."""
-    taken: Container[str] = frozenset()
-    """Ids of certificates that stand in other resources' statuses."""
-    removed: Container[str] = frozenset()
-    """Ids that this process has removed at Vercel, or found to be gone."""
-    failed_call: FailedCall | None = None
-    """In this round."""
-    retry_at: Tick | None = None
-    """When a call that failed in an earlier round is to be made again."""
-    removal_at: Tick | None = None
-    """When the removal of what was replaced, which has failed, is to be tried again."""
-    pause: Pause | None = None
-    """Of the resource's token, where it is in one."""
-    token_changed: bool = False
-    """Whether the token is another one than that which Vercel refused."""
+    """The newest list of the scope, if this round made one or was woken by one."""
+    failed: Mapping[CallKey, FailedCall] = field(default_factory=dict)
+    pauses: Mapping[Call, Pause] = field(default_factory=dict)
+    """Of the resource's token, as far as this round ran into them."""
+    token_read: bool = False
+    """Whether this round has tried to read the resource's token."""
+    token_hash: str | None = None
+    """Which token the resource uses now (see ``record.token_hash``); None: not read, or there is none."""
+    just_failed: CallKey | None = None
+    """The call that failed in the step before this one."""
     may_adopt: bool = False
-    """Whether a resource in this namespace may name a certificate to adopt."""
-    owner: str | None = None
-    """Another resource that owns this set of names in this scope."""
-
-    @property
-    def call_waits_until(self) -> Tick | None:
-        """When a call that failed is to be made again, if that is still to come."""
-        return self.retry_at if self.retry_at is not None and self.tick < self.retry_at else None
+    """Whether a resource in this namespace may adopt certificates."""
+    ownership: Ownership = field(default_factory=Ownership)
+    held_elsewhere: Container[str] = frozenset()
+    """Ids of certificates in other resources' statuses."""
+    not_removable: Container[str] = frozenset()
+    """Of these, the ones whose holder stays, or wouldn't remove them when it goes."""
+    clock_skew: timedelta | None = None
+    """Vercel's time minus the API server's, if they differ by a day or more."""
 
     def wall(self, tick: Tick) -> datetime:
-        """A time of this process's clock as it comes out on the wall clock, as that stands now."""
+        """Returns a time of this process's monotonic clock on Vercel's clock, as both stand now."""
         return self.now + timedelta(seconds=tick - self.tick)
+
+    def waits(self, call: Call, certificate_id: str | None = None) -> FailedCall | None:
+        """Returns the failure after which a call must not be made yet."""
+        failed = self.failed.get((call, certificate_id))
+        return failed if failed is not None and self.tick < failed.retry_at else None
+
+    def blocked(self, call: Call, certificate_id: str | None = None) -> bool:
+        """Returns whether a call can't be made now: it failed a moment ago, or the token is paused for it."""
+        return call in self.pauses or self.waits(call, certificate_id) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A Kubernetes Event to be."""
+    """A Kubernetes Event to be published."""
 
     type: Literal["Normal", "Warning"]
     reason: str
     action: str
-    """What was done or tried, in one CamelCase word, as events.k8s.io wants it."""
+    """What was done or tried, in one CamelCase word, as events.k8s.io requires."""
     text: str
 
 
@@ -165,35 +189,34 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Write the status, since something happened that has to be recorded, and decide again."""
+    """Write the status, since something happened that must be recorded, and decide again."""
 
-    outcome: bool = False
-    """Whether it records what came of the attempt in the annotation: then that fences the write, and labels or other
-    annotations may change meanwhile. Everything else is fenced by the resourceVersion that it was decided from."""
+    closes: bool = False
+    """Whether it records an attempt's outcome. Then the attempt's id fences the write, and labels or annotations may
+    change meanwhile. Every other write is fenced by the resourceVersion from which it was decided."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """GET the current certificate, and decide again."""
+class Get:
+    """GET a certificate, and decide again."""
 
     certificate_id: str
+    scope: Scope
 
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """List the scope's certificates, and decide again with a listing that was begun no earlier than this."""
+    """List the certificates of a scope, and decide again with a list that was begun no earlier than this."""
 
     begun_after: Tick
+    scope: Scope
 
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """Write an attempt ahead, then POST it."""
+    """Record the attempt that the decision's status carries, then POST it."""
 
-    cns: frozenset[str]
-    reason: str
-    meanwhile: Status
-    """What status should say if it takes long."""
+    attempt: Attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,19 +224,25 @@ class Remove:
     """DELETE a certificate at Vercel, and decide again."""
 
     certificate_id: str
+    scope: Scope
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
-    """Put the finalizer on, and decide again."""
+class ReadToken:
+    """Read the resource's token, and decide again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
-    """Take the finalizer off: the resource may go."""
+class AddFinalizer:
+    """Add the operator's finalizer, and decide again."""
 
 
-Action = Wait | Write | Look | List | Issue | Remove | Hold | Release
+@dataclass(frozen=True, slots=True)
+class RemoveFinalizer:
+    """Remove the operator's finalizer: the resource may go."""
+
+
+Action = Wait | Write | Get | List | Issue | Remove | ReadToken | AddFinalizer | RemoveFinalizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +251,8 @@ class Decision:
 
     action: Action
     status: Status | None = None
-    """What status has to say from now; None: as it is. Written (only if it differs) before a Wait or a Write."""
+    """What status has to say from now on; None: what it says now. Written, if it differs, before the action."""
     note: Note | None = None
-    """To be told once the status is written or the action done."""
-    reason: str = ""
-    """For the log: which rule decided."""
+    """Published once the status is written or the action done."""
+    policy: str = ""
+    """The rule that decided."""

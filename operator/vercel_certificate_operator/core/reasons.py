@@ -1,15 +1,15 @@
-"""The reasons of conditions and events.
+"""The reasons of conditions and Events.
 
-They are API: users' alerts and scripts match on them, so that none is renamed and none changes its meaning.
+They are API: users' alerts and scripts match on them. None is renamed, and none changes its meaning.
 """
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """One vocabulary for conditions, events, logs and metrics."""
+    """One vocabulary for conditions, Events, logs and metrics."""
 
-    # What a certificate is issued for; Issuing is True with these.
+    # What a certificate is needed for; Issuing is True with these.
     FIRST_ISSUE = "FirstIssue"
     NAMES_CHANGED = "NamesChanged"
     RENEWAL_DUE = "RenewalDue"
@@ -17,15 +17,16 @@ class Reason(StrEnum):
     EXPIRED = "Expired"
     CERTIFICATE_GONE = "CertificateGone"
 
-    # How it went well.
+    # What went well.
     ISSUED = "Issued"
     RENEWED = "Renewed"
+    REUSED = "Reused"
     DELETED = "Deleted"
     RETAINED = "Retained"
     ADOPTED = "Adopted"
     CHANGED = "CertificateChanged"
 
-    # Why nothing is issued though it might be needed.
+    # Why nothing is issued although it might be needed.
     SUSPENDED = "Suspended"
     DUPLICATE_OF = "DuplicateOf"
     SCOPE_CHANGED = "ScopeChanged"
@@ -33,6 +34,11 @@ class Reason(StrEnum):
     UNEXPECTED_ANSWER = "UnexpectedAnswer"
     ADOPTION_REFUSED = "AdoptionRefused"
     NOT_RENEWED = "NotRenewed"
+    ISSUANCE_LIMITED = "IssuanceLimited"
+    TOO_MANY_SUPERSEDED = "TooManySuperseded"
+    CLOCK_SKEW = "ClockSkew"
+    SCHEMA_OUTDATED = "SchemaOutdated"
+    RECORD_UNREADABLE = "RecordUnreadable"
 
     # What Vercel said, or what kept the operator from asking; the table is in ``failures``.
     INVALID_REQUEST = "InvalidRequest"
@@ -45,9 +51,10 @@ class Reason(StrEnum):
     OUTCOME_UNKNOWN = "OutcomeUnknown"
     VERCEL_UNREACHABLE = "VercelUnreachable"
     VERCEL_UNAVAILABLE = "VercelUnavailable"
+    REQUEST_REFUSED = "RequestRefused"
     ATTEMPT_LOST = "AttemptLost"
 
     # Events only.
-    FAILED = "Failed"
     DELETION_FAILED = "DeletionFailed"
-    LATE_CERTIFICATE = "LateCertificate"
+    REMOVAL_FAILED = "RemovalFailed"
+    ORPHANED = "OrphanedCertificate"

@@ -1,20 +1,26 @@
 """The VercelCertificate resource, as the Kubernetes API holds it.
 
-The schema that users see is in ``deploy/crds``; the API server holds every object to it, so that these models read
-without judging.
+The schema that users see is in ``deploy/crds``. The API server validates every spec against it, so these models read
+without judging. They also read what a newer or older version wrote.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
-from pydantic.alias_generators import to_camel
+from pydantic import Field, ValidationError
 
-from vercel_certificate_operator.core.attempt import ANNOTATION as ATTEMPT_ANNOTATION
-from vercel_certificate_operator.core.attempt import Attempt
 from vercel_certificate_operator.core.certificate import Certificate, Scope, normalized
+from vercel_certificate_operator.core.record import (
+    Attempt,
+    IssuanceList,
+    Origin,
+    Superseded,
+    SupersededList,
+    scope_of_team,
+)
+from vercel_certificate_operator.core.schema import Model, NullAsEmpty, Texts, Time, whole_seconds
 
 GROUP = "vercel-operator.io"
 VERSION = "v1"
@@ -23,24 +29,15 @@ PLURAL = "vercelcertificates"
 FINALIZER = f"{GROUP}/certificate"
 RENEW_ANNOTATION = f"{GROUP}/renew"
 ADOPT_ANNOTATION = f"{GROUP}/adopt-id"
+LONGEST_MESSAGE = 32_768
+"""Characters; the limit of metav1.Condition."""
 
 ConditionType = Literal["Ready", "Issuing"]
-
-
-def whole_seconds(moment: datetime) -> datetime:
-    """A time as status holds it: UTC, whole seconds, like every other time in Kubernetes."""
-    return moment.astimezone(UTC).replace(microsecond=0)
-
-
-Time = Annotated[
-    AwareDatetime,
-    PlainSerializer(lambda moment: whole_seconds(moment).isoformat().replace("+00:00", "Z"), return_type=str),
-]
-"""RFC 3339, UTC, whole seconds."""
+ConditionStatus = Literal["True", "False", "Unknown"]
 
 
 class Key(NamedTuple):
-    """Which object. With its uid, so that a namesake that comes after it is another one."""
+    """Which object. The uid tells it from a namesake that is created after it."""
 
     namespace: str
     name: str
@@ -50,85 +47,124 @@ class Key(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, ignored_types=(cached_property,)
-    )
-
-
-class Team(_Model):
+class Team(Model):
     id: str | None = None
     slug: str | None = None
 
 
-class TokenSecretRef(_Model):
+class TokenSecretRef(Model):
     name: str
     key: str = "token"
 
 
-class Spec(_Model):
+class Spec(Model):
     cns: tuple[str, ...] = ()
     team: Team | None = None
     token_secret_ref: TokenSecretRef | None = None
     renew_before: str | None = None
-    deletion_policy: Literal["Delete", "Retain"] = "Delete"
+    deletion_policy: str = "Delete"
     suspend: bool = False
+    existing_certificate: str = "Reuse"
+
+    @property
+    def retains(self) -> bool:
+        """Whether the certificate stays at Vercel when the resource is deleted. So it does with an unknown policy."""
+        return self.deletion_policy != "Delete"
+
+    def scope(self, default: Scope) -> Scope:
+        """Returns where a certificate for this spec is issued. ``default`` serves specs without a team."""
+        return Scope(team_id=self.team.id, team_slug=self.team.slug) if self.team is not None else default
 
 
-def _tuple(value: object) -> object:
-    return value if value is not None else ()
-
-
-class Condition(_Model):
+class Condition(Model):
     type: str
     """Ready, Issuing, or somebody else's: the list is a map by type, made to be shared."""
-    status: Literal["True", "False", "Unknown"]
-    reason: str
+    status: str
+    reason: str = ""
     message: str = ""
     last_transition_time: Time
     observed_generation: int | None = None
 
 
-class LostAttempt(_Model):
-    id: str
-    start: Time
-    cns: Annotated[tuple[str, ...], BeforeValidator(_tuple)] = ()
-
-
-class Status(_Model):
-    """What the operator reports. Times are RFC 3339 in UTC; see ``docs/resource.md`` for each field."""
+class Status(Model):
+    """What the operator reports and records. Times are RFC 3339 in UTC; see ``docs/resource.md`` for each field."""
 
     id: str | None = None
-    cns: Annotated[tuple[str, ...], BeforeValidator(_tuple)] = ()
+    origin: str | None = None
+    cns: Texts = ()
+    requested_cns: Texts = ()
+    """The names that the certificate was requested for, where they are not all that it covers."""
     created_at: Time | None = None
     expires_at: Time | None = None
     renewal_time: Time | None = None
     auto_renew: bool | None = None
     team: str | None = None
+    token_hash: str | None = None
+    """The token with which the certificate was last seen; see ``record.token_hash``."""
+    shared_names: bool = False
+    scope_vanished: bool = False
     observed_generation: int | None = None
-    attempt: str | None = None
-    lost_attempts: Annotated[tuple[LostAttempt, ...], BeforeValidator(_tuple)] = ()
-    superseded_ids: Annotated[tuple[str, ...], BeforeValidator(_tuple)] = Field(default=(), alias="supersededIDs")
-    adopted_id: str | None = Field(default=None, alias="adoptedID")
+    attempt: Attempt | None = None
+    superseded: SupersededList = ()
+    issuances: IssuanceList = ()
     last_renew_request: str | None = None
+    last_adopt_request: str | None = None
     failed_attempts: int = 0
     last_failure_time: Time | None = None
     next_attempt_time: Time | None = None
-    conditions: Annotated[tuple[Condition, ...], BeforeValidator(_tuple)] = ()
+    conditions: Annotated[tuple[Condition, ...], NullAsEmpty] = ()
+    unreadable: tuple[str, ...] = Field(default=(), exclude=True)
+    """Fields whose values could not be read. Not written."""
+
+    @classmethod
+    def read(cls, raw: Mapping[str, Any] | None) -> Self:
+        """Returns a status from JSON. Fields that can't be read are left out and named in ``unreadable``."""
+        fields = {name: value for name, value in (raw or {}).items() if name != "unreadable"}
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            bad = {str(problem["loc"][0]) for problem in error.errors(include_url=False, include_input=False)}
+        names = {(field.alias or name): name for name, field in cls.model_fields.items()}
+        kept = {name: value for name, value in fields.items() if name not in bad and names.get(name) not in bad}
+        return cls.model_validate(kept).changed(unreadable=tuple(sorted(bad)))
 
     def changed(self, **changes: Any) -> Self:
-        """A copy with some fields changed."""
+        """Returns a copy with some fields changed."""
         return self.model_copy(update=changes)
 
     def dump(self) -> dict[str, Any]:
-        """As JSON for the API server, without what is empty."""
+        """Returns it as JSON for the API server, without what is empty."""
         dumped = self.model_dump(mode="json", by_alias=True, exclude_none=True)
-        return {name: value for name, value in dumped.items() if value != [] and (value != 0 or value is False)}
+        return {name: value for name, value in dumped.items() if value not in ([], 0) or name == "autoRenew"}
+
+    @property
+    def scope(self) -> Scope:
+        """Where the certificate was issued."""
+        return scope_of_team(self.team)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names that the certificate covers."""
+        return normalized(self.cns)
+
+    @property
+    def superseded_ids(self) -> tuple[str, ...]:
+        return tuple(entry.id for entry in self.superseded)
 
     @property
     def certificate_ids(self) -> tuple[str, ...]:
         """All certificates that it holds, the current one first."""
         return (*((self.id,) if self.id is not None else ()), *self.superseded_ids)
+
+    @property
+    def open_attempt(self) -> Attempt | None:
+        """The newest attempt, if its outcome isn't recorded."""
+        return self.attempt if self.attempt is not None and self.attempt.open else None
+
+    @property
+    def closed_attempt(self) -> Attempt | None:
+        """The newest attempt, if its outcome is recorded."""
+        return self.attempt if self.attempt is not None and not self.attempt.open else None
 
     def condition(self, kind: ConditionType) -> Condition | None:
         return next((condition for condition in self.conditions if condition.type == kind), None)
@@ -140,36 +176,65 @@ class Status(_Model):
         return condition is not None and condition.status == "True"
 
     def with_condition(
-        self, kind: ConditionType, status: bool, reason: str, message: str, *, generation: int, now: datetime
+        self, kind: ConditionType, status: ConditionStatus, reason: str, message: str, *, generation: int, now: datetime
     ) -> Self:
-        """A copy with one condition set. Its transition time moves only when its status does."""
+        """Returns a copy with one condition set. Its transition time moves only when its status does."""
         before = self.condition(kind)
-        text: Literal["True", "False"] = "True" if status else "False"
         condition = Condition(
             type=kind,
-            status=text,
+            status=status,
             reason=str(reason),
-            message=message[:32768],  # the limit of metav1.Condition
-            last_transition_time=before.last_transition_time if before and before.status == text else now,
+            message=message[:LONGEST_MESSAGE],
+            last_transition_time=before.last_transition_time if before and before.status == status else now,
             observed_generation=generation,
         )
         others = tuple(other for other in self.conditions if other.type != kind)
         # Ready first: people read from the top.
         return self.changed(conditions=tuple(sorted((*others, condition), key=lambda c: c.type != "Ready")))
 
-    def holding(self, certificate: Certificate, scope: Scope) -> Self:
-        """A copy that reports this certificate as the current one, in the scope in which it was issued."""
+    def holding(self, certificate: Certificate, scope: Scope, origin: str) -> Self:
+        """Returns a copy that reports this certificate as the current one, in the scope in which it was issued."""
         return self.changed(
             id=certificate.id,
+            origin=str(origin),
             cns=tuple(sorted(certificate.cns)),
             created_at=certificate.created_at and whole_seconds(certificate.created_at),
             expires_at=certificate.expires_at and whole_seconds(certificate.expires_at),
             auto_renew=certificate.auto_renew,
-            team=scope.team_id or scope.team_slug,
+            team=scope.team,
+            scope_vanished=False,
         )
 
+    def without_certificate(self) -> Self:
+        """Returns a copy that holds no current certificate."""
+        return self.changed(
+            id=None,
+            origin=None,
+            cns=(),
+            requested_cns=(),
+            created_at=None,
+            expires_at=None,
+            renewal_time=None,
+            auto_renew=None,
+            token_hash=None,
+            scope_vanished=False,
+        )
 
-class Resource(_Model):
+    def superseding(self, *, since: datetime) -> Self:
+        """Returns a copy in which the current certificate is among the replaced ones."""
+        if self.id is None or self.id in self.superseded_ids:
+            return self
+        entry = Superseded(
+            id=self.id, origin=self.origin or Origin.FOUND.value, team=self.team, since=whole_seconds(since)
+        )
+        return self.changed(superseded=(*self.superseded, entry))
+
+    def without_superseded(self, certificate_ids: frozenset[str] | set[str]) -> Self:
+        """Returns a copy without these replaced certificates."""
+        return self.changed(superseded=tuple(entry for entry in self.superseded if entry.id not in certificate_ids))
+
+
+class Resource(Model):
     """One VercelCertificate, as it was seen at one resourceVersion."""
 
     key: Key
@@ -177,7 +242,7 @@ class Resource(_Model):
     generation: int
     created_at: datetime
     deleted_at: datetime | None
-    """When its deletion was asked for."""
+    """When its deletion was requested."""
     finalizers: tuple[str, ...]
     annotations: Mapping[str, str]
     spec: Spec
@@ -185,48 +250,46 @@ class Resource(_Model):
 
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> Self:
-        """From the object as the API server sends it."""
+        """Returns it from the object as the API server sends it."""
         metadata = body["metadata"]
+        deleted = metadata.get("deletionTimestamp")
         return cls(
             key=Key(metadata["namespace"], metadata["name"], metadata["uid"]),
             resource_version=metadata["resourceVersion"],
             generation=metadata.get("generation", 0),
             created_at=datetime.fromisoformat(metadata["creationTimestamp"]),
-            deleted_at=datetime.fromisoformat(metadata["deletionTimestamp"])
-            if metadata.get("deletionTimestamp")
-            else None,
+            deleted_at=datetime.fromisoformat(deleted) if deleted else None,
             finalizers=tuple(metadata.get("finalizers") or ()),
             annotations=metadata.get("annotations") or {},
             spec=Spec.model_validate(body.get("spec") or {}),
-            status=Status.model_validate(body.get("status") or {}),
+            status=Status.read(body.get("status")),
         )
 
     @cached_property
     def cns(self) -> frozenset[str]:
-        """The wanted names, in lower case."""
+        """The wanted names, normalized."""
         return normalized(self.spec.cns)
-
-    @cached_property
-    def attempt(self) -> Attempt | None:
-        """The newest attempt for this very object, whether resolved or not."""
-        attempt = Attempt.loads(self.annotations.get(ATTEMPT_ANNOTATION, ""))
-        return attempt if attempt is not None and attempt.uid == self.key.uid else None
 
     @property
     def deleting(self) -> bool:
         return self.deleted_at is not None
 
     @property
-    def adopt_id(self) -> str | None:
-        """The certificate that the user wants to be adopted, by its id."""
+    def adopt_request(self) -> str | None:
+        """The id of the certificate that the user wants adopted."""
         return self.annotations.get(ADOPT_ANNOTATION) or None
-
-    @property
-    def ours(self) -> bool:
-        """Whether our finalizer is on it."""
-        return FINALIZER in self.finalizers
 
     @property
     def renew_request(self) -> str | None:
         """The value of the renew annotation."""
         return self.annotations.get(RENEW_ANNOTATION)
+
+    @property
+    def has_finalizer(self) -> bool:
+        """Whether the operator's finalizer is on it."""
+        return FINALIZER in self.finalizers
+
+    @property
+    def holds(self) -> bool:
+        """Whether something of it is at Vercel, or may be: a certificate, or an attempt without an outcome."""
+        return bool(self.status.certificate_ids) or self.status.open_attempt is not None

@@ -1,28 +1,47 @@
-"""How things are written in messages."""
+"""How values are written in messages."""
 
 from collections.abc import Collection
 from datetime import datetime
 
-from vercel_certificate_operator.core.resource import whole_seconds
+from vercel_certificate_operator.core.schema import whole_seconds
 
 SHOWN = 5
-
-
-def names(cns: Collection[str]) -> str:
-    """Names for a message, the first few of many."""
-    shown = ", ".join(sorted(cns, key=lambda name: (name.removeprefix("*."), name.startswith("*.")))[:SHOWN])
-    return shown if len(cns) <= SHOWN else f"{shown} and {len(cns) - SHOWN} more"
-
-
+LONGEST_TEXT = 1_000
+"""Characters of a text from Vercel or from a user in one message."""
 NEXT = " Next attempt: "
 
 
+def printable(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Returns a text from outside as one printable line of bounded length.
+
+    Control characters, including those of terminals and of bidirectional text, are written as escapes.
+    """
+    cut = text if len(text) <= longest else f"{text[:longest]}…"
+    return "".join(character if character.isprintable() else _escaped(character) for character in cut)
+
+
+def _escaped(character: str) -> str:
+    return " " if character.isspace() else character.encode("unicode_escape").decode()
+
+
+def names(cns: Collection[str]) -> str:
+    """Returns DNS names for a message: the first few of many, each printable."""
+    shown = sorted(cns, key=lambda name: (name.removeprefix("*."), name.startswith("*.")))[:SHOWN]
+    text = ", ".join(printable(name, 253) for name in shown)
+    return text if len(cns) <= SHOWN else f"{text} and {len(cns) - SHOWN} more"
+
+
+def ids(certificate_ids: Collection[str]) -> str:
+    """Returns certificate ids for a message."""
+    return ", ".join(printable(certificate_id, 100) for certificate_id in certificate_ids)
+
+
 def with_next(message: str, moment: datetime | None) -> str:
-    """A message that ends with the time of the next attempt, once."""
+    """Returns a message that ends with the time of the next attempt, once."""
     message = message.partition(NEXT)[0]
     return f"{message}{NEXT}{time(moment)}." if moment is not None else message
 
 
 def time(moment: datetime) -> str:
-    """RFC 3339, UTC, whole seconds."""
+    """Returns a time as RFC 3339, UTC, whole seconds."""
     return whole_seconds(moment).isoformat().replace("+00:00", "Z")

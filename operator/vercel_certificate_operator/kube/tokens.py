@@ -15,7 +15,9 @@ from kubernetes.aio.client import ApiClient, CoreV1Api
 from pydantic import SecretStr
 
 from vercel_certificate_operator.clock import Clock
+from vercel_certificate_operator.core.record import token_hash
 from vercel_certificate_operator.core.resource import TokenSecretRef
+from vercel_certificate_operator.core.sightings import Place
 from vercel_certificate_operator.kube.connection import REQUEST_LIMIT, translated
 from vercel_certificate_operator.kube.errors import Denied, Gone
 
@@ -23,9 +25,6 @@ REMEMBERED = 50.0
 """Seconds; with the time of a reconcile this stays below the promised minute."""
 KEPT_FOR_REMOVAL = 3600.0
 """Seconds that the last good token is kept after its Secret has gone, for the removal of certificates alone."""
-
-Place = tuple[str, str, str]
-"""Where a token is: namespace, name and key of a Secret. The operator's own has none."""
 
 
 class TokenMissing(Exception):
@@ -40,6 +39,13 @@ class Token:
     fingerprint: str
     place: Place | None = None
     """Where it is from; None: the operator's own."""
+
+    def __str__(self) -> str:
+        return f"token {'/'.join(self.place)}" if self.place is not None else "the default token"
+
+    def hash_for(self, uid: str) -> str:
+        """Returns which token it is, for the record of the resource with this uid."""
+        return token_hash(self.value.get_secret_value(), uid)
 
     @classmethod
     def of(cls, text: str, where: str, place: Place | None = None) -> "Token":
@@ -64,15 +70,22 @@ class DefaultToken:
     ) -> None:
         """
         Args:
-            namespaces: those that may use it; none: all.
+            file: where the token is; takes precedence over the value.
+            value: the token itself.
+            namespaces: those that may use it. ``*`` stands for all of them; none: nobody may.
         """
         self._file = file
         self._value = value
         self.namespaces = frozenset(namespaces)
 
+    def serves(self, namespace: str) -> bool:
+        """Returns whether resources in this namespace may use it."""
+        return not self.namespaces.isdisjoint({namespace, "*"})
+
     def read_for(self, namespace: str) -> Token:
-        """The token for a resource in this namespace. Raises TokenMissing."""
-        if self.namespaces and namespace not in self.namespaces:
+        """Returns the token for a resource in this namespace. Raises TokenMissing."""
+        exists = self._file is not None or self._value is not None
+        if exists and not self.serves(namespace):
             raise TokenMissing(
                 f"namespace {namespace} may not use the operator's default token: set spec.tokenSecretRef"
             )
@@ -100,31 +113,41 @@ class Tokens:
         self._default = default
         self._clock = clock
         self._remembered: dict[Place, tuple[float, Token]] = {}
-        self._last_good: dict[Place, Token] = {}
-        self._missing_since: dict[Place, float] = {}
+        self._last_good: dict[str, Token] = {}
+        self._missing_since: dict[str, float] = {}
 
     def may_adopt(self, namespace: str, ref: TokenSecretRef | None) -> bool:
-        """Whether resources there may name certificates to adopt: with a token of their own, or if listed."""
+        """Returns whether resources there may adopt certificates: with a token of their own, or if named for ours."""
         return ref is not None or namespace in self._default.namespaces
 
-    async def get_for_removal(self, namespace: str, ref: TokenSecretRef | None) -> Token:
-        """As ``get``; where the Secret is gone, the last good token, for an hour.
+    def may_use(self, namespace: str, ref: TokenSecretRef | None) -> bool:
+        """Returns whether resources there may use the token that they name, or the default token if they name none."""
+        return ref is not None or self._default.serves(namespace)
 
-        When a namespace goes, its Secrets may go before its resources.
+    async def get_for_removal(self, namespace: str, ref: TokenSecretRef | None, uid: str) -> Token:
+        """Like ``get``; if the Secret is gone, the last good token of this resource, for an hour.
+
+        When a namespace is deleted, its Secrets may go before its resources.
+
+        Args:
+            uid: the resource's. No other resource gets its token.
         """
         try:
-            return await self.get(namespace, ref)
+            return await self.get(namespace, ref, uid)
         except TokenMissing:
-            place = (namespace, ref.name, ref.key) if ref is not None else None
-            if place is None or place not in self._last_good:
+            now = self._clock.monotonic()
+            since = self._missing_since.setdefault(uid, now)
+            last = self._last_good.get(uid)
+            if last is None or now - since > KEPT_FOR_REMOVAL:
+                self._last_good.pop(uid, None)
                 raise
-            if self._clock.monotonic() - self._missing_since[place] > KEPT_FOR_REMOVAL:
-                del self._last_good[place]
-                raise
-            return self._last_good[place]
+            return last
 
-    async def get(self, namespace: str, ref: TokenSecretRef | None) -> Token:
-        """The token for a resource in this namespace.
+    async def get(self, namespace: str, ref: TokenSecretRef | None, uid: str | None = None) -> Token:
+        """Returns the token for a resource in this namespace.
+
+        Args:
+            uid: of a resource that holds a certificate: the token is kept for its removal.
 
         Raises:
             TokenMissing: there is none.
@@ -135,17 +158,34 @@ class Tokens:
         place = (namespace, ref.name, ref.key)
         now = self._clock.monotonic()
         at, token = self._remembered.get(place, (0.0, None))
-        if token is not None and now - at < REMEMBERED:
-            return token
-        self._remembered.pop(place, None)
-        try:
+        if token is None or now - at >= REMEMBERED:
+            self._remembered.pop(place, None)
             token = await self._read(*place)
-        except TokenMissing:
-            self._missing_since.setdefault(place, now)
-            raise
-        self._missing_since.pop(place, None)
-        self._remembered[place], self._last_good[place] = (now, token), token
+            self._remember(place, now, token)
+        if uid is not None:
+            self._missing_since.pop(uid, None)
+            self._last_good[uid] = token
         return token
+
+    def _remember(self, place: Place, now: float, token: Token) -> None:
+        self._remembered[place] = now, token
+        # The oldest are first: what is too old goes, so that tokens of resources that are gone don't stay in memory.
+        for other, (at, _) in tuple(self._remembered.items()):
+            if now - at < REMEMBERED:
+                break
+            del self._remembered[other]
+
+    async def at(self, place: Place | None) -> Token:
+        """Returns the token of a place; None: the default token. Raises as ``get`` does."""
+        if place is None:
+            return self._default.read()
+        namespace, name, key = place
+        return await self.get(namespace, TokenSecretRef(name=name, key=key))
+
+    def forget(self, uid: str) -> None:
+        """Drops the token that was kept for a resource, which is gone."""
+        self._last_good.pop(uid, None)
+        self._missing_since.pop(uid, None)
 
     async def _read(self, namespace: str, name: str, key: str) -> Token:
         where = f"Secret {namespace}/{name}"

@@ -256,7 +256,7 @@ class VercelClient:
             answer.status = response.status_code
             answer.headers = response.headers
             if (date := http_date(response.headers.get("date"))) is not None:
-                self.clock_offset = date - answer.received
+                self._dated(date - answer.received)
             async for chunk in response.aiter_raw():
                 answer.body += chunk
                 if answer.is_too_large:
@@ -315,6 +315,7 @@ class VercelClient:
             help_url=self._safe(help_url) if isinstance(help_url, str) and help_url.startswith("https://") else None,
             cns=tuple(self._safe(name) for name in cns if isinstance(name, str)) if isinstance(cns, list) else (),
             external=external if isinstance(external, bool) else None,
+            invalid_token=error.fields.get("invalidToken") is True,
         )
 
     def _read(self, answer: "_Answer", reader: Callable[[object], T]) -> T:

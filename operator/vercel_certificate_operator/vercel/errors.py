@@ -82,6 +82,8 @@ class ApiError(VercelError):
     """A page of Vercel's on the error (``helpUrl``)."""
     cns: tuple[str, ...]
     """The names that the error is about (``cns`` of ``configuration_error``); empty where it doesn't say."""
+    invalid_token: bool
+    """Whether Vercel says that the token itself is invalid, so that every call with it fails (``invalidToken``)."""
     external: bool | None
     """Whether the domain's DNS is elsewhere than at Vercel (``external`` of ``configuration_error``)."""
 
@@ -95,8 +97,10 @@ class ApiError(VercelError):
         help_url: str | None = None,
         cns: tuple[str, ...] = (),
         external: bool | None = None,
+        invalid_token: bool = False,
     ) -> None:
         super().__init__(message, status=status, code=code, retry_after=retry_after)
         self.help_url = help_url
         self.cns = cns
         self.external = external
+        self.invalid_token = invalid_token

@@ -52,7 +52,8 @@ def retry_after(status: int, headers: Mapping[str, str], error: Mapping[str, obj
 
     1. ``Retry-After``: seconds or an HTTP date (RFC 9110, 10.2.3)
     2. ``X-RateLimit-Reset``: epoch seconds, on a 429 only: elsewhere it tells of a limit that was not hit
-    3. ``retryAfterMs``, then ``retryAfter`` (seconds), in the body's ``error`` object
+    3. ``limit`` in the body's ``error`` object: ``resetMs`` (epoch ms) or ``reset`` (epoch seconds), on a 429 only
+    4. ``retryAfterMs``, then ``retryAfter`` (seconds), in the body's ``error`` object
 
     ``headers``: by lower-case name or without regard to case. ``error``: that object, empty if there is none.
     ``now``: our time; what the answer gives as a time is compared with its own ``Date``, and with ours only
@@ -64,6 +65,11 @@ def retry_after(status: int, headers: Mapping[str, str], error: Mapping[str, obj
     if status == 429:
         reset = _number(headers.get("x-ratelimit-reset"))
         waits.append(_until(None if reset is None else from_epoch(reset), now))
+        limit = error.get("limit")
+        if isinstance(limit, dict):
+            for field in ("resetMs", "reset"):
+                reset = _number(limit.get(field))
+                waits.append(_until(None if reset is None else from_epoch(reset), now))
     milliseconds = _number(error.get("retryAfterMs"))
     waits.append(None if milliseconds is None else milliseconds / 1000)
     waits.append(_number(error.get("retryAfter")))

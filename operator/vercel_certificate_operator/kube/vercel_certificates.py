@@ -3,8 +3,7 @@
 Every write can land only on the object, and on the state of it, that it was decided for:
 
 - metadata, by a merge patch with the resourceVersion (a conflict: 409);
-- status, by a JSON Patch that first tests the uid, and then the attempt's annotation or the resourceVersion (a failed
-  test: 422). A merge patch would not do: the API server accepts a wrong uid in it on the status subresource.
+- status, by a JSON Patch that first tests the uid, and then the attempt's id or the resourceVersion (a failed test: 422). A merge patch would not do: the API server accepts a wrong uid in it on the status subresource.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -12,7 +11,6 @@ from typing import Any, cast
 
 from kubernetes.aio.client import ApiClient, CustomObjectsApi
 
-from vercel_certificate_operator.core.attempt import ANNOTATION, Attempt
 from vercel_certificate_operator.core.resource import FINALIZER, GROUP, PLURAL, VERSION, Key, Resource, Status
 from vercel_certificate_operator.kube.connection import REQUEST_LIMIT, translated
 
@@ -22,7 +20,7 @@ FIELD_MANAGER = "vercel-certificate-operator"
 Body = dict[str, Any]
 
 
-class Certificates:
+class VercelCertificates:
     """The VercelCertificate objects of a cluster. All methods raise ``KubeError``."""
 
     def __init__(self, client: ApiClient) -> None:
@@ -63,46 +61,40 @@ class Certificates:
             )
         return cast(Body, body)
 
-    async def claim(self, resource: Resource, attempt: Attempt) -> Body:
-        """Write an attempt ahead: the annotation, and our finalizer. Raises Conflict if anything has changed."""
-        finalizers = [*resource.finalizers, *(() if resource.ours else (FINALIZER,))]
-        return await self._patch_metadata(
-            resource, {"finalizers": finalizers, "annotations": {ANNOTATION: attempt.dumps()}}, "writing an attempt to"
-        )
+    async def add_finalizer(self, resource: Resource) -> Body:
+        """Adds our finalizer. Raises Conflict if anything has changed."""
+        return await self._patch_metadata(resource, [*resource.finalizers, FINALIZER], "adding the finalizer to")
 
-    async def hold(self, resource: Resource) -> Body:
-        """Put our finalizer on. Raises Conflict if anything has changed."""
-        return await self._patch_metadata(resource, {"finalizers": [*resource.finalizers, FINALIZER]}, "holding")
-
-    async def release(self, resource: Resource) -> Body:
-        """Take our finalizer off. Raises Conflict if anything has changed."""
+    async def remove_finalizer(self, resource: Resource) -> Body:
+        """Removes our finalizer. Raises Conflict if anything has changed."""
         finalizers = [finalizer for finalizer in resource.finalizers if finalizer != FINALIZER]
-        return await self._patch_metadata(resource, {"finalizers": finalizers}, "releasing")
+        return await self._patch_metadata(resource, finalizers, "removing the finalizer from")
 
-    async def _patch_metadata(self, resource: Resource, metadata: Body, what: str) -> Body:
+    async def _patch_metadata(self, resource: Resource, finalizers: Sequence[str], what: str) -> Body:
         key = resource.key
-        patch = {"metadata": {"uid": key.uid, "resourceVersion": resource.resource_version, **metadata}}
+        metadata = {"uid": key.uid, "resourceVersion": resource.resource_version, "finalizers": list(finalizers)}
         write = self._api.patch_namespaced_custom_object
-        return await self._patch(write, key, patch, "application/merge-patch+json", f"{what} {key}")
+        return await self._patch(write, key, {"metadata": metadata}, "application/merge-patch+json", f"{what} {key}")
 
-    async def write_status(self, resource: Resource, status: Status, *, fenced_by_attempt: bool) -> Body:
-        """Replace the status.
+    async def write_status(self, resource: Resource, status: Status, *, closes_attempt: bool) -> Body:
+        """Replaces the status.
 
         Args:
             resource: the state from which it was decided.
-            fenced_by_attempt: test the attempt's annotation rather than the resourceVersion, so that labels and the
-                like may have changed.
+            closes_attempt: test the attempt's id rather than the resourceVersion, so that labels and the like may have
+                changed. If status was wiped meanwhile, the resourceVersion is tested.
 
         Raises:
             Refused: a test has failed: it is another object, another attempt, or has changed.
         """
-        key, attempt = resource.key, resource.annotations.get(ANNOTATION)
+        key, recorded = resource.key, resource.status.attempt
         tests = [("/metadata/uid", key.uid)]
-        if fenced_by_attempt and attempt is not None:
-            tests.append((f"/metadata/annotations/{ANNOTATION.replace('/', '~1')}", attempt))
+        if closes_attempt and recorded is not None:
+            tests.append(("/status/attempt/id", recorded.id))
         else:
             tests.append(("/metadata/resourceVersion", resource.resource_version))
         patch: list[Body] = [{"op": "test", "path": path, "value": value} for path, value in tests]
+        # As a whole: a path below a status that doesn't exist is refused.
         patch.append({"op": "add", "path": "/status", "value": status.dump()})
         write = self._api.patch_namespaced_custom_object_status
         return await self._patch(write, key, patch, "application/json-patch+json", f"writing the status of {key}")

@@ -1,0 +1,234 @@
+"""Facts that several rules ask for."""
+
+from datetime import datetime, timedelta
+
+from vercel_certificate_operator.core.certificate import Certificate
+from vercel_certificate_operator.core.failures import LONGEST_RETRY_AFTER, LONGEST_WAITS
+from vercel_certificate_operator.core.known import Decision, Known, Listing, Note, Reply, Wait
+from vercel_certificate_operator.core.reasons import Reason
+from vercel_certificate_operator.core.record import Attempt, Origin
+from vercel_certificate_operator.core.renewal import superseded_rest
+from vercel_certificate_operator.core.report import Need, Problem, conditions, scheduled
+from vercel_certificate_operator.core.resource import Status
+from vercel_certificate_operator.core.schema import whole_seconds
+from vercel_certificate_operator.core.times import CLOCK_TOLERANCE, LIST_AGE
+
+
+def open_attempt(known: Known) -> Attempt | None:
+    """Returns the attempt whose outcome is not recorded, unless this process knows that it was never sent.
+
+    Someone may have wiped status. Then this process may still know the attempt.
+    """
+    attempt = known.resource.status.attempt
+    if attempt is None and known.reply is not None:
+        attempt = known.reply.attempt
+    if attempt is None or not attempt.open or attempt.id in known.void_attempts:
+        return None
+    return attempt
+
+
+def open_reply(known: Known) -> Reply | None:
+    """Returns what came of the open attempt, if this process made it."""
+    attempt = open_attempt(known)
+    return known.reply if attempt is not None and known.reply and known.reply.attempt.id == attempt.id else None
+
+
+def renew_pending(known: Known) -> bool:
+    """Returns whether the renew annotation has a value that was not acted on yet."""
+    request = known.resource.renew_request
+    return request is not None and request != known.resource.status.last_renew_request
+
+
+def renew_is_new(known: Known) -> bool:
+    """Returns whether no attempt was made yet for the pending value of the renew annotation."""
+    attempt = known.resource.status.attempt
+    tried = attempt is not None and attempt.renew_request == known.resource.renew_request
+    return renew_pending(known) and not tried
+
+
+def waiting_until(known: Known) -> datetime | None:
+    """Returns the end of the wait after a failed attempt, if that is still to come.
+
+    The wait ends early when what was refused changes: the names, the team, the token. A new value of the renew
+    annotation ends it too.
+    """
+    resource, attempt = known.resource, known.resource.status.closed_attempt
+    if attempt is None or attempt.retry_time is None or known.now >= attempt.retry_time:
+        return None
+    longest = LONGEST_WAITS.get(attempt.outcome_reason or "", LONGEST_RETRY_AFTER)
+    if attempt.retry_time > known.now + longest + CLOCK_TOLERANCE:
+        return None  # recorded while a clock was wrong
+    if attempt.names != resource.cns or attempt.team != known.scope.team:
+        return None
+    if None not in (known.token_hash, attempt.token_hash) and known.token_hash != attempt.token_hash:
+        return None
+    if resource.renew_request not in (None, attempt.renew_request, resource.status.last_renew_request):
+        return None
+    return attempt.retry_time
+
+
+def unclaimed(known: Known, listing: Listing, cns: frozenset[str]) -> tuple[Certificate, ...]:
+    """Returns the certificates in a list with exactly these names that are in no status, the youngest first."""
+    mine = frozenset(known.resource.status.certificate_ids)
+    found = [
+        certificate
+        for certificate in listing.certificates
+        if certificate.cns == cns
+        and certificate.id not in mine
+        and certificate.id not in known.removed
+        and certificate.id not in known.held_elsewhere
+    ]
+    return tuple(sorted(found, key=youth, reverse=True))
+
+
+def youth(certificate: Certificate) -> tuple[float, float, str]:
+    """Returns a sort key by which the youngest certificate is the largest."""
+    created, expires = certificate.created_at, certificate.expires_at
+    return (created.timestamp() if created else 0.0, expires.timestamp() if expires else 0.0, certificate.id)
+
+
+def not_here(known: Known, certificate_id: str) -> bool:
+    """Returns whether a certificate can't be taken in this round: its GET answered 404, or can't be made now."""
+    got = known.got.get(certificate_id)
+    return got.certificate is None if got is not None else known.blocked("get", certificate_id)
+
+
+def is_gone(known: Known) -> bool:
+    """Returns whether Vercel has no certificate with the current id: a 404 that a later list confirms."""
+    status, listing = known.resource.status, known.listing
+    got = known.got.get(status.id or "")
+    if got is None or got.certificate is not None or listing is None:
+        return False
+    return listing.begun >= got.at and listing.find(status.id) is None
+
+
+def vercels_renewal(known: Known) -> Certificate | None:
+    """Returns the certificate in the list by which Vercel renewed the current one under another id.
+
+    Only if the current one renews automatically and no one else was seen to have certificates with the same names. The
+    renewal has exactly the same names and was created in the second half of the current one's lifetime, or the current
+    one is gone. If Vercel renewed several times, each must follow on the one before.
+    """
+    status, listing = known.resource.status, known.listing
+    if listing is None or status.shared_names or not status.auto_renew:
+        return None
+    if status.created_at is None or status.expires_at is None:
+        return None
+    others = [other for other in unclaimed(known, listing, status.names) if not _expired(other, known.now)]
+    chain = sorted(others, key=youth)
+    start, end, gone = status.created_at, status.expires_at, is_gone(known)
+    for number, other in enumerate(chain):
+        if other.auto_renew is False or other.created_at is None or other.expires_at is None:
+            return None
+        after_half = other.created_at >= start + (end - start) / 2
+        follows = after_half or (gone and number == 0 and other.created_at > start)
+        if not follows:
+            return None
+        start, end = other.created_at, other.expires_at
+    return chain[-1] if chain else None
+
+
+def foreign(known: Known, listing: Listing, cns: frozenset[str]) -> bool:
+    """Returns whether a list has an unexpired certificate with exactly these names that is in no status."""
+    return any(not _expired(other, known.now) for other in unclaimed(known, listing, cns))
+
+
+def _expired(certificate: Certificate, now: datetime) -> bool:
+    return certificate.expires_at is not None and certificate.expires_at <= now
+
+
+def is_fresh(known: Known, listing: Listing | None) -> bool:
+    """Returns whether a list is young enough to make an attempt from it."""
+    return listing is not None and known.tick - listing.begun <= max(LIST_AGE, 2 * listing.took)
+
+
+def is_removable(known: Known, certificate_id: str, origin: str | None, *, replaced: bool) -> bool:
+    """Returns whether the operator may remove a certificate that this resource's status names.
+
+    Args:
+        replaced: whether it was replaced. Otherwise the resource is being deleted with policy Delete.
+    """
+    if certificate_id in known.not_removable:
+        return False
+    if origin == Origin.ADOPTED:
+        return not (replaced and known.resource.spec.retains)
+    return origin == Origin.ISSUED
+
+
+def half_time(known: Known) -> datetime | None:
+    """Returns when half of the time from the renewal time to the expiry has passed."""
+    status = known.resource.status
+    due = scheduled(known.resource, status)
+    if due is None or status.expires_at is None:
+        return None
+    return due.renewal_time + (status.expires_at - due.renewal_time) / 2
+
+
+def unchanged(known: Known) -> Status:
+    """Returns the same report at this time: Ready may have become False by time alone."""
+    status = known.resource.status
+    issuing = status.condition("Issuing")
+    if issuing is None:
+        return status
+    need = Need(issuing.reason, issuing.message) if issuing.status == "True" else None
+    stands = issuing.status == "False" and issuing.reason != Reason.ISSUED
+    problem = Problem(issuing.reason, issuing.message) if stands else None
+    # Of the generation for which it was made: nothing new has been decided.
+    generation = status.observed_generation or known.resource.generation
+    cns = known.resource.cns if generation == known.resource.generation else status.names
+    after = conditions(
+        known.resource, status, now=known.now, cns=cns, generation=generation, need=need, problem=problem
+    )
+    return status if after.ready and not status.ready else after  # time alone makes nothing ready
+
+
+def kept_waiting(known: Known, until: datetime | None) -> Decision:
+    """Returns the decision to do nothing until then. What time alone changes meanwhile is shown."""
+    status = unchanged(known)
+    return Decision(Wait(earliest(until, next_moment(known, status))), status)
+
+
+def reported(
+    known: Known, problem: Problem, *, action: str, until: datetime | None = None, status: Status | None = None
+) -> Decision:
+    """Returns the decision to report a problem and to wait. An Event is published when the reason is new.
+
+    Args:
+        action: what was tried, for the Event.
+        until: when to decide again, if nothing changes before.
+        status: what else changes in status.
+    """
+    before = known.resource.status
+    issuing = before.condition("Issuing")
+    new = issuing is None or issuing.reason != problem.reason or issuing.status != "False"
+    note = Note("Warning", problem.reason, action, problem.message) if new else None
+    after = conditions(known.resource, before if status is None else status, now=known.now, problem=problem)
+    return Decision(Wait(earliest(until, next_moment(known, after))), after, note)
+
+
+def earliest(*moments: datetime | None) -> datetime | None:
+    """Returns the first of these times; None if there is none."""
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
+def kept(known: Known, moment: datetime) -> datetime:
+    """Returns a time for status: the one that is there, if it is the same but for the clocks' resolution."""
+    new, there = whole_seconds(moment), known.resource.status.next_attempt_time
+    return there if there is not None and abs(there - new) <= CLOCK_TOLERANCE else new
+
+
+def next_moment(known: Known, status: Status) -> datetime | None:
+    """Returns when time alone changes something next: renewal, expiry, the removal of what was replaced."""
+    due = scheduled(known.resource, status)
+    moments = [due.renewal_time if due else None, half_time(known), status.expires_at]
+    for entry in status.superseded:
+        moments.append(removal_time(status, entry.since))
+        failed = known.failed.get(("remove", entry.id))
+        moments.append(known.wall(failed.retry_at) if failed is not None else None)
+    return earliest(*(moment for moment in moments if moment is not None and moment > known.now))
+
+
+def removal_time(status: Status, since: datetime) -> datetime:
+    """Returns when a certificate that was replaced at ``since`` is removed."""
+    rest: timedelta = superseded_rest(status.created_at, status.expires_at)
+    return since + rest

@@ -1,0 +1,217 @@
+"""What a process remembers about a resource, and what it learned in a round. All of it may be lost at any time.
+
+Pure: every change gives a new value. ``known`` assembles what a decision is made from.
+"""
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+
+from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.failures import Call, Failure, issued_nothing, meaning, wait_after
+from vercel_certificate_operator.core.known import (
+    CallKey,
+    FailedCall,
+    Got,
+    Known,
+    Limits,
+    Listing,
+    Note,
+    Ownership,
+    Pause,
+    Reply,
+    Tick,
+)
+from vercel_certificate_operator.core.resource import Resource, Spec, Status
+from vercel_certificate_operator.core.times import SCHEMA_CHECK
+
+MOST_VOID = 20
+"""Ids of attempts that were never sent. More than one at a time is rare."""
+
+_EMPTY: Mapping[Any, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What this process remembers about one resource."""
+
+    seen: tuple[str | None, Tick]
+    """The newest attempt's id, and when this process first saw it or sent it."""
+    spec: Spec = field(default_factory=Spec)
+    """The newest that was seen: it counts when the resource is gone."""
+    reply: Reply | None = None
+    """What came of a POST of this process, until it is recorded."""
+    in_flight: str | None = None
+    """The attempt for whose answer this process waits."""
+    void: tuple[str, ...] = ()
+    """Attempts that this process knows it never sent."""
+    failed: Mapping[CallKey, FailedCall] = _EMPTY
+    wish: object = None
+    """What the user wanted when these calls failed."""
+    schema_outdated_since: Tick | None = None
+    noticed: Listing | None = None
+    """A list that shows something new about this resource."""
+    unpublished: tuple[Mapping[str, Any], Note] | None = None
+    """A status that is being written, and the Event for it."""
+    farewell: Note | None = None
+    """The Event for the end of the resource, which is being released."""
+
+    def observe(self, resource: Resource, tick: Tick) -> "Memory":
+        """Returns the memory after the resource's newest state was seen.
+
+        A reply whose outcome is recorded is dropped. A change by the user ends every wait for a call.
+        """
+        attempt = resource.status.attempt
+        attempt_id = attempt.id if attempt is not None else None
+        after = self if self.spec is resource.spec else replace(self, spec=resource.spec)
+        if self.seen[0] != attempt_id:
+            after = replace(after, seen=(attempt_id, tick))
+        if self.reply is not None and attempt is not None and attempt.id == self.reply.attempt.id and not attempt.open:
+            after = replace(after, reply=None)
+        wish = _wish(resource)
+        if after.wish != wish:
+            after = replace(after, wish=wish, failed=_EMPTY if after.wish is not None else after.failed)
+        return after
+
+    def published(self, status: Status) -> tuple["Memory", Note | None]:
+        """Returns the memory, and the Event that is due because status turned out to be written."""
+        if self.unpublished is None:
+            return self, None
+        intended, note = self.unpublished
+        return (replace(self, unpublished=None), note) if status.dump() == intended else (self, None)
+
+    def call_failed(self, call: CallKey, failure: Failure, tick: Tick, seed: str) -> "Memory":
+        """Returns the memory after a call failed. Each call has its own back-off.
+
+        Args:
+            seed: makes the jitter; the resource's uid.
+        """
+        before = self.failed.get(call)
+        times = before.times + 1 if before is not None else 1
+        since = before.since if before is not None and before.failure.fate is failure.fate else tick
+        wait = wait_after(meaning(failure, call[0]), failure, times, seed)
+        failed = FailedCall(failure, times, since, tick + wait.total_seconds())
+        return replace(self, failed=MappingProxyType({**self.failed, call: failed}))
+
+    def call_succeeded(self, call: CallKey) -> "Memory":
+        """Returns the memory after a call succeeded. The token for it could be read, too."""
+        left = {
+            other: failed
+            for other, failed in self.failed.items()
+            if other != call and failed.failure.status is not None
+        }
+        return self if len(left) == len(self.failed) else replace(self, failed=MappingProxyType(left))
+
+    def announced(self, attempt_id: str) -> "Memory":
+        """Returns the memory before an attempt is recorded. Until it is sent, it counts as never sent."""
+        return replace(self, void=(*self.void, attempt_id)[-MOST_VOID:], reply=None)
+
+    def sent(self, attempt_id: str, tick: Tick) -> "Memory":
+        """Returns the memory when an attempt's POST is being sent."""
+        void = tuple(other for other in self.void if other != attempt_id)
+        return replace(self, void=void, seen=(attempt_id, tick), in_flight=attempt_id, schema_outdated_since=None)
+
+    def answered(self, reply: Reply) -> "Memory":
+        """Returns the memory when a POST is over."""
+        return replace(self, reply=reply, in_flight=None)
+
+    @property
+    def has_unrecorded_reply(self) -> bool:
+        """Whether Vercel has answered a POST, and the answer isn't recorded."""
+        reply = self.reply
+        return reply is not None and (reply.failure is None or issued_nothing(reply.failure))
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether something of it must outlive the resource."""
+        return self.reply is not None or self.in_flight is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What was learned in one round."""
+
+    got: Mapping[str, Got] = _EMPTY
+    removed: Mapping[str, bool] = _EMPTY
+    listing: Listing | None = None
+    pauses: Mapping[Call, Pause] = _EMPTY
+    token_read: bool = False
+    token_hash: str | None = None
+    just_failed: CallKey | None = None
+
+    def with_got(self, certificate_id: str, got: Got) -> "Round":
+        return replace(self, got={**self.got, certificate_id: got})
+
+    def with_removed(self, certificate_id: str, there: bool) -> "Round":
+        return replace(self, removed={**self.removed, certificate_id: there})
+
+    def with_pause(self, call: Call, pause: Pause) -> "Round":
+        return replace(self, pauses={**self.pauses, call: pause})
+
+    def with_token(self, token_hash: str | None) -> "Round":
+        return replace(self, token_read=True, token_hash=token_hash)
+
+    def written(self) -> "Round":
+        """Returns the round after status was written: what Vercel said about certificates stays true."""
+        return replace(self, just_failed=None)
+
+
+def known(
+    memory: Memory,
+    round_: Round,
+    resource: Resource,
+    *,
+    now: datetime,
+    tick: Tick,
+    scope: Scope,
+    limits: Limits,
+    new_attempt_id: str,
+    may_adopt: bool,
+    ownership: Ownership,
+    held_elsewhere: Container[str],
+    not_removable: Container[str],
+    clock_skew: timedelta | None,
+) -> Known:
+    """Returns what a decision is made from. The arguments are those of ``Known``."""
+    since = memory.schema_outdated_since
+    return Known(
+        now=now,
+        tick=tick,
+        resource=resource,
+        scope=scope,
+        new_attempt_id=new_attempt_id,
+        limits=limits,
+        seen_at=memory.seen[1],
+        in_flight=memory.in_flight is not None,
+        reply=memory.reply,
+        void_attempts=memory.void,
+        schema_outdated=since is not None and tick - since < SCHEMA_CHECK.total_seconds(),
+        got=round_.got,
+        removed=round_.removed,
+        listing=round_.listing,
+        failed=memory.failed,
+        pauses=round_.pauses,
+        token_read=round_.token_read,
+        token_hash=round_.token_hash,
+        just_failed=round_.just_failed,
+        may_adopt=may_adopt,
+        ownership=ownership,
+        held_elsewhere=held_elsewhere,
+        not_removable=not_removable,
+        clock_skew=clock_skew,
+    )
+
+
+def _wish(resource: Resource) -> object:
+    spec = resource.spec
+    return (
+        resource.cns,
+        spec.token_secret_ref,
+        spec.suspend,
+        spec.retains,
+        resource.deleting,
+        resource.renew_request,
+        resource.adopt_request,
+    )

@@ -1,0 +1,190 @@
+"""Who owns a set of names: which resource may request a certificate for them.
+
+An index, so that finding the owner reads no Secret and takes a time that doesn't grow with the number of resources.
+Two resources certainly have the same scope if they name the same team, or name none and use the same token. They
+certainly have different scopes if they name two teams by their ids. Otherwise they may have the same: then attempts
+for the same names take turns, and a list shows whether the other one's certificate is in this scope.
+"""
+
+from bisect import bisect_left, insort
+from collections import defaultdict
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.known import Ownership
+from vercel_certificate_operator.core.resource import Key
+
+ATTEMPT_LIMIT = timedelta(hours=1)
+"""How long an attempt whose outcome can't be found out holds up other resources. After that, a list has its
+certificate, if there is one."""
+
+Names = frozenset[str]
+
+
+class Group(NamedTuple):
+    """Resources that certainly want the same names in the same scope."""
+
+    cns: Names
+    scope: Scope
+    token: Hashable
+    """Which token, if the scope is the token's own account."""
+
+
+class Seniority(NamedTuple):
+    """The older of two resources comes first; of the same second, by uid."""
+
+    created: str
+    uid: str
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one resource claims."""
+
+    group: Group
+    seniority: Seniority
+    eligible: bool
+    """Whether it may become the owner: neither suspended nor being deleted."""
+    certificate_id: str | None
+    """The certificate for exactly these names, or more, that it holds."""
+    expires_at: datetime | None
+    attempt_start: datetime | None
+    """Of an attempt without an outcome."""
+
+    def holds(self, now: datetime) -> bool:
+        """Returns whether it holds an unexpired certificate for the names, or may be about to."""
+        return self.has_certificate(now) or self.attempts(now)
+
+    def has_certificate(self, now: datetime) -> bool:
+        return self.certificate_id is not None and self.expires_at is not None and now < self.expires_at
+
+    def attempts(self, now: datetime) -> bool:
+        return self.attempt_start is not None and now < self.attempt_start + ATTEMPT_LIMIT
+
+
+@dataclass(slots=True)
+class _Members:
+    """The claims of a group, the oldest first."""
+
+    holders: list[Seniority] = field(default_factory=list)
+    eligible: list[Seniority] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.holders or self.eligible)
+
+
+class Claims:
+    """All claims, indexed by what they claim."""
+
+    def __init__(self) -> None:
+        self._claims: dict[Key, Claim] = {}
+        self._reserved: dict[Key, datetime] = {}
+        self._groups: defaultdict[Group, _Members] = defaultdict(_Members)
+        self._by_names: defaultdict[Names, set[Group]] = defaultdict(set)
+        self._holding: defaultdict[Names, dict[Key, None]] = defaultdict(dict)  # of all scopes
+
+    def put(self, key: Key, claim: Claim | None) -> None:
+        """Notes what a resource claims now; None: nothing, since it is gone."""
+        before = self._claims.pop(key, None)
+        if before is not None:
+            members = self._groups[before.group]
+            for ordered in (members.holders, members.eligible):
+                at = bisect_left(ordered, before.seniority)
+                if at < len(ordered) and ordered[at] == before.seniority:
+                    del ordered[at]
+            if not members:
+                del self._groups[before.group]
+                self._by_names[before.group.cns].discard(before.group)
+                if not self._by_names[before.group.cns]:
+                    del self._by_names[before.group.cns]
+            self._holding[before.group.cns].pop(key, None)
+            if not self._holding[before.group.cns]:
+                del self._holding[before.group.cns]
+        if claim is None:
+            self._reserved.pop(key, None)
+            return
+        self._claims[key] = claim
+        members = self._groups[claim.group]
+        if self._may_hold(key, claim):
+            insort(members.holders, claim.seniority)
+            self._holding[claim.group.cns][key] = None
+        if claim.eligible:
+            insort(members.eligible, claim.seniority)
+        if members:
+            self._by_names[claim.group.cns].add(claim.group)
+        else:
+            del self._groups[claim.group]
+
+    def _may_hold(self, key: Key, claim: Claim) -> bool:
+        return claim.certificate_id is not None or claim.attempt_start is not None or key in self._reserved
+
+    def reserve(self, key: Key, now: datetime) -> None:
+        """Notes that a resource is about to record an attempt: no other one may, from this moment on."""
+        self._reserved[key] = now
+        self.put(key, self._claims.get(key))
+
+    def release(self, key: Key) -> None:
+        """Ends a reservation: the attempt is recorded, or isn't made."""
+        if self._reserved.pop(key, None) is not None:
+            self.put(key, self._claims.get(key))
+
+    def group_of(self, key: Key) -> Group | None:
+        claim = self._claims.get(key)
+        return claim.group if claim is not None else None
+
+    def owner(self, group: Group, now: datetime) -> Key | None:
+        """Returns the owner: the oldest that holds a certificate or attempts; otherwise the oldest eligible one."""
+        members = self._groups.get(group)
+        if members is None:
+            return None
+        for senior in members.holders:
+            if self._holds(senior.key, now):
+                return senior.key
+        return members.eligible[0].key if members.eligible else None
+
+    def _holds(self, key: Key, now: datetime) -> bool:
+        claim, reserved = self._claims[key], self._reserved.get(key)
+        return claim.holds(now) or (reserved is not None and now < reserved + ATTEMPT_LIMIT)
+
+    def may_hold(self, key: Key) -> bool:
+        """Returns whether a resource has a certificate for its names, expired or not, or attempts to get one."""
+        claim = self._claims.get(key)
+        return claim is not None and self._may_hold(key, claim)
+
+    def next_elsewhere(self, group: Group, now: datetime) -> Key | None:
+        """Returns the next in line in the other scopes that may be the same: the oldest without a certificate.
+
+        None while someone holds a certificate for the names, or attempts to get one.
+        """
+        if any(self._holds(key, now) for key in self._holding.get(group.cns, ())):
+            return None
+        waiting = [
+            members.eligible[0]
+            for other in self._by_names.get(group.cns, ())
+            if other != group and not group.scope.certainly_differs_from(other.scope)
+            if (members := self._groups.get(other)) is not None and members.eligible
+        ]
+        return min(waiting).key if waiting else None
+
+    def ownership(self, key: Key, now: datetime) -> Ownership:
+        """Returns what stands between a resource and an attempt."""
+        claim = self._claims.get(key)
+        if claim is None:
+            return Ownership()
+        owner = self.owner(claim.group, now)
+        attempting: str | None = None
+        holders: dict[str, str] = {}
+        for other_key in self._holding.get(claim.group.cns, ()):
+            other = self._claims[other_key]
+            if other.group == claim.group or claim.group.scope.certainly_differs_from(other.group.scope):
+                continue
+            if other.has_certificate(now) and other.certificate_id is not None:
+                if not claim.has_certificate(now) or other.seniority < claim.seniority:
+                    holders[other.certificate_id] = str(other_key)
+            elif attempting is None and (other.attempts(now) or other_key in self._reserved):
+                attempting = str(other_key)
+        return Ownership(str(owner) if owner not in (None, key) else None, attempting, holders)

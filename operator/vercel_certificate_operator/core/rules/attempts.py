@@ -1,0 +1,450 @@
+"""What came of an attempt: recorded before anything else, and searched for when no answer came."""
+
+from collections.abc import Container, Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from vercel_certificate_operator.core import words
+from vercel_certificate_operator.core.certificate import Certificate
+from vercel_certificate_operator.core.facts import (
+    earliest,
+    kept,
+    kept_waiting,
+    next_moment,
+    open_attempt,
+    open_reply,
+    unclaimed,
+    youth,
+)
+from vercel_certificate_operator.core.failures import (
+    LOST,
+    NOT_RENEWED,
+    OUTCOME_UNKNOWN,
+    UNEXPECTED,
+    Failure,
+    Fate,
+    back_off,
+    explain,
+    issued_nothing,
+    meaning,
+    wait_after,
+)
+from vercel_certificate_operator.core.known import Decision, Get, Known, List, Note, Tick, Wait, Write
+from vercel_certificate_operator.core.reasons import Reason
+from vercel_certificate_operator.core.record import (
+    MOST_ISSUANCES,
+    Attempt,
+    Issuance,
+    Origin,
+    Outcome,
+    Superseded,
+    names_hash,
+)
+from vercel_certificate_operator.core.report import Need, Problem, conditions, failing, held, succeeded
+from vercel_certificate_operator.core.resource import Status
+from vercel_certificate_operator.core.schema import whole_seconds
+from vercel_certificate_operator.core.times import BACK_DATED, CLOCK_TOLERANCE, FIRST_LIST_AFTER, UNREADABLE_LIMIT
+
+WHY: Mapping[str, str] = {
+    Reason.NAMES_CHANGED: ", because spec.cns changed",
+    Reason.CERTIFICATE_GONE: ", because the previous one was gone at Vercel",
+    Reason.RENEW_REQUESTED: ", as the renew annotation requested",
+    Reason.EXPIRED: ", because the previous one had expired",
+}
+"""What the Event of an issuance says about its cause, if that isn't obvious."""
+GO_ANYWAY = "To let the resource go without that, set spec.deletionPolicy to Retain."
+
+
+# --- a reply --------------------------------------------------------------------------------------------------------
+
+
+def void_attempt_is_recorded(known: Known) -> Decision | None:
+    """An attempt that this process never sent needs no search and no grace period."""
+    attempt = known.resource.status.open_attempt
+    if attempt is None or attempt.id not in known.void_attempts:
+        return None
+    return Decision(Write(closes=True), known.resource.status.changed(attempt=attempt.closed(Outcome.VOID)))
+
+
+def outcome_is_recorded(known: Known) -> Decision | None:
+    """What this process learned from Vercel goes into status before anything else is done."""
+    reply = open_reply(known)
+    if reply is None:
+        return None
+    if reply.certificate is not None:
+        origin = origin_of_answer(reply.attempt, reply.certificate, known.held_elsewhere)
+        return certificate_is_recorded(known, reply.attempt, reply.certificate, origin)
+    if reply.failure is not None and issued_nothing(reply.failure):
+        return _refusal(known, reply.attempt, reply.failure)
+    return None
+
+
+def origin_of_answer(attempt: Attempt, certificate: Certificate, held_elsewhere: Container[str]) -> Origin:
+    """Returns Issued if the answer to an attempt can't have existed before it; otherwise Found.
+
+    Args:
+        held_elsewhere: ids of certificates in other resources' statuses.
+    """
+    if certificate.id in held_elsewhere or certificate.id in (attempt.known or ()):
+        return Origin.FOUND
+    created = certificate.created_at
+    if created is None:
+        return Origin.ISSUED if attempt.known is not None else Origin.FOUND
+    slack = BACK_DATED if attempt.known is not None else CLOCK_TOLERANCE
+    return Origin.ISSUED if created >= attempt.start - slack else Origin.FOUND
+
+
+def certificate_is_recorded(
+    known: Known,
+    attempt: Attempt,
+    certificate: Certificate,
+    origin: Origin,
+    *,
+    searched: bool = False,
+    others: tuple[Certificate, ...] = (),
+) -> Decision:
+    """Records a certificate as the outcome of an attempt. The best one that is available becomes the current one.
+
+    Args:
+        searched: whether it was found by a search, since no answer came.
+        others: further candidates. Nobody can tell which of them the operator requested.
+    """
+    before = known.resource.status
+    renewed_nothing = _renewed_nothing(before, certificate, attempt)
+    after = _with_answer(known, before, attempt, certificate, origin)
+    if others or origin is Origin.FOUND:
+        after = after.changed(shared_names=True)
+    if not _is_usable(certificate, attempt.names, known.now):
+        return _unexpected(known, attempt, after, certificate)
+    if renewed_nothing:
+        return _not_renewed(known, attempt, after, certificate)
+    after = succeeded(_counted(after, attempt, known.now))
+    after = after.changed(attempt=attempt.closed(Outcome.ISSUED))
+    after = _answered(conditions(known.resource, after, now=known.now), before, attempt)
+    renewed = before.id is not None and attempt.reason != Reason.NAMES_CHANGED
+    reason, action = (Reason.RENEWED, "Renew") if renewed else (Reason.ISSUED, "Issue")
+    expires = f"; expires {words.time(certificate.expires_at)}" if certificate.expires_at else ""
+    text = f"Issued certificate {certificate.id} for {words.names(certificate.cns)}{expires}"
+    text += f"{WHY.get(attempt.reason, '')}."
+    if searched:
+        text += " No answer to the request had come; the operator found the certificate in Vercel's list."
+    if others:
+        left = words.ids([other.id for other in others])
+        text += f" These have the same names and may also be what was requested: {left}. Nothing uses them."
+    text += "".join(f" {oddity}" for oddity in certificate.oddities)
+    return Decision(Write(closes=True), after, Note("Warning" if others else "Normal", reason, action, text))
+
+
+def _with_answer(
+    known: Known, before: Status, attempt: Attempt, certificate: Certificate, origin: Origin
+) -> Status:
+    """Returns status with the best certificate of the current one and the answer."""
+    if certificate.id == before.id:
+        kept_origin = before.origin or str(Origin.FOUND)
+        return _held(known, before, attempt, certificate, kept_origin)
+    own = next((entry for entry in before.superseded if entry.id == certificate.id), None)
+    how = own.origin if own is not None else str(origin)
+    if before.id is None or _rank(known, certificate) > _current_rank(known, before):
+        return _held(known, before, attempt, certificate, how)
+    if own is not None or origin is not Origin.ISSUED:
+        return before  # it is at Vercel, and stays there
+    entry = Superseded(id=certificate.id, origin=how, team=attempt.team, since=whole_seconds(known.now))
+    return before.changed(superseded=(*before.superseded, entry))
+
+
+def _held(known: Known, before: Status, attempt: Attempt, certificate: Certificate, origin: str) -> Status:
+    return held(
+        known.resource,
+        before,
+        certificate,
+        scope=attempt.scope,
+        origin=origin,
+        now=known.now,
+        requested=attempt.names,
+        token_hash=attempt.token_hash,
+    )
+
+
+Rank = tuple[bool, bool, float]
+"""Which certificate is better: first one that covers spec.cns, then one that has not expired, then the youngest."""
+
+
+def _rank(known: Known, certificate: Certificate) -> Rank:
+    alive = certificate.expires_at is not None and certificate.expires_at > known.now
+    created = certificate.created_at or known.now
+    return (known.resource.cns <= certificate.cns, alive, created.timestamp())
+
+
+def _current_rank(known: Known, status: Status) -> Rank:
+    alive = status.expires_at is not None and status.expires_at > known.now
+    created = status.created_at.timestamp() if status.created_at is not None else 0.0
+    return (known.resource.cns <= status.names, alive, created)
+
+
+def _is_usable(certificate: Certificate, cns: frozenset[str], now: datetime) -> bool:
+    return certificate.covers(cns) and certificate.expires_at is not None and certificate.expires_at > now
+
+
+def _renewed_nothing(before: Status, certificate: Certificate, attempt: Attempt) -> bool:
+    """Returns whether the answer is neither younger than the current certificate nor expires later."""
+    if before.id is None or not attempt.names <= before.names:
+        return False  # new names: any certificate that has them is progress
+    later = (
+        certificate.expires_at is not None
+        and before.expires_at is not None
+        and whole_seconds(certificate.expires_at) > before.expires_at
+    )
+    if later:
+        return False
+    return certificate.id == before.id or not _younger(certificate, before)
+
+
+def _younger(certificate: Certificate, status: Status) -> bool:
+    created = certificate.created_at
+    return created is not None and (status.created_at is None or whole_seconds(created) > status.created_at)
+
+
+def _unexpected(known: Known, attempt: Attempt, after: Status, certificate: Certificate) -> Decision:
+    """An answer that can't be used for what was requested. It is recorded, and tried again daily."""
+    if not certificate.covers(attempt.names):
+        names = words.names(certificate.cns) or "no names"
+        wrong = f"certificate {certificate.id} for {names}, which does not cover {words.names(attempt.names)}"
+    elif certificate.expires_at is None:
+        wrong = f"certificate {certificate.id} without an expiry time"
+    else:
+        wrong = f"certificate {certificate.id}, which expired at {words.time(certificate.expires_at)}"
+    problem = Problem(Reason.UNEXPECTED_ANSWER, f"Vercel answered with {wrong}. {UNEXPECTED.advice}")
+    return _failed(known, attempt, after, problem, Outcome.UNEXPECTED, counts=True)
+
+
+def _not_renewed(known: Known, attempt: Attempt, after: Status, certificate: Certificate) -> Decision:
+    problem = Problem(
+        Reason.NOT_RENEWED,
+        f"Vercel answered a renewal for {words.names(attempt.names)} with certificate {certificate.id}, which is "
+        f"neither younger than the current one nor expires later. {NOT_RENEWED.advice}",
+    )
+    return _failed(known, attempt, after, problem, Outcome.NOT_RENEWED, ends_by=after.expires_at)
+
+
+def _failed(
+    known: Known,
+    attempt: Attempt,
+    after: Status,
+    problem: Problem,
+    outcome: Outcome,
+    *,
+    counts: bool = False,
+    ends_by: datetime | None = None,
+) -> Decision:
+    """Records a certificate that isn't what was needed, with the wait before the next attempt."""
+    row = NOT_RENEWED if outcome is Outcome.NOT_RENEWED else UNEXPECTED
+    failures = attempt.failures(problem.reason)
+    until = known.now + back_off(row, failures, attempt.id)
+    if ends_by is not None and known.now < ends_by < until:
+        until = ends_by
+    before = known.resource.status
+    after = _counted(after, attempt, known.now) if counts else after
+    after = failing(after, now=known.now, failures=failures, until=until)
+    after = after.changed(attempt=attempt.closed(outcome, reason=problem.reason, retry_time=until))
+    after = conditions(known.resource, after, now=known.now, problem=problem)
+    note = Note("Warning", problem.reason, "Issue", problem.message)
+    return Decision(Write(closes=True), _answered(after, before, attempt), note)
+
+
+def _answered(after: Status, before: Status, attempt: Attempt) -> Status:
+    """Returns status with the user's request for a renewal as acted on."""
+    answered = attempt.renew_request if attempt.renew_request is not None else before.last_renew_request
+    return after.changed(last_renew_request=answered)
+
+
+def _counted(after: Status, attempt: Attempt, now: datetime) -> Status:
+    """Returns status in which this attempt counts for the issuance limit, unless the user requested it."""
+    if attempt.requested:
+        return after
+    issuance = Issuance(time=whole_seconds(now), names_hash=names_hash(attempt.cns))
+    return after.changed(issuances=(*after.issuances, issuance)[-MOST_ISSUANCES:])
+
+
+def _refusal(known: Known, attempt: Attempt, failure: Failure) -> Decision:
+    row = meaning(failure)
+    failures = attempt.failures(row.reason)
+    until = known.now + wait_after(row, failure, failures, attempt.id)
+    what = f"Vercel did not issue a certificate for {words.names(attempt.names)}"
+    problem = Problem(row.reason, explain(what, failure, row))
+    after = failing(known.resource.status, now=known.now, failures=failures, until=until)
+    after = after.changed(attempt=attempt.closed(Outcome.REFUSED, reason=row.reason, retry_time=until))
+    after = conditions(known.resource, after, now=known.now, problem=problem)
+    return Decision(Write(closes=True), after, Note("Warning", row.reason, "Issue", problem.message))
+
+
+def fenced_off_certificate_is_reported(known: Known) -> Decision | None:
+    """Another attempt has replaced ours in status. What ours brought is reported and left to the user."""
+    reply, attempt = known.reply, known.resource.status.attempt
+    if reply is None or attempt is None or attempt.id == reply.attempt.id:
+        return None
+    certificate = reply.certificate
+    if certificate is None or certificate.id in known.resource.status.certificate_ids:
+        return Decision(Write())
+    if certificate.id in known.held_elsewhere:
+        return Decision(Write())
+    return Decision(Write(), None, orphan_note(certificate))
+
+
+def orphan_note(certificate: Certificate) -> Note:
+    """Returns the Event for a certificate with a resource's names that no status holds."""
+    return Note(
+        "Warning",
+        Reason.ORPHANED,
+        "List",
+        f"Certificate {certificate.id} for {words.names(certificate.cns)} exists at Vercel and no resource uses it. "
+        "Remove it at Vercel if you don't need it.",
+    )
+
+
+# --- no reply -------------------------------------------------------------------------------------------------------
+
+
+def attempt_in_flight_is_waited_for(known: Known) -> Decision | None:
+    """While this process waits for Vercel's answer, nothing else happens to the resource."""
+    return kept_waiting(known, None) if known.in_flight else None
+
+
+def open_attempt_is_searched_for(known: Known) -> Decision | None:
+    """An attempt without an answer is searched for in complete lists: never a blind second POST."""
+    attempt = open_attempt(known)
+    if attempt is None:
+        return None
+    since, grace_end = _search_period(known)
+    searching = _search(known, attempt, since, grace_end)
+    if isinstance(searching, Decision):
+        return searching
+    found = _candidates(known, attempt)
+    for candidate in found:
+        got = known.got.get(candidate.id)
+        if got is None and not known.blocked("get", candidate.id):
+            return Decision(Get(candidate.id, attempt.scope))  # a list is a hint
+    waiting = [other.id for other in found if other.id not in known.got and not _is_unreadable(known, other.id)]
+    there = [got.certificate for other in found if (got := known.got.get(other.id)) and got.certificate is not None]
+    if there and not waiting:
+        youngest = max(there, key=youth)
+        single = len(found) == 1 and attempt.known is not None
+        origin = Origin.ISSUED if single else Origin.FOUND
+        others = tuple(other for other in there if other.id != youngest.id)
+        return certificate_is_recorded(known, attempt, youngest, origin, searched=True, others=others)
+    if searching is None and not waiting:
+        return _lost(known, attempt)
+    again = [_get_again_at(known, other) for other in waiting] + ([searching] if searching is not None else [])
+    return _still_unknown(known, attempt, min(again), grace_end)
+
+
+def _is_unreadable(known: Known, certificate_id: str) -> bool:
+    """Returns whether a candidate could not be read for so long that it no longer counts."""
+    failed = known.failed.get(("get", certificate_id))
+    return failed is not None and known.tick - failed.since >= UNREADABLE_LIMIT
+
+
+def _get_again_at(known: Known, certificate_id: str) -> Tick:
+    failed, pause = known.failed.get(("get", certificate_id)), known.pauses.get("get")
+    return max(failed.retry_at if failed else known.tick, pause.until if pause else known.tick)
+
+
+def _search_period(known: Known) -> tuple[Tick, Tick]:
+    """Returns since when a list may show the certificate, and when the grace period ends."""
+    reply = open_reply(known)
+    # If another process made the request, it may still be waiting for its answer.
+    since = reply.at if reply else known.seen_at
+    failure = reply.failure if reply else None
+    if failure is not None and failure.fate is Fate.REFUSED:
+        grace_end = since + known.limits.grace_after_error
+    else:
+        grace_end = since + max(known.limits.grace - (reply.took if reply else 0.0), 0.0)
+    if failure is not None and failure.retry_after is not None:
+        since += failure.retry_after.total_seconds()  # Vercel asks for no call before
+    return since, max(grace_end, since)
+
+
+def _search(known: Known, attempt: Attempt, since: Tick, grace_end: Tick) -> Decision | Tick | None:
+    """Returns how far the search is.
+
+    A Decision: list or wait first. A tick: judge the list at hand, and list again then. None: it was the last one.
+    """
+    listing = known.listing
+    if known.tick < since:
+        return _still_unknown(known, attempt, since, grace_end)
+    if listing is None or listing.begun < since:
+        return Decision(List(since, attempt.scope))
+    if listing.begun >= grace_end:
+        return None
+    gap = max(listing.begun - since, FIRST_LIST_AFTER, 2 * listing.took)
+    again = min(listing.begun + gap, max(grace_end, listing.begun + 2 * listing.took))
+    return Decision(List(again, attempt.scope)) if known.tick >= again else again
+
+
+def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:
+    """Returns the listed certificates that can be what came of an attempt."""
+    listing, status = known.listing, known.resource.status
+    if listing is None:
+        return ()
+    earliest_creation = attempt.start - (BACK_DATED if attempt.known is not None else CLOCK_TOLERANCE)
+    young = tuple(
+        certificate
+        for certificate in listing.certificates
+        if attempt.names <= certificate.cns
+        and (certificate.created_at is None or certificate.created_at >= earliest_creation)
+        and certificate.id not in (attempt.known or ())
+        and certificate.id not in status.certificate_ids
+        and certificate.id not in known.held_elsewhere
+        and not (certificate.id in known.got and known.got[certificate.id].certificate is None)
+    )
+    exact = tuple(certificate for certificate in young if certificate.cns == attempt.names)
+    if exact:
+        return exact
+    current = listing.find(status.id)
+    if current is not None and attempt.names <= current.cns and _expires_later(current, status):
+        return (current,)  # renewed under the same id
+    return young if len(young) == 1 else ()
+
+
+def _expires_later(certificate: Certificate, status: Status) -> bool:
+    if certificate.expires_at is None or status.expires_at is None:
+        return False
+    return whole_seconds(certificate.expires_at) > status.expires_at
+
+
+def _still_unknown(known: Known, attempt: Attempt, again: Tick, grace_end: Tick) -> Decision:
+    """Reports that the outcome isn't known yet, and waits for the next list."""
+    reply, resource = open_reply(known), known.resource
+    what = f"It is not known yet whether Vercel issued a certificate for {words.names(attempt.names)}"
+    if reply and reply.failure:
+        row = meaning(reply.failure)
+        row = row if row.reason == OUTCOME_UNKNOWN.reason else replace(row, advice=OUTCOME_UNKNOWN.advice)
+        message = explain(what, reply.failure, row)
+    else:
+        message = f"{what}: the request was interrupted. {OUTCOME_UNKNOWN.advice}"
+    before = resource.status.condition("Issuing")
+    reported_already = before is not None and before.reason == Reason.OUTCOME_UNKNOWN
+    until = kept(known, known.wall(max(grace_end, again)))
+    if resource.deleting:
+        said = f"{message} Deletion waits until {words.time(until)} in case Vercel issued a certificate. {GO_ANYWAY}"
+    else:
+        said = f"{message} If none appears by {words.time(until)}, the operator requests another one."
+    status = resource.status.changed(next_attempt_time=until)
+    status = conditions(resource, status, now=known.now, need=Need(Reason.OUTCOME_UNKNOWN, said))
+    note = None if reported_already else Note("Warning", Reason.OUTCOME_UNKNOWN, "Issue", message)
+    return Decision(Wait(earliest(known.wall(again), next_moment(known, status))), status, note)
+
+
+def _lost(known: Known, attempt: Attempt) -> Decision:
+    """No certificate appeared. From the second loss in a row on, the next attempt waits."""
+    failures = attempt.failures(LOST.reason)
+    until = known.now + back_off(LOST, failures - 1, attempt.id) if failures > 1 else known.now
+    problem = Problem(
+        LOST.reason,
+        f"No certificate for {words.names(attempt.names)} has appeared at Vercel since the attempt at "
+        f"{words.time(attempt.start)}, whose answer was lost. {LOST.advice}",
+    )
+    before = known.resource.status
+    after = failing(_counted(before, attempt, known.now), now=known.now, failures=failures, until=until)
+    after = after.changed(attempt=attempt.closed(Outcome.LOST, reason=LOST.reason, retry_time=until))
+    after = conditions(known.resource, after, now=known.now, problem=problem)
+    return Decision(Write(closes=True), after, Note("Warning", LOST.reason, "Issue", problem.message))

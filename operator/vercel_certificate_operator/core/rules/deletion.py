@@ -1,0 +1,128 @@
+"""What happens to the certificates of a resource that is being deleted, or has gone."""
+
+from collections.abc import Container
+
+from vercel_certificate_operator.core import words
+from vercel_certificate_operator.core.facts import is_removable, open_attempt, open_reply
+from vercel_certificate_operator.core.failures import Fate
+from vercel_certificate_operator.core.known import Decision, Known, Note, Remove, RemoveFinalizer, Reply, Wait, Write
+from vercel_certificate_operator.core.reasons import Reason
+from vercel_certificate_operator.core.record import Origin
+from vercel_certificate_operator.core.resource import Spec
+from vercel_certificate_operator.core.rules.attempts import origin_of_answer
+from vercel_certificate_operator.core.times import TOKEN_MISSING_LIMIT
+
+
+def deletion_without_finalizer_is_left_alone(known: Known) -> Decision | None:
+    """Being deleted without our finalizer: someone else's finalizer holds it. It is treated as gone."""
+    resource = known.resource
+    if not resource.deleting or resource.has_finalizer:
+        return None
+    if known.reply is None:
+        return Decision(Wait())
+    late = late_answer(resource.spec, known.reply, known.held_elsewhere)
+    if isinstance(late, Remove):
+        if late.certificate_id not in known.removed:
+            return Decision(late)
+        late = removed_late_note(late.certificate_id)
+    return Decision(Write(), None, late)
+
+
+def retained_is_released(known: Known) -> Decision | None:
+    """Deleted with Retain or while suspended: nothing changes at Vercel, and an Event names what stays."""
+    resource = known.resource
+    if not resource.deleting or not (resource.spec.suspend or resource.spec.retains):
+        return None
+    why = "spec.suspend is true" if resource.spec.suspend else "spec.deletionPolicy is Retain"
+    note = Note("Normal", Reason.RETAINED, "Delete", f"{_left_behind(known)} Reason: {why}.")
+    return Decision(RemoveFinalizer(), note=note)
+
+
+def resource_without_token_is_released(known: Known) -> Decision | None:
+    """Deleted, and its token has been missing for an hour: released with a warning, so that no namespace hangs."""
+    if not known.resource.deleting:
+        return None
+    for failed in known.failed.values():
+        if failed.failure.fate is Fate.NO_TOKEN and known.tick - failed.since >= TOKEN_MISSING_LIMIT:
+            text = f"{_left_behind(known)} Reason: there is no token to remove it with ({failed.failure.message})."
+            return Decision(RemoveFinalizer(), note=Note("Warning", Reason.DELETION_FAILED, "Delete", text))
+    return None
+
+
+def certificates_are_removed_then_released(known: Known) -> Decision | None:
+    """Deleted: what the origins allow is removed at Vercel, then the finalizer."""
+    resource, status = known.resource, known.resource.status
+    if not resource.deleting:
+        return None
+    current = [(status.id, status.origin, status.scope)] if status.id is not None else []
+    entries = [*current, *((entry.id, entry.origin, entry.scope) for entry in status.superseded)]
+    own = [entry for entry in entries if is_removable(known, entry[0], entry[1], replaced=False)]
+    left = [Remove(certificate_id, scope) for certificate_id, _, scope in own if certificate_id not in known.removed]
+    if left:
+        # One that fails doesn't hold up the others.
+        return Decision(next((remove for remove in left if not known.blocked("remove", remove.certificate_id)), left[0]))
+    kept = [entry[0] for entry in entries if entry not in own]
+    return Decision(RemoveFinalizer(), note=Note("Normal", Reason.DELETED, "Delete", _what_was_removed(known, kept)))
+
+
+def _what_was_removed(known: Known, kept: list[str]) -> str:
+    removed = [certificate_id for certificate_id, there in known.removed.items() if there]
+    missing = [certificate_id for certificate_id, there in known.removed.items() if not there]
+    parts = [f"Removed at Vercel: {words.ids(removed)}."] if removed else []
+    if missing:
+        parts.append(f"Not found with this token: {words.ids(missing)}.")
+    if kept:
+        parts.append(
+            f"Left at Vercel: {words.ids(kept)}, since the operator did not issue it or another resource uses it."
+        )
+    return " ".join(parts) or "There was no certificate to remove at Vercel."
+
+
+def _left_behind(known: Known) -> str:
+    status, reply = known.resource.status, open_reply(known)
+    answer = reply.certificate.id if reply and reply.certificate else None
+    left = list(dict.fromkeys([*status.certificate_ids, *([answer] if answer else [])]))
+    text = f"Left at Vercel: {words.ids(left)}." if left else "There is no certificate at Vercel."
+    if open_attempt(known) is not None and answer is None:
+        text += f" A certificate for {words.names(known.resource.cns)} was being requested; check Vercel for it."
+    return text
+
+
+def late_answer(spec: Spec, reply: Reply, held_elsewhere: Container[str]) -> Remove | Note | None:
+    """Returns what happens to the answer to a POST whose resource is gone.
+
+    Args:
+        spec: the newest spec that was seen.
+        held_elsewhere: ids of certificates in other resources' statuses.
+
+    Returns:
+        A removal; or an Event that names what stays; or None if nothing was issued.
+    """
+    certificate = reply.certificate
+    if certificate is None:
+        if reply.failure is None or reply.failure.fate is not Fate.UNKNOWN:
+            return None
+        return _late_note(f"It is not known whether Vercel issued one for {words.names(reply.attempt.names)}.")
+    if certificate.id in held_elsewhere:
+        return None
+    if spec.retains or spec.suspend or origin_of_answer(reply.attempt, certificate, held_elsewhere) is Origin.FOUND:
+        return _late_note(f"Certificate {certificate.id} is left at Vercel.")
+    return Remove(certificate.id, reply.attempt.scope)
+
+
+def _late_note(what: str) -> Note:
+    text = f"The resource was deleted while a certificate was being issued for it. {what}"
+    return Note("Warning", Reason.ORPHANED, "Delete", text)
+
+
+def removal_failed_note(certificate_id: str, why: str) -> Note:
+    """Returns the Event for a late answer that could not be removed yet."""
+    return _late_note(f"Certificate {certificate_id} could not be removed yet: {why}. The operator tries again.")
+
+
+def removed_late_note(certificate_id: str) -> Note:
+    """Returns the Event for a late answer that was removed."""
+    text = f"Removed at Vercel: {certificate_id}, which was issued after the resource was gone."
+    return Note("Normal", Reason.DELETED, "Delete", text)
+
+

@@ -1,0 +1,117 @@
+"""A call that can't be made now: it failed a moment ago, or its token is paused."""
+
+from dataclasses import replace
+
+from vercel_certificate_operator.core import words
+from vercel_certificate_operator.core.facts import earliest, kept, kept_waiting, next_moment
+from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.failures import Call, Failure, Meaning, Pauses, explain, meaning
+from vercel_certificate_operator.core.known import (
+    AddFinalizer,
+    CallKey,
+    Decision,
+    FailedCall,
+    Get,
+    Issue,
+    Known,
+    List,
+    Note,
+    Pause,
+    ReadToken,
+    Remove,
+    RemoveFinalizer,
+    Wait,
+    Write,
+)
+from vercel_certificate_operator.core.reasons import Reason
+from vercel_certificate_operator.core.report import Problem, conditions, usable
+from vercel_certificate_operator.core.rules.attempts import GO_ANYWAY
+from vercel_certificate_operator.core.schema import whole_seconds
+from vercel_certificate_operator.core.times import TOKEN_CHECK
+
+ACTIONS: dict[Call, str] = {"issue": "Issue", "get": "Get", "list": "List", "remove": "Remove"}
+"""The action of an Event, by call."""
+CALLS: dict[Call, str] = {"issue": "issuing", "get": "reading", "list": "listing", "remove": "removal"}
+"""How a kind of call reads in a message."""
+
+
+def call_of(decision: Decision) -> CallKey | None:
+    """Returns the call to Vercel that a decision makes; None if it makes none."""
+    match decision.action:
+        case Get(certificate_id):
+            return "get", certificate_id
+        case List():
+            return "list", None
+        case Remove(certificate_id):
+            return "remove", certificate_id
+        case Issue():
+            return "issue", None
+        case Wait() | Write() | ReadToken() | AddFinalizer() | RemoveFinalizer():
+            return None
+
+
+def waited_for(known: Known, decision: Decision) -> Decision:
+    """Returns the decision, or, if its call can't be made now, the decision to wait for it and to report why."""
+    call = call_of(decision)
+    if call is None:
+        return decision
+    if (pause := known.pauses.get(call[0])) is not None:
+        return replace(_paused(known, pause), policy=decision.policy)
+    if (failed := known.waits(*call)) is not None:
+        return replace(_failed(known, call, failed), policy=decision.policy)
+    return decision
+
+
+def _paused(known: Known, pause: Pause) -> Decision:
+    """The token isn't used for this call. A resource without a usable certificate says so."""
+    resource, status = known.resource, known.resource.status
+    until = min(known.wall(pause.until), known.now + TOKEN_CHECK)
+    if usable(status, resource.cns, known.now) and not resource.deleting:
+        return kept_waiting(known, until)
+    message = f"{pause.message} {GO_ANYWAY}" if resource.deleting else pause.message
+    status = status.changed(next_attempt_time=kept(known, known.wall(pause.until)))
+    return Decision(Wait(until), conditions(resource, status, now=known.now, problem=Problem(pause.reason, message)))
+
+
+def _failed(known: Known, call: CallKey, failed: FailedCall) -> Decision:
+    resource, status = known.resource, known.resource.status
+    kind, certificate_id = call
+    row = meaning(failed.failure, kind)
+    what = {
+        "issue": f"Can't request a certificate for {words.names(resource.cns)}",
+        "get": f"Can't get certificate {certificate_id}",
+        "list": f"Can't list the certificates in {known.scope} for {words.names(resource.cns)}",
+        "remove": f"Can't remove certificate {certificate_id} at Vercel",
+    }[kind]
+    message = explain(what, failed.failure, row)
+    if resource.deleting:
+        message = f"{message} {GO_ANYWAY}"
+    issuing = status.condition("Issuing")
+    new = issuing is None or issuing.reason != row.reason or issuing.status != "False"
+    reason = Reason.DELETION_FAILED if resource.deleting else row.reason
+    note = Note("Warning", reason, ACTIONS[kind], message) if new else None
+    status = status.changed(next_attempt_time=kept(known, known.wall(failed.retry_at)))
+    if new or known.just_failed == call:
+        status = status.changed(last_failure_time=whole_seconds(known.now))
+    status = conditions(resource, status, now=known.now, problem=Problem(row.reason, message))
+    return Decision(Wait(earliest(known.wall(failed.retry_at), next_moment(known, status))), status, note)
+
+
+def pause_message(token: str, call: Call, scope: Scope, failure: Failure, row: Meaning) -> str:
+    """Returns what a resource reports while its token isn't used.
+
+    Args:
+        token: where the token is.
+        call: the kind of call that failed, in this scope.
+    """
+    details = ", ".join(
+        fact for fact in (failure.code, f"HTTP {failure.status}" if failure.status else None) if fact is not None
+    )
+    said = f"{words.printable(failure.message).rstrip('.')}{f' ({details})' if details else ''}"
+    match row.pauses:
+        case Pauses.CALL:
+            return f"Vercel is rate limiting {CALLS[call]} with {token}: {said}. {row.advice}"
+        case Pauses.TOKEN_IN_TEAM:
+            return f"Vercel rejected {token} in {scope}: {said}. {row.advice}"
+        case _:
+            return f"Vercel rejected {token}: {said}. {row.advice}"

@@ -1,0 +1,309 @@
+"""What must be so before a certificate is issued."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from vercel_certificate_operator.core import words
+from vercel_certificate_operator.core.durations import readable
+from vercel_certificate_operator.core.facts import (
+    half_time,
+    is_fresh,
+    is_removable,
+    kept_waiting,
+    renew_is_new,
+    reported,
+    unclaimed,
+    waiting_until,
+)
+from vercel_certificate_operator.core.failures import CALL_DENIED, CREDENTIALS_INVALID, WILDCARD_NOT_ALLOWED, Fate, meaning
+from vercel_certificate_operator.core.known import (
+    AddFinalizer,
+    Decision,
+    Get,
+    Issue,
+    Known,
+    List,
+    ReadToken,
+    Remove,
+    Wait,
+)
+from vercel_certificate_operator.core.reasons import Reason
+from vercel_certificate_operator.core.record import MOST_SUPERSEDED, Attempt, Outcome, names_hash
+from vercel_certificate_operator.core.report import Need, Problem, conditions
+from vercel_certificate_operator.core.rules.adoption import existing_certificate_is_used
+from vercel_certificate_operator.core.rules.drift import change_is_recorded
+from vercel_certificate_operator.core.rules.needs import need_of
+from vercel_certificate_operator.core.schema import whole_seconds
+from vercel_certificate_operator.core.times import (
+    ATTEMPT_ELSEWHERE_CHECK,
+    BY_HAND_CHECK,
+    DUPLICATE_CHECK,
+    ISSUANCE_WINDOW,
+    KNOWN_WINDOW,
+    LIST_AGE,
+    MOST_KNOWN,
+    SHORTEST_ISSUANCE_WINDOW,
+    TOKEN_CHECK,
+)
+
+
+def issued_when_needed(known: Known) -> Decision | None:
+    """There is a need: whatever must be so before it is met, then one attempt."""
+    need = need_of(known)
+    if need is None:
+        return None
+    for gate in GATES:
+        decision = gate(known, need)
+        if decision is not None:
+            return replace(decision, policy=gate.__name__)
+    raise AssertionError("the last gate always decides")
+
+
+def scope_stays(known: Known, need: Need) -> Decision | None:
+    """Nothing is issued in another scope than that of the current certificate."""
+    status = known.resource.status
+    if status.id is None or status.scope == known.scope:
+        return None
+    problem = Problem(
+        Reason.SCOPE_CHANGED,
+        f"Certificate {status.id} was issued in {status.scope}; the operator is now set to {known.scope}. "
+        f"{need.message} Restore the team. To move: create a resource for the new team first, or set "
+        "spec.deletionPolicy to Retain and adopt the certificate there.",
+    )
+    return reported(known, problem, action="Issue")
+
+
+def names_have_one_owner(known: Known, need: Need) -> Decision | None:
+    """Another resource owns these names in this scope: this one neither requests nor uses a certificate."""
+    owner = known.ownership.owner
+    if owner is None and known.listing is not None:
+        held = (known.ownership.holders.get(certificate.id) for certificate in known.listing.certificates)
+        owner = next((holder for holder in held if holder is not None), None)
+    if owner is None:
+        return None
+    problem = Problem(
+        Reason.DUPLICATE_OF,
+        f"{owner} owns the certificate for {words.names(known.resource.cns)} in {known.scope}. Change spec.cns, or "
+        f"delete one of the two. This resource takes over when {owner} is gone.",
+    )
+    return reported(known, problem, action="Issue", until=known.now + DUPLICATE_CHECK)
+
+
+def attempts_for_the_same_names_take_turns(known: Known, need: Need) -> Decision | None:
+    """A resource whose scope may be the same is requesting a certificate for these names now."""
+    other = known.ownership.attempting
+    if other is None:
+        return None
+    need = Need(need.reason, f"{need.message} Waiting for the attempt of {other}, which has the same names.")
+    return Decision(
+        Wait(known.now + ATTEMPT_ELSEWHERE_CHECK), conditions(known.resource, known.resource.status, now=known.now, need=need)
+    )
+
+
+def back_off_is_waited_for(known: Known, need: Need) -> Decision | None:
+    """After a failure, the next attempt has its time. Another token ends the wait; so does a certificate by hand."""
+    until = waiting_until(known)
+    if until is None:
+        return None
+    attempt = known.resource.status.closed_attempt
+    reason = attempt.outcome_reason if attempt is not None else None
+    if reason in (CREDENTIALS_INVALID.reason, CALL_DENIED.reason):
+        if not known.token_read:
+            return Decision(ReadToken())
+        until = min(until, known.now + TOKEN_CHECK)
+    if _may_be_made_by_hand(known, reason) and until - known.now > BY_HAND_CHECK:
+        if known.listing is None and not known.blocked("list"):
+            return Decision(List(known.tick - BY_HAND_CHECK.total_seconds(), known.scope))
+        until = known.now + BY_HAND_CHECK
+    return kept_waiting(known, until)
+
+
+def _may_be_made_by_hand(known: Known, reason: str | None) -> bool:
+    wildcard = any(name.startswith("*.") for name in known.resource.cns)
+    return reason == Reason.DOMAIN_NOT_CONFIGURED or (reason == WILDCARD_NOT_ALLOWED.reason and wildcard)
+
+
+def clocks_agree(known: Known, need: Need) -> Decision | None:
+    """If Vercel's time and the API server's differ by a day or more, nothing is issued because of time."""
+    if known.clock_skew is None or not need.by_time:
+        return None
+    behind = "behind" if known.clock_skew < timedelta() else "ahead of"
+    problem = Problem(
+        Reason.CLOCK_SKEW,
+        f"Vercel's clock is {readable(abs(known.clock_skew))} {behind} the Kubernetes API server's. {need.message} The "
+        "operator issues nothing because of time until they agree. Check the clocks of the nodes.",
+    )
+    return reported(known, problem, action="Issue", until=known.now + LIST_AGE * timedelta(seconds=1))
+
+
+def current_certificate_is_checked(known: Known, need: Need) -> Decision | None:
+    """Vercel may have renewed by itself: then only status changes.
+
+    A GET that keeps failing doesn't prevent the renewal once half of the remaining time has passed.
+    """
+    status = known.resource.status
+    if not need.by_time or status.id is None or status.id in known.removed:
+        return None
+    got = known.got.get(status.id)
+    if got is None:
+        if not known.blocked("get", status.id):
+            return Decision(Get(status.id, status.scope))
+        return _until_half_time(known, Decision(Get(status.id, status.scope)))
+    certificate = got.certificate
+    if certificate is None and known.listing is not None:
+        certificate = known.listing.find(status.id)  # the 404 was wrong
+    if certificate is not None:
+        return change_is_recorded(known, certificate)
+    return _until_half_time(known, Decision(List(got.at, status.scope)))
+
+
+def list_is_fresh(known: Known, need: Need) -> Decision | None:
+    """An attempt needs a list that is at most 10 min old. One that fails doesn't block issuing for long."""
+    if is_fresh(known, known.listing):
+        return None
+    ask = Decision(List(known.tick - LIST_AGE, known.scope))
+    if not known.blocked("list"):
+        return ask
+    failed = known.waits("list")
+    if failed is None:
+        return ask  # the token is paused: the wait for it is reported
+    row = meaning(failed.failure, "list")
+    sent = failed.failure.fate not in (Fate.NOT_SENT, Fate.NO_TOKEN)
+    refused = row.reason in (Reason.CREDENTIALS_INVALID, Reason.RATE_LIMITED)
+    if not sent or refused or known.ownership.holders:
+        return ask
+    return _until_half_time(known, ask) if need.by_time else None
+
+
+def _until_half_time(known: Known, ask: Decision) -> Decision | None:
+    """Returns a call that can't be made now, so that it is waited for, until half of the remaining time has passed."""
+    half = half_time(known)
+    return ask if half is not None and known.now < half else None
+
+
+def superseded_leave_room(known: Known, need: Need) -> Decision | None:
+    """The record of replaced certificates is bounded. While it is full, nothing is issued."""
+    status = known.resource.status
+    if len(status.superseded) < MOST_SUPERSEDED:
+        return None
+    problem = Problem(
+        Reason.TOO_MANY_SUPERSEDED,
+        f"{len(status.superseded)} replaced certificates could not be removed at Vercel. {need.message} The operator "
+        "issues nothing until some are removed. Check the Events for the reason.",
+    )
+    return reported(known, problem, action="Issue")
+
+
+def old_certificate_makes_way(known: Known, need: Need) -> Decision | None:
+    """If Vercel answers a renewal with the old certificate, that is removed once it has expired."""
+    status, attempt = known.resource.status, known.resource.status.closed_attempt
+    if need.reason != Reason.EXPIRED or status.id is None or attempt is None:
+        return None
+    if attempt.outcome != Outcome.NOT_RENEWED or status.id in known.removed:
+        return None
+    if not is_removable(known, status.id, status.origin, replaced=True):
+        return None
+    return Decision(Remove(status.id, status.scope))
+
+
+def issuances_are_limited(known: Known, need: Need) -> Decision | None:
+    """No mistake of ours, of a clock, of Vercel or of a tool issues without end.
+
+    A user's request is not limited: a new value of the renew annotation, or names that were not issued lately.
+    """
+    resumes = _limited_until(known)
+    if resumes is None or renew_is_new(known):
+        return None
+    limit = known.limits.issuances
+    problem = Problem(
+        Reason.ISSUANCE_LIMITED,
+        f"{limit} certificates for {words.names(known.resource.cns)} were requested since "
+        f"{words.time(_counting(known)[-limit])}, which is the limit (--issuance-limit). {need.message} Find out why so "
+        "many are needed. To issue one now, set the annotation vercel-operator.io/renew to a new value.",
+    )
+    status = known.resource.status.changed(next_attempt_time=whole_seconds(resumes))
+    return reported(known, problem, action="Issue", until=resumes, status=status)
+
+
+def _limited_until(known: Known) -> datetime | None:
+    """Returns when the limit allows the next issuance; None: now."""
+    counting = _counting(known)
+    wanted = names_hash(known.resource.cns)
+    if len(counting) < known.limits.issuances:
+        return None
+    if wanted not in {entry.names_hash for entry in known.resource.status.issuances}:
+        return None
+    return counting[-known.limits.issuances] + _issuance_window(known)
+
+
+def _counting(known: Known) -> list[datetime]:
+    """Returns the times of the issuances in the window, the oldest first.
+
+    Times far ahead were recorded while a clock was wrong and don't count.
+    """
+    window = _issuance_window(known)
+    times = (entry.time for entry in known.resource.status.issuances)
+    return sorted(time for time in times if known.now - window < time <= known.now + window)
+
+
+def _issuance_window(known: Known) -> timedelta:
+    """Returns a week, or the lifetime of the newest certificate if that is shorter, but at least an hour."""
+    status = known.resource.status
+    if status.created_at is None or status.expires_at is None or status.expires_at <= status.created_at:
+        return ISSUANCE_WINDOW
+    return max(min(ISSUANCE_WINDOW, status.expires_at - status.created_at), SHORTEST_ISSUANCE_WINDOW)
+
+
+def finalizer_is_there(known: Known, need: Need) -> Decision | None:
+    """Before an attempt is recorded, the finalizer is on the resource."""
+    return Decision(AddFinalizer()) if not known.resource.has_finalizer else None
+
+
+def attempt_is_made(known: Known, need: Need) -> Decision:
+    """One attempt: recorded, then sent."""
+    resource, status = known.resource, known.resource.status
+    listing = known.listing if is_fresh(known, known.listing) else None
+    existing = unclaimed(known, listing, resource.cns) if listing is not None else ()
+    young = [
+        certificate.id
+        for certificate in (listing.certificates if listing is not None else ())
+        if certificate.cns == resource.cns
+        and (certificate.created_at is None or certificate.created_at >= known.now - KNOWN_WINDOW)
+    ]
+    before = status.closed_attempt
+    same = before is not None and before.names == resource.cns and bool(status.failed_attempts)
+    attempt = Attempt(
+        id=known.new_attempt_id,
+        start=whole_seconds(known.now),
+        generation=resource.generation,
+        cns=tuple(sorted(resource.cns)),
+        reason=str(need.reason),
+        team=known.scope.team,
+        known=tuple(young[:MOST_KNOWN]) if listing is not None else None,
+        renew_request=resource.renew_request,
+        requested=renew_is_new(known),
+        token_hash=known.token_hash,
+        previous_failures=status.failed_attempts if same else 0,
+        previous_reason=before.outcome_reason if same and before is not None else None,
+    )
+    alive = any(one.expires_at is None or one.expires_at > known.now for one in existing)
+    after = status.changed(attempt=attempt, shared_names=status.shared_names or alive, next_attempt_time=None)
+    return Decision(Issue(attempt), conditions(resource, after, now=known.now, need=need))
+
+
+GATES: tuple[Callable[[Known, Need], Decision | None], ...] = (
+    scope_stays,  # before all calls: they would go to another scope
+    names_have_one_owner,  # before reuse: only the owner uses a certificate
+    existing_certificate_is_used,  # before the back-off: a certificate made by hand ends it
+    back_off_is_waited_for,  # before calls that cost something
+    attempts_for_the_same_names_take_turns,  # before the list: it must show what the other one got
+    clocks_agree,  # before the GET of what only seems to be due
+    current_certificate_is_checked,  # before the list: most renewals by Vercel end here
+    list_is_fresh,  # after it, the gates above see the list
+    superseded_leave_room,
+    issuances_are_limited,  # before the old certificate goes
+    old_certificate_makes_way,
+    finalizer_is_there,  # last, so that only a resource that issues gets one
+    attempt_is_made,
+)

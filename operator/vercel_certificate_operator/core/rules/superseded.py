@@ -1,0 +1,48 @@
+"""What happens to a certificate that was replaced."""
+
+from vercel_certificate_operator.core import words
+from vercel_certificate_operator.core.facts import is_removable, removal_time, unchanged
+from vercel_certificate_operator.core.failures import explain, meaning
+from vercel_certificate_operator.core.known import AddFinalizer, Decision, Known, Note, Remove, Write
+from vercel_certificate_operator.core.reasons import Reason
+from vercel_certificate_operator.core.report import usable
+
+
+def finalizer_is_restored(known: Known) -> Decision | None:
+    """A resource that holds a certificate or an open attempt has our finalizer, even if someone stripped it."""
+    resource = known.resource
+    missing = resource.holds and not resource.has_finalizer and not resource.deleting
+    return Decision(AddFinalizer()) if missing else None
+
+
+def superseded_is_removed_in_time(known: Known) -> Decision | None:
+    """A replaced certificate is removed 10 min (or a tenth of the lifetime) after it was replaced.
+
+    Only the operator's own; others stay at Vercel, and an Event names them. While the current certificate can't be
+    used, nothing is removed.
+    """
+    resource, status = known.resource, known.resource.status
+    if resource.spec.suspend or not usable(status, resource.cns, known.now):
+        return None
+    due = [entry for entry in status.superseded if known.now >= removal_time(status, entry.since)]
+    own = [entry for entry in due if is_removable(known, entry.id, entry.origin, replaced=True)]
+    for entry in own:
+        if entry.id not in known.removed and not known.blocked("remove", entry.id):
+            return Decision(Remove(entry.id, entry.scope))
+        if known.just_failed == ("remove", entry.id):
+            failure = known.failed[known.just_failed].failure
+            what = f"Can't remove the replaced certificate {entry.id} at Vercel"
+            text = explain(what, failure, meaning(failure, "remove"))
+            return Decision(Write(), None, Note("Warning", Reason.REMOVAL_FAILED, "Remove", text))
+    kept = [entry.id for entry in due if entry not in own]
+    done = {*kept, *(entry.id for entry in own if entry.id in known.removed)}
+    if not done:
+        return None
+    note = None
+    if kept:
+        text = (
+            f"Left at Vercel: {words.ids(kept)}, which was replaced. The operator did not issue it, another resource "
+            "uses it, or spec.deletionPolicy is Retain."
+        )
+        note = Note("Normal", Reason.RETAINED, "Remove", text)
+    return Decision(Write(), unchanged(known).without_superseded(done), note)

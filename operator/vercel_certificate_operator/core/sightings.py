@@ -1,0 +1,85 @@
+"""What one list says about the resources of a scope."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from vercel_certificate_operator.core.certificate import Certificate, Scope, normalized
+from vercel_certificate_operator.core.facts import youth
+from vercel_certificate_operator.core.known import Listing
+from vercel_certificate_operator.core.resource import Status
+from vercel_certificate_operator.core.schema import whole_seconds
+
+FEW = 5
+"""So many certificates may be missing at once before that is suspicious."""
+
+Place = tuple[str, str, str]
+"""Where a token is: namespace, name and key of a Secret. The operator's default token has none."""
+
+
+class ScopeKey(NamedTuple):
+    """All resources whose certificates are in one scope and are reached with one token. A key of the queue."""
+
+    token: Place | None
+    """None: the operator's default token."""
+    scope: Scope
+
+    def __str__(self) -> str:
+        return f"{self.scope} with {'/'.join(self.token) if self.token else 'the default token'}"
+
+
+def scope_vanished(held: Collection[str], listing: Listing) -> bool:
+    """Returns whether more than a tenth (at least 5) of the certificates that resources hold are not listed."""
+    listed = {certificate.id for certificate in listing.certificates}
+    missing = sum(1 for certificate_id in held if certificate_id not in listed)
+    return missing >= FEW and missing * 10 > len(held)
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A list, arranged so that many resources can be looked up in it."""
+
+    listing: Listing
+    by_id: Mapping[str, Certificate]
+    by_names: Mapping[frozenset[str], tuple[Certificate, ...]]
+    """For each set of names, the certificates with exactly these, the youngest first."""
+
+    @classmethod
+    def of(cls, listing: Listing) -> "Sighting":
+        by_names: dict[frozenset[str], list[Certificate]] = {}
+        for certificate in listing.certificates:
+            by_names.setdefault(certificate.cns, []).append(certificate)
+        ordered = {names: tuple(sorted(found, key=youth, reverse=True)) for names, found in by_names.items()}
+        return cls(listing, {certificate.id: certificate for certificate in listing.certificates}, ordered)
+
+    def is_news(self, cns: frozenset[str], raw_status: Mapping[str, Any]) -> bool:
+        """Returns whether a resource has to be reconciled with this list: something differs or is suspicious.
+
+        Args:
+            cns: the names that the resource wants.
+            raw_status: its status, as JSON.
+        """
+        current_id = raw_status.get("id")
+        if current_id is None:
+            return cns in self.by_names  # perhaps made by hand
+        current = self.by_id.get(current_id)
+        if current is None or current.expires_at is None or raw_status.get("scopeVanished"):
+            return True
+        status = Status.read(raw_status)
+        if current.auto_renew != status.auto_renew or current.cns != normalized(status.cns):
+            return True
+        if whole_seconds(current.expires_at) != status.expires_at:
+            return True
+        mine = status.certificate_ids
+        others = any(other.id not in mine for other in self.by_names.get(current.cns, ()))
+        return others and not status.shared_names
+
+    def orphans(self, cns: frozenset[str], created_at: float) -> Iterator[Certificate]:
+        """Yields the certificates with exactly these names that were created after a resource.
+
+        Args:
+            created_at: when the resource was created, in Unix seconds.
+        """
+        for certificate in self.by_names.get(cns, ()):
+            if certificate.created_at is not None and certificate.created_at.timestamp() >= created_at:
+                yield certificate

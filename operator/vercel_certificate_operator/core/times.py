@@ -1,0 +1,37 @@
+"""Waiting times and tolerances that several rules use, each with its reason."""
+
+from datetime import timedelta
+
+CLOCK_TOLERANCE = timedelta(seconds=2)
+"""How far Vercel's clock can be misjudged: its Date header has whole seconds, and an answer takes a while."""
+BACK_DATED = timedelta(hours=2)
+"""How long before its attempt a certificate can claim to have been created. Issuers set notBefore back by an hour."""
+KNOWN_WINDOW = timedelta(hours=3)
+"""How young a certificate is that could be mistaken for the answer to an attempt; more than BACK_DATED."""
+MOST_KNOWN = 100
+"""Ids that an attempt records as known."""
+LIST_AGE = 600.0
+"""Seconds that a list may be old when an attempt is made from it."""
+DRIFT_LIST_AGE = 60.0
+"""Seconds that a list may be old to detect drift."""
+FIRST_LIST_AFTER = 5.0
+"""Seconds between the first two lists that look for an attempt's certificate; the time between them doubles."""
+VANISHED_CHECK = timedelta(hours=1)
+"""How often a vanished scope is listed again."""
+BY_HAND_CHECK = timedelta(hours=1)
+"""How often the operator looks for a certificate that the user may make by hand."""
+DUPLICATE_CHECK = timedelta(hours=1)
+"""How often a duplicate whose scope may be another one is checked again."""
+ATTEMPT_ELSEWHERE_CHECK = timedelta(seconds=5)
+"""How often a resource checks whether another one's attempt for the same names is over."""
+TOKEN_CHECK = timedelta(minutes=1)
+"""How often a token that was rejected is read again."""
+TOKEN_MISSING_LIMIT = 3600.0
+"""Seconds for which a deleted resource waits for a token that is missing."""
+UNREADABLE_LIMIT = 3600.0
+"""Seconds after which a certificate whose GET always fails no longer counts, where another one would do."""
+ISSUANCE_WINDOW = timedelta(days=7)
+"""The window of the issuance limit: that of the issuer's own limit for one set of names."""
+SHORTEST_ISSUANCE_WINDOW = timedelta(hours=1)
+SCHEMA_CHECK = timedelta(minutes=10)
+"""How often the operator tries again whether the API server stores its whole record."""

@@ -1,0 +1,189 @@
+"""The drift watch: one list per scope from time to time, which shows what changed at Vercel for all its resources."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from vercel_certificate_operator.clock import Clock
+from vercel_certificate_operator.core.certificate import normalized
+from vercel_certificate_operator.core.failures import fraction
+from vercel_certificate_operator.core.known import Listing, Note, Tick
+from vercel_certificate_operator.core.resource import Key
+from vercel_certificate_operator.core.rules.attempts import orphan_note
+from vercel_certificate_operator.core.sightings import ScopeKey, Sighting, scope_vanished
+from vercel_certificate_operator.core.times import DRIFT_LIST_AGE
+from vercel_certificate_operator.kube.errors import KubeError
+from vercel_certificate_operator.kube.tokens import TokenMissing, Tokens
+from vercel_certificate_operator.objects import Objects
+from vercel_certificate_operator.observer import Observer
+from vercel_certificate_operator.vercel import VercelError
+from vercel_certificate_operator.vercel_calls import Paused, VercelCalls, Waiting
+from vercel_certificate_operator.workqueue import WorkQueue
+
+logger = logging.getLogger(__name__)
+
+AGAIN = 600.0
+"""Seconds after which a list that failed is made again; doubles up to the usual interval."""
+WAITING = 60.0
+"""Seconds after which a scope that waits for a slot or a list tries again, should it not be woken."""
+AT_A_TIME = 200
+"""Resources that are compared with a list before other work goes on."""
+
+Body = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class _Scope:
+    """What is remembered about a scope."""
+
+    failures: int = 0
+    """How often in a row its list has failed."""
+    judged: tuple[Tick, bool] | None = None
+    """The newest list, by when it was begun: has the scope vanished?"""
+    orphans: frozenset[str] = field(default_factory=frozenset)
+    """Certificates in the newest list that have a resource's names and are in no status."""
+
+
+class DriftWatch:
+    """Lists each scope from time to time, and wakes the resources for which the list has news."""
+
+    def __init__(
+        self,
+        *,
+        objects: Objects,
+        queue: "WorkQueue[Key | ScopeKey]",
+        tokens: Tokens,
+        calls: VercelCalls,
+        clock: Clock,
+        interval: float,
+        notice: Callable[[Key, Listing], None],
+        publish: Callable[[Key, Note], None],
+        observer: Observer,
+    ) -> None:
+        """
+        Args:
+            interval: seconds between two lists of a scope.
+            notice: called with each resource for which a list has news.
+            publish: publishes an Event.
+        """
+        self._objects = objects
+        self._queue = queue
+        self._tokens = tokens
+        self._calls = calls
+        self._clock = clock
+        self._interval = interval
+        self._notice = notice
+        self._publish = publish
+        self._observer = observer
+        self._scopes: dict[ScopeKey, _Scope] = {}
+        self._reported: set[str] = set()
+
+    @property
+    def scopes(self) -> tuple[ScopeKey, ...]:
+        """The scopes that are watched."""
+        return tuple(self._scopes)
+
+    @property
+    def orphans(self) -> int:
+        """How many certificates have a resource's names and are in no status, by the newest lists."""
+        return len(frozenset[str]().union(*(scope.orphans for scope in self._scopes.values())))
+
+    def watch(self, key: ScopeKey) -> None:
+        """Sees to it that a scope is listed from time to time.
+
+        The first time after a tenth of the interval to one interval: a restart costs nothing, and restarts can't
+        prevent it.
+        """
+        if key not in self._scopes:
+            self._scopes[key] = _Scope()
+            share = 0.1 + 0.9 * fraction(str(key), secrets.token_hex(8))
+            self._queue.add(key, self._interval * share)
+
+    def judged(self, key: ScopeKey, listing: Listing) -> Listing:
+        """Returns the list with whether its scope has vanished: computed once, however many resources ask."""
+        scope = self._scopes.setdefault(key, _Scope()) if self._objects.members(key) else _Scope()
+        if scope.judged is None or scope.judged[0] != listing.begun:
+            held = [status["id"] for _, _, status in self._members(key) if status.get("id")]
+            scope.judged = listing.begun, scope_vanished(held, listing)
+        return replace(listing, scope_vanished=scope.judged[1])
+
+    def _members(self, key: ScopeKey) -> Iterator[tuple[Key, Body, Body]]:
+        """Yields the resources of a scope that count: not those being deleted, nor those that may not use the token."""
+        for object_key in self._objects.members(key):
+            body = self._objects.body(object_key)
+            if body is None or body["metadata"].get("deletionTimestamp"):
+                continue
+            if key.token is None and not self._tokens.may_use(object_key.namespace, None):
+                continue
+            yield object_key, body, body["status"]
+
+    async def check(self, key: ScopeKey) -> float | None:
+        """Lists a scope and compares its resources with the list.
+
+        A failure concerns this scope only, this time only.
+
+        Returns:
+            The seconds until the scope has to be listed again; None: no resource uses it any longer.
+        """
+        if next(self._members(key), None) is None:
+            self._scopes.pop(key, None)
+            return None
+        scope = self._scopes.setdefault(key, _Scope())
+        try:
+            token = await self._tokens.at(key.token)
+            listing = self._calls.list(key, self._clock.monotonic() - DRIFT_LIST_AGE, key.scope, token)
+            await self._compare(key, scope, self.judged(key, listing))
+        except Waiting:
+            return WAITING
+        except Paused as paused:
+            return max(paused.pause.until - self._clock.monotonic(), 1.0)
+        except (TokenMissing, VercelError, KubeError) as error:
+            again = self._after_a_failure(scope)
+            logger.warning("Can't detect drift in %s: %s; trying again in %.0f s", key, error, again)
+            return again
+        except Exception:
+            # A bug, or a value that another version wrote. It must not end the drift watch of other scopes.
+            again = self._after_a_failure(scope)
+            self._observer.failed("bug")
+            logger.exception("Can't detect drift in %s; trying again in %.0f s", key, again)
+            return again
+        scope.failures = 0
+        return self._interval
+
+    def _after_a_failure(self, scope: _Scope) -> float:
+        scope.failures += 1
+        return min(AGAIN * 2.0 ** min(scope.failures - 1, 20), max(AGAIN, self._interval))
+
+    async def _compare(self, key: ScopeKey, scope: _Scope, listing: Listing) -> None:
+        sighting = Sighting.of(listing)
+        orphans: set[str] = set()
+        for number, (object_key, body, status) in enumerate(tuple(self._members(key)), 1):
+            cns = normalized(body["spec"].get("cns") or ())
+            if sighting.is_news(cns, status):
+                self._notice(object_key, listing)
+            orphans |= self._report_orphans(object_key, body, cns, sighting)
+            if number % AT_A_TIME == 0:
+                await asyncio.sleep(0)
+        scope.orphans = frozenset(orphans)
+
+    def _report_orphans(self, key: Key, body: Body, cns: frozenset[str], sighting: Sighting) -> set[str]:
+        """Reports, once each, certificates with a resource's names that are in no status. Returns their ids."""
+        attempt = body["status"].get("attempt") or {}
+        if "outcome" not in attempt and attempt:
+            return set()  # one of them may be what came of it
+        created = datetime.fromisoformat(body["metadata"]["creationTimestamp"]).timestamp()
+        found = set()
+        for certificate in sighting.orphans(cns, created):
+            if self._objects.holders(certificate.id):
+                continue
+            found.add(certificate.id)
+            if certificate.id not in self._reported:
+                self._reported.add(certificate.id)
+                self._publish(key, orphan_note(certificate))
+        return found
+
+

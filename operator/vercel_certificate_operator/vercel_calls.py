@@ -1,0 +1,128 @@
+"""Calls to Vercel for one key of the queue: the token, a slot, the pauses, and what a failure means for others."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from vercel_certificate_operator.accounts import Account, Accounts
+from vercel_certificate_operator.clock import Clock
+from vercel_certificate_operator.core.certificate import Certificate, Scope
+from vercel_certificate_operator.core.failures import Call, Failure, Fate, meaning
+from vercel_certificate_operator.core.known import Got, Listing, Pause, Tick
+from vercel_certificate_operator.core.resource import Key
+from vercel_certificate_operator.core.sightings import ScopeKey
+from vercel_certificate_operator.kube.tokens import Token
+from vercel_certificate_operator.vercel import ApiError, NotSent, OutcomeUnknown, VercelError
+
+logger = logging.getLogger(__name__)
+
+
+class Waiting(Exception):
+    """The call can't be made yet: the key is woken when a slot is free, or the list in progress has ended."""
+
+
+class Paused(Exception):
+    """The token isn't used for this call now."""
+
+    def __init__(self, call: Call, pause: Pause) -> None:
+        super().__init__(pause.message)
+        self.call = call
+        self.pause = pause
+
+
+class VercelCalls:
+    """All methods raise VercelError, Waiting or Paused."""
+
+    def __init__(self, accounts: Accounts, clock: Clock) -> None:
+        self._accounts = accounts
+        self._clock = clock
+
+    def take_slot(self, key: Key | ScopeKey, call: Call, scope: Scope, token: Token) -> Account:
+        """Returns the token's account with a slot for one call. Give it back with ``give_slot_back``."""
+        account = self._accounts.of(token)
+        if (pause := account.pause(call, scope)) is not None:
+            raise Paused(call, pause)
+        if not account.take_slot(key):
+            raise Waiting
+        return account
+
+    @asynccontextmanager
+    async def _slot(self, key: Key | ScopeKey, call: Call, scope: Scope, token: Token) -> AsyncIterator[Account]:
+        account = self.take_slot(key, call, scope, token)
+        try:
+            yield account
+            account.succeeded(call, scope)
+        except VercelError as error:
+            self.note_failure(account, call, scope, failure_of(error))
+            raise
+        finally:
+            account.give_slot_back()
+
+    def note_failure(self, account: Account, call: Call, scope: Scope, failure: Failure) -> None:
+        """Notes a failure that may concern everything that uses the token."""
+        pause = account.failed(call, scope, failure, meaning(failure, call))
+        if pause is not None:
+            seconds = pause.until - self._clock.monotonic()
+            logger.warning("%s Paused for %.0f s.", pause.message, seconds, extra={"reason": str(pause.reason)})
+
+    async def get(self, key: Key, certificate_id: str, scope: Scope, token: Token) -> Got:
+        """Returns a certificate, or that Vercel has none with this id."""
+        async with self._slot(key, "get", scope, token) as account:
+            tick = self._clock.monotonic()
+            try:
+                certificate: Certificate = await account.client.get(certificate_id, scope)
+            except ApiError as error:
+                if error.status in (404, 410):
+                    return Got(tick, None)
+                raise
+            if certificate.id != certificate_id:
+                raise OutcomeUnknown(f"Vercel answered with {certificate.id} instead of {certificate_id}")
+            return Got(tick, certificate)
+
+    async def remove(self, key: Key, certificate_id: str, scope: Scope, token: Token) -> bool:
+        """Removes a certificate. Returns whether Vercel had one with this id."""
+        async with self._slot(key, "remove", scope, token) as account:
+            try:
+                await account.client.remove(certificate_id, scope)
+            except ApiError as error:
+                if error.status not in (404, 410):
+                    raise
+                return False
+            return True
+
+    def list(self, key: Key | ScopeKey, begun_after: Tick, scope: Scope, token: Token) -> Listing:
+        """Returns a complete list that was begun no earlier than this, shared by everyone who needs one.
+
+        A list is made in the background: Waiting is raised meanwhile, and the key is woken at its end.
+        """
+        account = self._accounts.of(token)
+        listing = account.listing(scope, begun_after)
+        if listing is not None:
+            return listing
+        if (error := account.failed_list(key)) is not None:
+            self.note_failure(account, "list", scope, failure_of(error))
+            raise error
+        if not account.join_list(scope, key):
+            self.take_slot(key, "list", scope, token)
+            account.start_list(scope, key)
+        raise Waiting
+
+
+def failure_of(error: VercelError) -> Failure:
+    """Returns what the edge raised, in the core's terms."""
+    retry_after = timedelta(seconds=error.retry_after) if error.retry_after is not None else None
+    if not isinstance(error, ApiError):
+        fate = Fate.NOT_SENT if isinstance(error, NotSent) else Fate.UNKNOWN
+        return Failure(fate, error.message, error.status, error.code, retry_after)
+    return Failure(
+        Fate.REFUSED,
+        error.message,
+        error.status,
+        error.code,
+        retry_after,
+        error.help_url,
+        error.cns,
+        error.external,
+        error.invalid_token,
+    )
