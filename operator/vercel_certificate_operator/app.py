@@ -27,6 +27,7 @@ from vercel_certificate_operator.kube import connection
 from vercel_certificate_operator.kube.certificates import Certificates
 from vercel_certificate_operator.kube.errors import Denied, Gone, KubeError, Refused, Unavailable
 from vercel_certificate_operator.kube.events import Events
+from vercel_certificate_operator.kube.leases import Lease
 from vercel_certificate_operator.kube.tokens import DefaultToken, TokenMissing, Tokens
 from vercel_certificate_operator.leadership import Leadership
 from vercel_certificate_operator.metrics import Counted, Sources
@@ -299,7 +300,7 @@ async def _serve(stack: AsyncExitStack, address: Address, pages: Mapping[str, Pa
 async def _leadership(
     settings: Settings, configuration: Configuration, clock: Clock, stack: AsyncExitStack
 ) -> Leadership:
-    return Leadership(
+    lease = Lease(
         # A client of its own: neither fenced, nor ever waiting for a connection behind everything else.
         await stack.enter_async_context(connection.api_client(configuration)),
         clock,
@@ -308,6 +309,7 @@ async def _leadership(
         identity=f"{os.environ.get('HOSTNAME') or socket.gethostname()}_{secrets.token_hex(4)}",
         duration=settings.lease_duration,
     )
+    return Leadership(lease, clock)
 
 
 def _pod_namespace() -> str:
