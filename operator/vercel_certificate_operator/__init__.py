@@ -7,7 +7,9 @@ Three layers, and imports only point downward (``make check`` holds them to it):
 ``vercel``, ``kube``
     The edges: Vercel's REST API, and the Kubernetes API.
 ``reconciler``
-    The only place where they meet. ``handlers`` (kopf), ``app`` (the process) and ``cli`` sit around it.
+    The only place where they meet.
+
+``wiring`` builds an operator from these, ``app`` starts it, ``process`` is its life, and ``cli`` its command line.
 """
 
 from vercel_certificate_operator._version import __version__

@@ -158,6 +158,7 @@ def run(**options: Any) -> None:
     from vercel_certificate_operator import app, log
     from vercel_certificate_operator.leadership import LeadershipLost
     from vercel_certificate_operator.settings import Settings
+    from vercel_certificate_operator.wiring import CannotStart
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
     if "VERCEL_TOKEN" in os.environ:
@@ -169,7 +170,7 @@ def run(**options: Any) -> None:
     log.set_up(settings.log_format, settings.log_level)
     try:
         asyncio.run(app.run(settings))
-    except app.CannotStart as error:
+    except CannotStart as error:
         raise click.ClickException(str(error)) from None
     except LeadershipLost:
         sys.exit(1)  # the log says why

@@ -5,8 +5,9 @@ import sys
 from datetime import UTC, datetime
 from typing import Literal
 
-import aiohttp
 from pythonjsonlogger.json import JsonFormatter
+
+from vercel_certificate_operator.kube.errors import is_answer
 
 FIELDS = ("namespace", "resource", "uid", "attempt", "reason")
 
@@ -25,9 +26,8 @@ class TextFormatter(logging.Formatter):
 
 
 def _without_traceback_of_an_answer(record: logging.LogRecord) -> bool:
-    """What the API server has answered to kopf is said by the line; where kopf asked from, is of no use to a reader."""
-    error = record.exc_info[1] if record.exc_info else None
-    if error is not None and isinstance(error.__cause__, aiohttp.ClientResponseError):
+    """The line says what the API server answered to kopf. Where in kopf that happened is of no use to a reader."""
+    if record.exc_info and is_answer(record.exc_info[1]):
         record.exc_info = record.exc_text = None
     return True
 

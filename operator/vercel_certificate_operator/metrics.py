@@ -18,7 +18,6 @@ from datetime import datetime
 from typing import Any, get_args
 
 import prometheus_client
-from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
@@ -36,7 +35,7 @@ from vercel_certificate_operator.kube.tokens import Place
 from vercel_certificate_operator.objects import Objects
 from vercel_certificate_operator.observer import Observer
 from vercel_certificate_operator.reconciler import Reconciler, ScopeKey
-from vercel_certificate_operator.web import Page
+from vercel_certificate_operator.web import Page, Request, Response
 from vercel_certificate_operator.workqueue import WorkQueue
 
 PREFIX = "vercel_operator_"
@@ -242,12 +241,12 @@ def page(counted: Counted, sources: Sources, *, per_certificate: bool = True) ->
     """
     one_at_a_time = asyncio.Lock()
 
-    async def answer(request: web.Request) -> web.Response:
+    async def answer(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         async with one_at_a_time:
             scrape = Scrape(counted.registry, Snapshot.take(sources), per_certificate=per_certificate)
             body = await asyncio.to_thread(encode, scrape)
-        response = web.Response(body=body, headers={"Content-Type": content_type})
+        response = Response(body=body, headers={"Content-Type": content_type})
         response.enable_compression()  # where it was asked for
         return response
 

@@ -8,12 +8,10 @@ event loop runs is told by there being an answer at all: a kubelet takes none fo
 import logging
 from collections.abc import Callable, Mapping
 
-from aiohttp import web
-
 from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.kube.connection import WatchSigns
 from vercel_certificate_operator.reconciler import ScopeKey
-from vercel_certificate_operator.web import Page
+from vercel_certificate_operator.web import Page, Request, Response
 from vercel_certificate_operator.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -34,7 +32,7 @@ def probe(name: str, checks: Mapping[str, Check]) -> Page:
     """A page that says of each check whether it has failed, in the manner of the API server's own; 503 if one has."""
     failing: set[str] = set()
 
-    async def answer(_: web.Request) -> web.Response:
+    async def answer(_: Request) -> Response:
         problems = {check: problem for check, find in checks.items() if (problem := find()) is not None}
         for check in problems.keys() - failing:
             logger.warning("%s: %s failed: %s", name, check, problems[check])  # a kubelet doesn't show the answer
@@ -44,7 +42,7 @@ def probe(name: str, checks: Mapping[str, Check]) -> Page:
         failing.update(problems)
         lines = [f"[-]{check} failed: {problems[check]}" if check in problems else f"[+]{check} ok" for check in checks]
         lines.append(f"{name} check {'failed' if problems else 'passed'}")
-        return web.Response(text="\n".join(lines) + "\n", status=503 if problems else 200)
+        return Response(text="\n".join(lines) + "\n", status=503 if problems else 200)
 
     return answer
 

@@ -94,10 +94,17 @@ class Settings(BaseModel):
     team_slug: str | None = None
     post_timeout: Annotated[float, Field(ge=1, le=600)] = 120.0
     """Seconds that a POST to Vercel may take."""
+    call_timeout: Annotated[float, Field(ge=1)] = 30.0
+    """Seconds that any other request to Vercel may take. There is no flag for it."""
     max_in_flight: Annotated[int, Field(ge=1, le=100)] = 8
     """Calls to Vercel at a time, per token."""
     drift_interval: Annotated[float, Field(ge=1)] = 6 * 3600.0
     """Seconds between two listings of a scope that show what has changed at Vercel."""
+    longest_sleep: Annotated[float, Field(ge=1)] = 3600.0
+    """Seconds after which a resource is reconciled again in any case: the wall clock may have been set meanwhile.
+
+    There is no flag for it.
+    """
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

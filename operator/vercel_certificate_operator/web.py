@@ -1,13 +1,19 @@
-"""The process's HTTP server: a few pages for the machines that look after it."""
+"""The process's HTTP server: a few pages for kubelets and Prometheus.
+
+The only module beside ``kube`` and ``vercel`` that uses the network, and the only one that listens.
+"""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from aiohttp.web import Request, Response
 
 from vercel_certificate_operator.settings import Address
 
-Page = Callable[[web.Request], Awaitable[web.Response]]
+__all__ = ["Page", "Request", "Response", "serving"]
+
+Page = Callable[[Request], Awaitable[Response]]
 
 SHUTDOWN = 0.2
 """Seconds that an answer under way may take when the process ends."""

@@ -17,7 +17,6 @@ from unittest.mock import patch
 from life.acting import DAY, HOUR, MINUTE, REF, create_many, seconds_until
 from support.world import PATIENCE, TOKEN, World
 from vercel_certificate_operator import reconciler
-from vercel_certificate_operator.core.certificate import Scope
 from vercel_emulator import Behaviour, Fault
 from vercel_emulator.models import TokenGrant
 
@@ -103,7 +102,7 @@ async def _(world: World) -> None:
 
 @state("progressing_certificateGone")
 async def _(world: World) -> None:
-    world.drift_interval = 6 * 3600
+    world.configure(drift_interval=6 * 3600)
     await world.restart()
     await issued(world)
     world.emulator.state.vanish((await world.status(NAME))["id"])
@@ -267,7 +266,7 @@ async def _(world: World) -> None:
 @state("degraded_scopeChanged")
 async def _(world: World) -> None:
     await issued(world)
-    world.scope = Scope(team_id="team_alpha")
+    world.configure(team_id="team_alpha")
     await world.restart()
     await until(world, "expiresAt")
 
@@ -298,7 +297,7 @@ async def expired_meanwhile(world: World) -> None:
 
 async def scope_vanished(world: World, *, lifetime: timedelta = 90 * DAY) -> None:
     world.emulator.state.behaviour = Behaviour(lifetime=lifetime)
-    world.drift_interval = 6 * 3600
+    world.configure(drift_interval=6 * 3600)
     await world.restart()
     await create_many(world, 7)
     await issued(world)

@@ -12,7 +12,7 @@ import chart_readme
 from chart.helm import CHART, Helm
 from chart.pairs import all_pairs
 from control_plane import ControlPlane, binaries
-from vercel_certificate_operator import app
+from vercel_certificate_operator import process
 from vercel_certificate_operator.reconciler import RECORD_LIMIT
 from vercel_certificate_operator.settings import Settings
 
@@ -274,7 +274,7 @@ def test_a_pod_that_ends_is_given_time_to_write_down_what_vercel_answers(helm: H
     for limit, grace in ((120, 195), (200.5, 276)):
         pod = one(helm.template({"vercel": {"postTimeout": limit}}), "Deployment")["spec"]["template"]["spec"]
         assert pod["terminationGracePeriodSeconds"] == grace
-        assert grace > limit + RECORD_LIMIT + app.EVENTS_LIMIT + Settings().lease_duration / 3
+        assert grace > limit + RECORD_LIMIT + process.EVENTS_LIMIT + Settings().lease_duration / 3
 
 
 def test_its_pods_meet_pod_security_restricted(helm: Helm, control_plane: ControlPlane) -> None:

@@ -149,7 +149,7 @@ async def test_a_clean_stop_writes_down_what_is_under_way_and_then_gives_the_lea
     await leads(standby)
     print(f"taken over {time.monotonic() - released:.1f} s after the last record")
     assert await ended(leader) == 0
-    assert "is given back" in leader.logs()
+    assert "released the Lease" in leader.logs()
     await one_certificate(ns, vercel)
     assert (await vercel.journal()).counts.get("list", 0) == 0, "there was nothing left to find out"
 
@@ -267,7 +267,7 @@ async def test_a_watch_that_fails_ends_the_leader_once_what_is_under_way_is_writ
         assert await ended(leader) == 1
     await one_certificate(ns, vercel)
     assert (await vercel.journal()).counts.get("list", 0) == 0, "there was nothing left to find out"
-    assert "is given back" in leader.logs()
+    assert "released the Lease" in leader.logs()
     assert leader.logs().splitlines()[-1] == "Error: the watch of VercelCertificates has failed: a test wants Not Found"
 
 

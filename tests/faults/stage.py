@@ -9,16 +9,14 @@ from datetime import timedelta
 from typing import Any, Literal, cast
 
 import pytest
-from pydantic import SecretStr
 
 from control_plane import Audit, ControlPlane, Requests
 from support.invariants import check, ready_means_ready
 from support.proxy import Kind, KubeFault, KubeProxy
-from support.world import TOKEN, World
+from support.world import World
 from support.world import world as make_world
 from vercel_certificate_operator.core.resource import PLURAL
 from vercel_certificate_operator.kube import connection
-from vercel_certificate_operator.kube.tokens import DefaultToken
 from vercel_emulator.models import Call, Fault, Injection
 
 Step = Literal["claim", "hold", "status", "release", "issue", "get", "list", "remove"]
@@ -61,7 +59,7 @@ class Stage:
 
     async def with_short_limits(self) -> None:
         """A process whose time limits for calls to Vercel are so short that a test can wait for them."""
-        self.world.post_timeout = self.world.call_timeout = 0.4
+        self.world.configure(post_timeout=0.4, call_timeout=0.4)
         await self.world.restart()
         self.world.lives = 1
 
@@ -111,8 +109,7 @@ class Stage:
             one.namespace,
             one.emulator,
             one.clock,
-            default_token=one.default_token,
-            drift_interval=one.drift_interval,
+            one.settings,
             operator_api=one.operator_api,
             acts=one.acts,
             _ids=one._ids,
@@ -273,7 +270,7 @@ async def _vanished(world: World) -> None:
 
 
 async def _drift(world: World) -> None:
-    await world.advance(world.drift_interval)
+    await world.advance(world.settings.drift_interval)
 
 
 FIRST_ISSUE = Scenario("first-issue", _nothing, _create, _is_ready, 1, (("claim", 0), ("issue", 0), ("status", 0)))
@@ -328,7 +325,7 @@ async def stage(control_plane: ControlPlane) -> AsyncIterator[Stage]:
         through_proxy.host = proxy.url
         settings: dict[str, Any] = {
             "drift_interval": DAY.total_seconds(),
-            "default_token": DefaultToken(value=SecretStr(TOKEN), namespaces=[namespace]),
+            "default_token_namespaces": (namespace,),
         }
         async with (
             make_world(control_plane.kubeconfig, namespace, **settings) as world,

@@ -20,7 +20,7 @@ async def test_vercel_can_not_be_reached_for_a_while(
 ) -> None:
     world = stage.world
     async with front(world.emulator.url, tmp_path, monkeypatch) as way:
-        world.vercel_url = way.url
+        world.configure(vercel_api_url=way.url)
         await world.restart()
         await scenario.prepare(world)
         if broken == "silent":

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from faults.stage import (
     CHANGE,
@@ -29,10 +28,8 @@ from faults.stage import (
 )
 from support.clock import settle
 from support.invariants import check
-from support.world import TOKEN, World
-from vercel_certificate_operator.app import _resync
-from vercel_certificate_operator.kube.certificates import Certificates
-from vercel_certificate_operator.settings import Settings
+from support.world import World
+from vercel_certificate_operator.resync import Resync
 from vercel_emulator.models import Fault
 
 STEPS = {"an-hour-forward": 3600.0, "an-hour-back": -3600.0}
@@ -241,8 +238,7 @@ async def test_what_the_watch_did_not_tell_is_noticed_by_the_next_comparison(sta
     await world.apply(NAME, OLD)
     operator = world.operator
     assert operator is not None
-    settings = Settings(namespaces=(world.namespace,), vercel_token=SecretStr(TOKEN))
-    await _resync(operator.reconciler, operator.objects, Certificates(world.api), settings)
+    await Resync(operator, world.settings, world.clock).again()
     assert [key.name for key in operator.objects.keys()] == [NAME]  # noqa: SIM118 - not a dict
     await settle()  # the queue hears of it
     await world.quiet()

@@ -3,11 +3,9 @@
 from collections.abc import Awaitable, Callable
 
 import pytest
-from pydantic import SecretStr
 
 from life.acting import DAY, HOUR, MINUTE, REF, advance_to, asked, events, notes, put_secret, seconds_until
-from support.world import OTHER_TOKEN, TOKEN, World
-from vercel_certificate_operator.kube.tokens import DefaultToken
+from support.world import OTHER_TOKEN, World
 from vercel_emulator.models import Behaviour, Certificate, Injection
 
 ADOPT = "vercel-operator.io/adopt-id"
@@ -194,7 +192,7 @@ async def test_with_the_default_token_a_namespace_that_is_not_listed_may_not_ado
 
 
 async def test_with_the_default_token_a_namespace_that_is_listed_may_adopt(world: World) -> None:
-    world.default_token = DefaultToken(value=SecretStr(TOKEN), namespaces=[world.namespace])
+    world.configure(default_token_namespaces=(world.namespace,))
     await world.restart()
     made_by_hand(world, "example.com")
     await world.apply("site", ["example.com"], annotations={ADOPT: "cert_byhand"})

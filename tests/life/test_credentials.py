@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from kubernetes.aio.client import ApiException, CoreV1Api
-from pydantic import SecretStr
 
 from control_plane import ControlPlane
 from life.acting import (
@@ -24,7 +24,6 @@ from life.acting import (
 )
 from support.world import OTHER_TOKEN, TOKEN, World
 from vercel_certificate_operator.kube import connection
-from vercel_certificate_operator.kube.tokens import DefaultToken
 from vercel_emulator import Fault
 from vercel_emulator.models import TokenGrant
 
@@ -32,9 +31,9 @@ LOOKED_FOR_AGAIN = 67
 """Seconds: a missing token is looked for every minute, give or take a tenth."""
 
 
-async def use(world: World, default: DefaultToken) -> None:
+async def use(world: World, **default_token: Any) -> None:
     """Another default token, from a new start on."""
-    world.default_token = default
+    world.configure(**default_token)
     await world.restart()
 
 
@@ -160,7 +159,7 @@ async def test_a_token_that_was_refused_is_replaced_and_the_next_attempt_comes_w
 async def test_the_default_token_is_read_again_when_its_file_changes(world: World, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")
-    await use(world, DefaultToken(file=file))
+    await use(world, vercel_token_file=file)
     await world.apply("site", ["example.com"])
     await world.quiet()
     file.write_text(f"{OTHER_TOKEN}\n")
@@ -173,7 +172,7 @@ async def test_the_default_token_is_read_again_when_its_file_changes(world: Worl
 async def test_a_refused_default_token_is_tried_anew_when_its_file_changes(world: World, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("revoked-token-not-a-secret")
-    await use(world, DefaultToken(file=file))
+    await use(world, vercel_token_file=file)
     await world.apply("site", ["example.com"])
     await world.quiet()
     assert await world.ready("site") == ("False", "CredentialsInvalid")
@@ -185,7 +184,7 @@ async def test_a_refused_default_token_is_tried_anew_when_its_file_changes(world
 
 async def test_a_default_token_whose_file_has_gone_is_looked_for_again(world: World, tmp_path: Path) -> None:
     file = tmp_path / "token"
-    await use(world, DefaultToken(file=file))
+    await use(world, vercel_token_file=file)
     await world.apply("site", ["example.com"])
     await world.quiet()
     ready, reason, message = await world.condition("site", "Ready")
@@ -200,7 +199,7 @@ async def test_a_default_token_whose_file_has_gone_is_looked_for_again(world: Wo
 
 
 async def test_without_a_default_token_a_resource_has_to_name_its_own(world: World) -> None:
-    await use(world, DefaultToken())
+    await use(world, vercel_token=None)
     await put_secret(world, OTHER_TOKEN)
     await world.apply("site", ["example.com"])
     await world.quiet()
@@ -213,7 +212,7 @@ async def test_without_a_default_token_a_resource_has_to_name_its_own(world: Wor
 
 
 async def test_only_listed_namespaces_may_use_the_default_token(world: World) -> None:
-    await use(world, DefaultToken(value=SecretStr(TOKEN), namespaces=["elsewhere"]))
+    await use(world, default_token_namespaces=("elsewhere",))
     await put_secret(world, OTHER_TOKEN)
     await world.apply("site", ["example.com"])
     await world.apply("own", ["example.org"], tokenSecretRef=REF)
@@ -224,7 +223,7 @@ async def test_only_listed_namespaces_may_use_the_default_token(world: World) ->
     assert f"namespace {world.namespace} may not use the operator's default token: set spec.tokenSecretRef" in message
     assert not asked(world, "issue", token=TOKEN)
 
-    await use(world, DefaultToken(value=SecretStr(TOKEN), namespaces=["elsewhere", world.namespace]))
+    await use(world, default_token_namespaces=("elsewhere", world.namespace))
     await world.advance(LOOKED_FOR_AGAIN)
     assert await world.ready("site") == ("True", "Issued")
 
@@ -274,7 +273,7 @@ async def test_after_a_refused_token_one_probe_is_made_by_all_together_ever_more
 
 
 async def test_what_has_waited_says_that_the_token_was_refused(world: World) -> None:
-    world.slots = 1
+    world.configure(max_in_flight=1)
     await world.restart()
     world.emulator.accounts.revoke(TOKEN)
     await create_many(world, 2)

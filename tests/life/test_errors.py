@@ -253,7 +253,7 @@ async def test_a_certificate_that_turns_up_after_its_attempt_was_given_up_is_rep
     await world.apply("site", ["example.com"])
     await world.quiet(hanging=1)
     await world.crash()
-    world.drift_interval = 6 * HOUR.total_seconds()
+    world.configure(drift_interval=6 * HOUR.total_seconds())
     world.start()
     await world.quiet()
     await world.advance(4 * MINUTE)
@@ -282,7 +282,7 @@ async def test_of_two_certificates_that_can_be_what_came_of_it_the_one_that_is_n
     await world.crash()
     await world.patch_status("site", None)  # as if it had not been resolved yet
     world.emulator.state.inject(Injection(cns=["example.com"]))
-    world.drift_interval = 6 * HOUR.total_seconds()
+    world.configure(drift_interval=6 * HOUR.total_seconds())
     world.start()
     await world.quiet()
     await world.advance(DAY)

@@ -7,7 +7,6 @@ import pytest
 
 from life.acting import MINUTE, REF, advance_to, asked, by_age, events, notes, put_secret
 from support.world import OTHER_TOKEN, World
-from vercel_certificate_operator.core.certificate import Scope
 from vercel_emulator import Fault
 
 
@@ -136,7 +135,7 @@ async def test_set_to_another_team_nothing_is_issued_and_the_user_is_told(world:
     await world.apply("site", ["example.com"])
     await world.quiet()
     before = await world.status("site")
-    world.scope = Scope(team_id="team_alpha")
+    world.configure(team_id="team_alpha")
     await world.restart()
     assert await world.ready("site") == ("True", "Issued")
 
@@ -155,20 +154,20 @@ async def test_set_to_another_team_nothing_is_issued_and_the_user_is_told(world:
     assert await world.ready("site") == ("False", "ScopeChanged")
     assert len(asked(world, "issue")) == 1
 
-    world.scope = Scope()
+    world.configure(team_id=None)
     await world.restart()
     assert await world.ready("site") == ("True", "Issued")
     assert (await world.status("site"))["id"] != before["id"]
 
 
 async def test_set_to_another_team_a_deleted_resource_is_removed_where_it_was_issued(world: World) -> None:
-    world.scope = Scope(team_id="team_alpha")
+    world.configure(team_id="team_alpha")
     await world.restart()
     await world.apply("site", ["example.com"])
     await world.quiet()
     certificate_id = (await world.status("site"))["id"]
     assert (await world.status("site"))["team"] == "team_alpha"
-    world.scope = Scope(team_id="team_beta")
+    world.configure(team_id="team_beta")
     await world.restart()
     await world.delete("site")
     await world.quiet()

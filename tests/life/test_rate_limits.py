@@ -113,7 +113,7 @@ async def test_fifty_that_wait_drain_without_a_burst_when_the_pause_is_over(worl
 
 
 async def test_a_pause_survives_nothing_but_is_learned_again_by_one_call_after_a_restart(world: World) -> None:
-    world.slots = 1
+    world.configure(max_in_flight=1)
     await world.restart()
     world.emulator.limits.rule = RateLimit(limit=0, window=300)
     await create_many(world, 5)
@@ -143,7 +143,7 @@ async def test_there_are_never_more_than_eight_calls_of_a_token_in_flight(world:
 
 
 async def test_each_token_has_calls_in_flight_of_its_own(world: World) -> None:
-    world.slots = 2
+    world.configure(max_in_flight=2)
     await world.restart()
     await put_secret(world, OTHER_TOKEN)
     hanging = world.emulator.faults.add(Fault(call="issue", action="hang", times=None))
@@ -160,7 +160,7 @@ async def test_each_token_has_calls_in_flight_of_its_own(world: World) -> None:
 
 
 async def test_whoever_waits_for_a_slot_does_not_hold_up_the_spec_changes_of_others(world: World) -> None:
-    world.slots = 1
+    world.configure(max_in_flight=1)
     await world.restart()
     hanging = world.emulator.faults.add(Fault(call="issue", action="hang"))
     await world.apply("slow", ["example.com"])
@@ -176,7 +176,7 @@ async def test_whoever_waits_for_a_slot_does_not_hold_up_the_spec_changes_of_oth
 
 
 async def test_when_who_was_next_for_a_slot_has_no_need_of_it_the_one_after_is_not_held_up(world: World) -> None:
-    world.slots = 1
+    world.configure(max_in_flight=1)
     await world.restart()
     hanging = world.emulator.faults.add(Fault(call="issue", action="hang"))
     await world.apply("slow", ["example.com"])

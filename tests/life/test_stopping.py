@@ -34,7 +34,7 @@ async def test_an_answer_that_is_being_written_down_is_written_down(
         await world.apply("site", ["example.com"])
         await world.sync()
         assert world.operator is not None
-        await asyncio.wait_for(world.operator.task, 20)
+        await asyncio.wait_for(world.task, 20)
         assert await world.ready("site") == ("True", "Issued")
 
 

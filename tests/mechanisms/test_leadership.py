@@ -17,7 +17,8 @@ from support.memory_api import ApiFault, MemoryApi
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.kube import connection
 from vercel_certificate_operator.kube.errors import Fenced
-from vercel_certificate_operator.leadership import Leadership, LeadershipLost
+from vercel_certificate_operator.kube.leases import Lease
+from vercel_certificate_operator.leadership import Leadership, LeadershipLost, SingleReplica
 
 DURATION, DEADLINE, PAUSE = 15, 10, 2
 
@@ -107,14 +108,10 @@ class Election:
         client, standing = self.api.client(faulty=True), Standing(self.clock)
         way = Way(client, self.clock, standing)
         client.rest_client = cast(Any, way)
-        leadership = Leadership(
-            client,
-            cast(Clock, standing),
-            name="op",
-            namespace="web",
-            identity=f"pod-{next(self.names)}",
-            duration=duration,
-        )
+        identity = f"pod-{next(self.names)}"
+        own = cast(Clock, standing)
+        lease = Lease(client, own, name="op", namespace="web", identity=identity, duration=duration)
+        leadership = Leadership(lease, own)
         task = asyncio.create_task(leadership.run())
         self.replicas.append(Replica(leadership, way, standing, task))
         return self.replicas[-1]
@@ -172,9 +169,7 @@ async def test_a_leader_that_was_paused_may_not_write_even_before_it_has_noticed
     election.clock.pause(DURATION - 1)
     assert leader.leadership.fence() is None
     election.clock.pause(1)
-    assert leader.leadership.fence() == (
-        "the Lease web/op was last renewed 15 s ago, so that another replica may hold it"
-    )
+    assert leader.leadership.fence() == ("the Lease web/op was last renewed 15 s ago, so another replica may hold it")
     await settle()
     assert leader.lost == "the Lease web/op could not be renewed for 15 s"
     assert leader.leadership.fence() == "this replica does not hold the Lease web/op"
@@ -221,6 +216,17 @@ async def test_who_sees_another_holder_ends_at_once(election: Election) -> None:
     await api.replace_namespaced_lease("op", "web", lease)
     await election.clock.advance(PAUSE)
     assert leader.lost == "the Lease web/op is held by somebody now"
+
+
+async def test_a_single_replica_leads_from_the_start_and_has_nothing_to_release() -> None:
+    single = SingleReplica()
+    assert single.leading.is_set()
+    assert (single.fence(), single.problem()) == (None, None)
+    running = asyncio.create_task(single.run())
+    await settle()
+    assert not running.done()
+    await single.release()
+    running.cancel()
 
 
 async def test_nothing_is_written_past_the_fence(election: Election) -> None:

@@ -12,14 +12,12 @@ from typing import Any, TypeVar
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, precondition, rule
-from pydantic import SecretStr
 
 from support import invariants
 from support.memory_api import ApiFault, memory_api_of, simulated_world
 from support.world import TOKEN, World
 from vercel_certificate_operator.core.certificate import normalized
 from vercel_certificate_operator.core.resource import Resource
-from vercel_certificate_operator.kube.tokens import DefaultToken
 from vercel_emulator.models import DEFAULT_SCOPE, Behaviour, CertificateChange, Fault, Injection, TokenGrant
 
 T = TypeVar("T")
@@ -123,7 +121,7 @@ class Life(RuleBasedStateMachine):
             simulated_world(
                 NAMESPACE,
                 drift_interval=DRIFT,
-                default_token=DefaultToken(value=SecretStr(TOKEN), namespaces=[NAMESPACE]),
+                default_token_namespaces=(NAMESPACE,),
             )
         )
 
@@ -344,7 +342,7 @@ class Life(RuleBasedStateMachine):
         operator = self.world.operator
         assert operator is not None
         self._crashing = True
-        operator.task.cancel()
+        self.world.task.cancel()
         await asyncio.Event().wait()
 
     # --- time, and the operator's process -----------------------------------------------------------------------------

@@ -16,12 +16,9 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
-from pydantic import SecretStr
-
 from support import invariants
 from support.memory_api import ApiFault, MemoryApi, memory_api_of, simulated_world
 from support.world import TOKEN, World
-from vercel_certificate_operator.kube.tokens import DefaultToken
 from vercel_emulator.models import Behaviour, Certificate, Fault, RateLimit, TokenGrant
 
 SEED = int(os.environ.get("LONG_RUN_SEED", "1"))
@@ -251,8 +248,8 @@ def _lifetime(certificate: Certificate) -> int:
 
 async def test_a_year_of_two_hundred_certificates_with_something_going_wrong_in_each_week() -> None:
     print(f"LONG_RUN_SEED={SEED} LONG_RUN_RESOURCES={RESOURCES}")
-    token = DefaultToken(value=SecretStr(TOKEN), namespaces=[NAMESPACE])
-    async with simulated_world(NAMESPACE, drift_interval=DRIFT.total_seconds(), default_token=token) as world:
+    settings: dict[str, Any] = {"drift_interval": DRIFT.total_seconds(), "default_token_namespaces": (NAMESPACE,)}
+    async with simulated_world(NAMESPACE, **settings) as world:
         world.emulator.state.behaviour = Behaviour(lifetime=LIFETIMES[0])
         year = Year(world, memory_api_of(world), random.Random(SEED))  # noqa: S311 - to be repeated
         for week in range(WEEKS):

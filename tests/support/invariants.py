@@ -109,7 +109,10 @@ def ready_means_ready(world: World, body: Body) -> list[str]:
         return [f"{name} is Ready without a certificate: {status.get('id')}"]
     unnoticed = certificate.removed_by == "control" or certificate.settled_at > certificate.created_at
     since = (now - max(certificate.removed_at or 0, certificate.settled_at)) / 1000
-    if unnoticed and since <= world.drift_interval * (2 if world.lives > 1 else 1) + NOTICED_WITHIN.total_seconds():
+    if (
+        unnoticed
+        and since <= world.settings.drift_interval * (2 if world.lives > 1 else 1) + NOTICED_WITHIN.total_seconds()
+    ):
         return []
     problems = []
     if certificate.removed_at is not None:
@@ -159,7 +162,7 @@ def least_wait(world: World, entry: Entry) -> timedelta:
         return timedelta(seconds=1) if row.reason == Reason.RATE_LIMITED else row.first
     if own_shape:
         return timedelta(seconds=30)
-    return min(timedelta(minutes=2), timedelta(seconds=world.post_timeout + 60))
+    return min(timedelta(minutes=2), timedelta(seconds=world.settings.post_timeout + 60))
 
 
 def no_hot_loop(world: World, bodies: Iterable[Body]) -> list[str]:

@@ -20,7 +20,7 @@ import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
 
 from support.clock import START, TestClock
-from support.world import OTHER_TOKEN, TOKEN, TrueTime, World
+from support.world import OTHER_TOKEN, TOKEN, TrueTime, World, settings_for
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.resource import GROUP, PLURAL
 from vercel_emulator import Emulator
@@ -345,7 +345,8 @@ async def simulated_world(namespace: str = "web", *, start: datetime = START, **
         tokens=(TOKEN, OTHER_TOKEN), teams={"team_alpha": "alpha", "team_beta": "beta"}, clock=TrueTime(clock), seed="s"
     )
     async with emulator:
-        made = World(api.client(), namespace, emulator, clock, operator_api=api.client(faulty=True), **settings)
+        of_operator = settings_for(namespace, emulator, **settings)
+        made = World(api.client(), namespace, emulator, clock, of_operator, operator_api=api.client(faulty=True))
         made.start()
         try:
             yield made

@@ -17,20 +17,15 @@ from kubernetes.aio.client import ApiClient, CustomObjectsApi
 from pydantic import SecretStr
 
 from support.clock import TestClock
-from vercel_certificate_operator.accounts import Accounts
-from vercel_certificate_operator.core.certificate import Scope
-from vercel_certificate_operator.core.known import Limits
-from vercel_certificate_operator.core.resource import GROUP, PLURAL, VERSION, Key
+from vercel_certificate_operator.core.resource import GROUP, PLURAL, VERSION
 from vercel_certificate_operator.kube import connection
 from vercel_certificate_operator.kube.certificates import Certificates
 from vercel_certificate_operator.kube.errors import KubeError
-from vercel_certificate_operator.kube.events import Events
-from vercel_certificate_operator.kube.tokens import DefaultToken, Tokens
-from vercel_certificate_operator.metrics import Counted, Scrape, Snapshot, Sources
-from vercel_certificate_operator.objects import Objects, key_of
-from vercel_certificate_operator.reconciler import Reconciler, ScopeKey
-from vercel_certificate_operator.vercel import VercelClient
-from vercel_certificate_operator.workqueue import WorkQueue
+from vercel_certificate_operator.leadership import SingleReplica
+from vercel_certificate_operator.metrics import Scrape, Snapshot
+from vercel_certificate_operator.objects import key_of
+from vercel_certificate_operator.settings import Settings
+from vercel_certificate_operator.wiring import Operator, build
 from vercel_emulator import Emulator
 
 TOKEN = "test-token-not-a-secret"
@@ -52,19 +47,6 @@ class TrueTime:
 
 
 @dataclass
-class Running:
-    """One life of the operator's process: what is lost when it ends."""
-
-    objects: Objects
-    queue: "WorkQueue[Key | ScopeKey]"
-    reconciler: Reconciler
-    accounts: Accounts
-    events: Events
-    counted: Counted
-    task: asyncio.Task[None]
-
-
-@dataclass
 class World:
     """A namespace, a Vercel, an operator, and the time."""
 
@@ -72,26 +54,19 @@ class World:
     namespace: str
     emulator: Emulator
     clock: TestClock
-    scope: Scope = field(default_factory=Scope)
-    default_token: DefaultToken = field(default_factory=lambda: DefaultToken(value=SecretStr(TOKEN)))
-    post_timeout: float = 120.0
-    slots: int = 8
-    drift_interval: float = 6 * 3600.0
-    longest_sleep: float = 30 * 86400.0  # an hour in earnest: nothing but a test of clock steps needs that
+    settings: Settings
+    """What the next process of the operator runs with; see ``configure``."""
     certificates_class: type[Certificates] = Certificates
     operator_api: ApiClient | None = None
     """The operator's own way to the API server; without it, it goes the way that the tests go."""
-    vercel_url: str | None = None
-    """Where the operator finds Vercel, if not straight at the emulator."""
-    call_timeout: float = 10.0
-    """Seconds of real time that a call to Vercel may take; a POST has ``post_timeout``."""
     watching: bool = True
     """Whether the watch tells anything."""
     lives: int = 0
     """How many processes of the operator there were."""
     acts: list[int] = field(default_factory=list)
     """What users did, each as the journal's last sequence number at that time."""
-    operator: Running | None = None
+    operator: Operator | None = None
+    """The parts of the process that runs; None: none runs."""
     _ids: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
@@ -99,49 +74,30 @@ class World:
 
     # --- the operator's process
 
-    def start(self) -> Running:
+    def configure(self, **changes: Any) -> None:
+        """Settings of the processes that start from now on. Unlike a user's, they may be out of bounds."""
+        self.settings = self.settings.model_copy(update=changes)
+
+    def start(self) -> Operator:
         """A new process: it knows nothing."""
         self.lives += 1
-        counted = Counted()
-
-        def new_client(token: SecretStr) -> VercelClient:
-            return VercelClient(
-                token,
-                base_url=self.vercel_url or self.emulator.url,
-                post_timeout=self.post_timeout,
-                timeout=self.call_timeout,
-                clock=self.clock.now,
-                observe=counted.request,
-            )
-
-        api = self.operator_api or self.api
-        queue: WorkQueue[Key | ScopeKey] = WorkQueue(self.clock)
-        objects, events = Objects(), Events(api, instance="test")
-        accounts = Accounts(new_client, self.clock, slots=self.slots)
-        reconciler = Reconciler(
-            objects=objects,
-            queue=queue,
-            certificates=self.certificates_class(api),
-            events=events,
-            tokens=Tokens(api, self.default_token, self.clock),
-            accounts=accounts,
+        self.operator = build(
+            self.settings,
+            api=self.operator_api or self.api,
             clock=self.clock,
-            scope=self.scope,
-            limits=Limits(post=timedelta(seconds=self.post_timeout)),
-            drift_interval=self.drift_interval,
-            longest_sleep=self.longest_sleep,
+            fence=SingleReplica().fence,
+            instance="test",
+            certificates_class=self.certificates_class,
             new_id=lambda: f"attempt-{next(self._ids)}",
-            observer=counted,
         )
-        task = asyncio.create_task(queue.run(reconciler.reconcile))
-        self.operator = Running(objects, queue, reconciler, accounts, events, counted, task)
+        self.task = asyncio.create_task(self.operator.queue.run(self.operator.reconciler.reconcile))
         return self.operator
 
     async def crash(self) -> None:
         """The process ends wherever it is."""
         if self.operator is not None:
-            self.operator.task.cancel()
-            await asyncio.wait({self.operator.task})
+            self.task.cancel()
+            await asyncio.wait({self.task})
             await self.operator.events.aclose(0)
             await self.operator.accounts.aclose()
             self.operator = None
@@ -190,8 +146,8 @@ class World:
         queue = self.operator.queue
         await asyncio.sleep(0)
         while True:
-            if self.operator.task.done():
-                self.operator.task.result()
+            if self.task.done():
+                self.task.result()
             stuck = sum(fault.hanging for fault in self.emulator.faults)
             due = self.clock.next_wake is not None and self.clock.next_wake <= 0
             if not due and len(queue.running) <= min(hanging, stuck):
@@ -287,10 +243,8 @@ class World:
     def scrape(self, *, leads: bool = True, per_certificate: bool = True) -> Scrape:
         """What Prometheus would be told now."""
         assert self.operator is not None
-        one = self.operator
-        signs = connection.WatchSigns(self.clock)
-        sources = Sources(one.objects, one.queue, one.accounts, one.reconciler, signs, self.clock, lambda: leads)
-        return Scrape(one.counted.registry, Snapshot.take(sources), per_certificate=per_certificate)
+        snapshot = Snapshot.take(self.operator.sources(lambda: leads))
+        return Scrape(self.operator.counted.registry, snapshot, per_certificate=per_certificate)
 
     def calls(self, since: int = 0) -> list[str]:
         """What Vercel was asked, in order."""
@@ -301,16 +255,38 @@ class World:
         return {certificate.id: sorted(certificate.cns) for certificate in self.emulator.state.live()}
 
 
+def settings_for(namespace: str, emulator: Emulator, **changes: Any) -> Settings:
+    """Those of an operator in a World, with these changes, which may be out of bounds."""
+    settings = Settings(
+        namespaces=(namespace,),
+        vercel_api_url=emulator.url,
+        vercel_token=SecretStr(TOKEN),
+        call_timeout=10,  # real seconds
+        longest_sleep=30 * 86400,  # nothing but a test of clock steps needs the usual hour
+    )
+    return settings.model_copy(update=changes)
+
+
 @asynccontextmanager
-async def world(kubeconfig: Path, namespace: str, **settings: Any) -> AsyncIterator[World]:
-    """A World that is up, on a clock that starts at the present: the API server's own clock can't be moved."""
+async def world(
+    kubeconfig: Path, namespace: str, *, certificates_class: type[Certificates] = Certificates, **settings: Any
+) -> AsyncIterator[World]:
+    """A World that is up, on a clock that starts at the present: the API server's own clock can't be moved.
+
+    Args:
+        kubeconfig: of the API server.
+        namespace: where everything happens.
+        certificates_class: interferes with the operator's requests.
+        settings: of the operator, where they are to differ.
+    """
     clock = TestClock(datetime.now(UTC).replace(microsecond=0))
     emulator = Emulator(
         tokens=(TOKEN, OTHER_TOKEN), teams={"team_alpha": "alpha", "team_beta": "beta"}, clock=TrueTime(clock), seed="s"
     )
     configuration = await connection.load(kubeconfig)
     async with emulator, connection.api_client(configuration) as api:
-        made = World(api, namespace, emulator, clock, **settings)
+        of_operator = settings_for(namespace, emulator, **settings)
+        made = World(api, namespace, emulator, clock, of_operator, certificates_class)
         made.start()
         try:
             yield made

@@ -29,7 +29,7 @@ async def wire() -> AsyncIterator[Wire]:
 
 @pytest.fixture
 def certificate_file(tmp_path: Path) -> Path:
-    """A certificate for 127.0.0.1 that signs itself, and its key, in one PEM file."""
+    """A certificate for 127.0.0.1 and vercel.test that signs itself, and its key, in one PEM file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = dt.datetime.now(dt.UTC)
@@ -42,7 +42,12 @@ def certificate_file(tmp_path: Path) -> Path:
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName(
+                [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("vercel.test")]
+            ),
+            critical=False,
+        )
         .sign(key, hashes.SHA256())
     )
     private = key.private_bytes(

@@ -1,10 +1,12 @@
 """The client against a server that answers with any bytes: what is known of a request that did not go well."""
 
 import asyncio
+import gc
 import gzip
 import json
 import logging
 import socket
+import ssl
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -13,15 +15,22 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
+from vercel.clients import TOKEN, client_of
 from vercel.wire import CERTIFICATE, Action, Wire, answer, drip, flood, reply, send, tunnel
 from vercel_certificate_operator import __version__
 from vercel_certificate_operator.core.certificate import Scope
-from vercel_certificate_operator.vercel import ApiError, NotSent, OutcomeUnknown, VercelClient, VercelError
+from vercel_certificate_operator.vercel import (
+    ApiError,
+    Network,
+    NotSent,
+    OutcomeUnknown,
+    VercelClient,
+    VercelError,
+)
 from vercel_certificate_operator.vercel import client as client_module
 
-TOKEN = "test-token-not-a-secret"
+API = "https://api.vercel.com"
 PERSONAL = Scope()
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 NAMES = ["example.com"]
@@ -34,10 +43,6 @@ CALLS: dict[str, Call] = {
     "remove": lambda client: client.remove("cert_1", PERSONAL),
 }
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-
-
-def client_of(url: str, **settings: Any) -> VercelClient:
-    return VercelClient(SecretStr(TOKEN), base_url=url, **settings)
 
 
 @pytest.fixture
@@ -288,7 +293,7 @@ async def test_a_connection_lost_behind_a_proxy_s_tunnel_leaves_the_outcome_unkn
     tls_wire.actions = [reply(), send(b"", then="close")]
     monkeypatch.setenv("HTTPS_PROXY", wire.url)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate_file))
-    async with client_of(tls_wire.url) as client:
+    async with client_of("https://vercel.test") as client:  # a loopback address would be requested directly
         assert (await client.issue(NAMES, PERSONAL)).id == "cert_1"
         assert isinstance(await failure(client.issue(NAMES, PERSONAL)), OutcomeUnknown)
     assert [request.method for request in tls_wire.requests] == ["POST", "POST"]
@@ -711,7 +716,7 @@ async def test_the_offset_of_vercel_s_clock_comes_from_the_newest_answer(wire: W
 )
 def test_a_token_that_can_not_be_one_is_refused_without_being_shown(token: str) -> None:
     with pytest.raises(ValueError, match="the token ") as caught:
-        VercelClient(SecretStr(token))
+        client_of(API, token)
     assert TOKEN not in "".join(traceback.format_exception(caught.value))
 
 
@@ -744,14 +749,50 @@ def test_a_url_with_a_password_is_refused_without_showing_it() -> None:
 def test_authorities_that_can_not_be_read_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
     with pytest.raises(ValueError, match="SSL_CERT_FILE"):
-        client_of("https://api.vercel.com")
+        client_of(API)
 
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "ftp://127.0.0.1", "http://127.0.0.1:port"])
 def test_a_proxy_that_can_not_be_used_is_refused(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy)
-    with pytest.raises(ValueError, match="the proxy settings of the environment"):
-        client_of("https://api.vercel.com")
+    with pytest.raises(ValueError, match=r"^HTTPS_PROXY is not a proxy that can be used") as caught:
+        client_of(API)
+    assert proxy not in str(caught.value), "it may hold a password"
+
+
+def test_an_ipv6_range_in_no_proxy_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:3128")
+    monkeypatch.setenv("NO_PROXY", "fd00::/8,10.0.0.0/8,.svc")
+    client_of(API)
+
+
+async def test_a_host_of_no_proxy_is_requested_directly(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    monkeypatch.setenv("HTTPS_PROXY", wire.url)
+    monkeypatch.setenv("NO_PROXY", ".test")
+    async with client_of("https://vercel.test") as client:
+        error = await failure(client.get("cert_1", PERSONAL))
+    assert "Name or service not known" in error.message
+    assert wire.requests == []
+
+
+def test_clients_share_one_tls_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One takes 836 KiB. Clients with a proxy had three each."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:3128")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:3128")
+
+    def contexts() -> int:
+        gc.collect()
+        return sum(isinstance(found, ssl.SSLContext) for found in gc.get_objects())
+
+    network = Network.for_url(API)
+    before = contexts()
+    clients = [client_of(API, f"test-token-{number}", network=network) for number in range(50)]
+    assert contexts() == before
+    assert len(clients) == 50
 
 
 # --- the token stays here
@@ -767,7 +808,7 @@ async def test_no_log_line_holds_the_token(wire: Wire, client: VercelClient, cap
 
 
 def test_nothing_of_the_client_that_prints_holds_the_token() -> None:
-    client = VercelClient(SecretStr(TOKEN))
+    client = client_of(API)
     assert TOKEN not in repr(client) + str(client) + repr(vars(client))
 
 

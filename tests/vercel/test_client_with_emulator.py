@@ -5,13 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
+from vercel.clients import TOKEN, client_of
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.vercel import ApiError, OutcomeUnknown, VercelClient, VercelError
 from vercel_emulator import Emulator, Fault, RateLimit
 
-TOKEN = "test-token-not-a-secret"
 PERSONAL = Scope()
 TEAM = Scope(team_id="team_a")
 NAMES = ["example.com", "*.example.com"]
@@ -26,7 +25,7 @@ async def emulator() -> AsyncIterator[Emulator]:
 
 @pytest.fixture
 async def client(emulator: Emulator) -> AsyncIterator[VercelClient]:
-    async with VercelClient(SecretStr(TOKEN), base_url=emulator.url, clock=lambda: NOW) as vercel:
+    async with client_of(emulator.url, clock=lambda: NOW) as vercel:
         yield vercel
 
 
@@ -90,7 +89,7 @@ async def test_a_listing_of_several_pages_is_complete_and_without_repeats(
 
 
 async def test_a_token_that_vercel_does_not_know_is_refused(emulator: Emulator) -> None:
-    async with VercelClient(SecretStr("another-test-token"), base_url=emulator.url) as stranger:
+    async with client_of(emulator.url, "another-test-token") as stranger:
         with pytest.raises(ApiError) as caught:
             await stranger.issue(NAMES, PERSONAL)
     assert caught.value.status == 401
@@ -159,7 +158,7 @@ async def test_a_certificate_whose_answer_is_lost_is_found_by_a_listing(
 @pytest.mark.parametrize("action", ["hang", "slow"])
 async def test_a_certificate_whose_answer_takes_too_long_is_found_by_a_listing(emulator: Emulator, action: Any) -> None:
     emulator.faults.add(Fault(call="issue", action=action, when="after"))
-    async with VercelClient(SecretStr(TOKEN), base_url=emulator.url, post_timeout=0.3) as client:
+    async with client_of(emulator.url, post_timeout=0.3) as client:
         with pytest.raises(OutcomeUnknown):
             await client.issue(NAMES, PERSONAL)
         assert len(await client.list(PERSONAL)) == 1

@@ -7,18 +7,19 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import kopf
 from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, ApiException, Configuration
+from kubernetes.aio.client import ApiClient as ApiClient
+from kubernetes.aio.client import ApiException
+from kubernetes.aio.client import Configuration as Configuration
 
 from vercel_certificate_operator._version import __version__
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.resource import PLURAL
 from vercel_certificate_operator.kube.errors import Conflict, Denied, Fenced, Gone, KubeError, Refused, Unavailable
+from vercel_certificate_operator.proxies import proxy_for
 
 USER_AGENT = f"vercel-certificate-operator/{__version__}"
 CONNECTIONS = 32
@@ -47,23 +48,14 @@ async def load(kubeconfig: Path | None) -> Configuration:
         where = f"kubeconfig {kubeconfig}" if kubeconfig else "the Kubernetes configuration"
         raise NotConfigured(f"{where} can't be used: {_one_line(str(error))}") from error
     configuration.connection_pool_maxsize = CONNECTIONS
-    # The proxy of the environment is looked up once. Left to the session, it would be for each request, in a thread.
+    # The environment's proxy is resolved once, by our own rules. A session would do it for each request, in a thread.
     configuration.client_session_kwargs = {"trust_env": False}
-    if configuration.proxy is None:
-        configuration.proxy = _proxy(configuration.host)
     return configuration
-
-
-def _proxy(url: str) -> str | None:
-    """The proxy that the environment (HTTPS_PROXY, NO_PROXY, …) sets for a URL."""
-    parts = urlsplit(url)
-    if proxy_bypass(parts.netloc):
-        return None
-    return getproxies().get(parts.scheme)
 
 
 async def _load_found(configuration: Configuration) -> None:
     try:
+        # The API server of the pod's own cluster is never requested through a proxy.
         config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except config.ConfigException as no_pod:
         try:
@@ -84,6 +76,8 @@ async def _load_file(path: str | None, configuration: Configuration) -> None:
     await config.load_kube_config(  # type: ignore[no-untyped-call]
         path, client_configuration=configuration, persist_config=False
     )
+    if configuration.proxy is None:  # else the kubeconfig has a proxy-url
+        configuration.proxy = proxy_for(configuration.host, os.environ)
 
 
 def api_client(configuration: Configuration, fence: Callable[[], str | None] | None = None) -> ApiClient:
@@ -159,6 +153,11 @@ class WatchSigns:
         await self._on_request(session, context, params)
         if params.url.path in self._tried and params.response.ok:
             self._answered[params.url.path] = self._clock.monotonic()
+
+
+async def log_in(kubeconfig: Path | None, signs: WatchSigns) -> kopf.AiohttpSession:
+    """``watch_session``, with credentials that are read now: kopf logs in again when they are refused."""
+    return await watch_session(await load(kubeconfig), signs)
 
 
 async def watch_session(configuration: Configuration, signs: WatchSigns) -> kopf.AiohttpSession:

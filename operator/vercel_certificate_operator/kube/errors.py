@@ -11,6 +11,8 @@
     └── Unavailable  no answer, 429 or 5xx: it may have been done, or not; 410: a list has to begin anew
 """
 
+import aiohttp
+
 
 class KubeError(Exception):
     """Base of all. ``message`` is one line, for people."""
@@ -42,3 +44,8 @@ class Denied(Refused):
 
 class Unavailable(KubeError):
     """The API server could not be reached, or could not answer: the request may have been done or not."""
+
+
+def is_answer(error: BaseException | None) -> bool:
+    """Whether kopf has raised this error because of what the API server answered."""
+    return error is not None and isinstance(error.__cause__, aiohttp.ClientResponseError)

@@ -2,5 +2,6 @@
 
 from vercel_certificate_operator.vercel.client import VercelClient
 from vercel_certificate_operator.vercel.errors import ApiError, NotSent, OutcomeUnknown, VercelError
+from vercel_certificate_operator.vercel.network import Network, NetworkError
 
-__all__ = ["ApiError", "NotSent", "OutcomeUnknown", "VercelClient", "VercelError"]
+__all__ = ["ApiError", "Network", "NetworkError", "NotSent", "OutcomeUnknown", "VercelClient", "VercelError"]

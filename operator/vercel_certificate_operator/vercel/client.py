@@ -19,9 +19,9 @@ from vercel_certificate_operator._version import __version__
 from vercel_certificate_operator.core.certificate import Certificate, Scope, normalized
 from vercel_certificate_operator.vercel import models
 from vercel_certificate_operator.vercel.errors import ApiError, NotSent, OutcomeUnknown, VercelError
+from vercel_certificate_operator.vercel.network import Network
 from vercel_certificate_operator.vercel.times import http_date, retry_after
 
-DEFAULT_BASE_URL = "https://api.vercel.com"
 MAX_BODY = 4 * 2**20
 """Bytes; a page of a hundred certificates is some 30,000."""
 MAX_CERTIFICATE_BODY = 2**20
@@ -78,6 +78,9 @@ class VercelClient:
         :data:`MAX_CERTIFICATE_BODY` where the answer is one certificate.
     ``connections``
         At most so many at a time. Calls beyond wait :data:`POOL_TIMEOUT`.
+    ``network``
+        The certificate authorities and the proxy, to be shared by several clients. Without it, the client reads them
+        from the environment.
     ``transport``
         In place of the network, for tests.
     ``clock``
@@ -91,9 +94,7 @@ class VercelClient:
 
     ``ValueError``, without the token in it, says what is wrong with an argument or with the environment.
 
-    The environment counts as users of HTTP clients expect: ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and
-    ``NO_PROXY``; ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` in place of the built-in certificate authorities. The token
-    goes with every request whatever ``.netrc`` says.
+    httpx itself reads nothing from the environment, neither proxies nor ``.netrc``: see ``network``.
 
     httpx logs each request with its URL at INFO, and httpcore the rest at DEBUG, headers of answers included. No
     line holds the token; that there are so many is for the application to change, by these loggers' levels.
@@ -110,11 +111,12 @@ class VercelClient:
         self,
         token: SecretStr,
         *,
-        base_url: str = DEFAULT_BASE_URL,
-        post_timeout: float = 120.0,
-        timeout: float = 30.0,
+        base_url: str,
+        post_timeout: float,
+        timeout: float,
+        connections: int,
+        network: Network | None = None,
         max_body: int = MAX_BODY,
-        connections: int = 8,
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         fence: Callable[[], str | None] = lambda: None,
@@ -132,23 +134,20 @@ class VercelClient:
         self.clock_offset = None
         # Whether the connection tells (by httpcore's trace) when a request's first byte is about to leave.
         self._traced = transport is None or isinstance(transport, httpx.AsyncHTTPTransport)
-        try:
-            self._http = httpx.AsyncClient(
-                auth=_BearerAuth(token),
-                # A compressed answer could be larger than the limit that is counted on the wire.
-                headers={"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"},
-                follow_redirects=False,
-                limits=httpx.Limits(
-                    max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEPALIVE
-                ),
-                transport=transport,
-            )
-        except OSError as error:
-            raise ValueError(
-                f"the certificate authorities of SSL_CERT_FILE or SSL_CERT_DIR can't be read: {error.strerror or error}"
-            ) from None
-        except (ValueError, ImportError, httpx.InvalidURL) as error:
-            raise ValueError(f"the proxy settings of the environment can't be used: {error}") from None
+        network = network or Network.for_url(self._base_url)
+        self._http = httpx.AsyncClient(
+            auth=_BearerAuth(token),
+            # A compressed answer could be larger than the limit that is counted on the wire.
+            headers={"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"},
+            follow_redirects=False,
+            limits=httpx.Limits(
+                max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEPALIVE
+            ),
+            transport=transport,
+            verify=network.tls,
+            proxy=network.proxy,
+            trust_env=False,
+        )
 
     async def issue(self, cns: Iterable[str], scope: Scope) -> Certificate:
         """Ask for a certificate that covers the names, and wait until it is issued.
@@ -429,7 +428,7 @@ def _checked_base_url(text: str) -> str:
     if url.userinfo:
         raise ValueError("the API's URL holds a user name or password; the token goes in its own setting")
     if url.scheme not in {"http", "https"} or not url.host:
-        raise ValueError(f"the API's URL has to look like {DEFAULT_BASE_URL}, not {text!r}")
+        raise ValueError(f"the API's URL has to look like https://api.vercel.com, not {text!r}")
     if url.query or url.fragment:
         raise ValueError(f"the API's URL has to end before '?' or '#': {text!r}")
     if not _HOST.fullmatch(url.raw_host) or not 0 < (url.port or 443) < 2**16:

@@ -1,0 +1,143 @@
+"""One place that builds an operator: its parts, and how they are connected.
+
+The process (``app``) and the tests use the same function, so that no argument can be forgotten by one of them. All
+defaults are in ``settings``.
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from vercel_certificate_operator.accounts import Accounts
+from vercel_certificate_operator.clock import Clock
+from vercel_certificate_operator.core.known import Limits
+from vercel_certificate_operator.core.resource import Key
+from vercel_certificate_operator.kube.certificates import Certificates
+from vercel_certificate_operator.kube.connection import ApiClient, WatchSigns
+from vercel_certificate_operator.kube.events import Events
+from vercel_certificate_operator.kube.tokens import DefaultToken, Tokens
+from vercel_certificate_operator.leadership import Fence
+from vercel_certificate_operator.metrics import Counted, Sources
+from vercel_certificate_operator.objects import Objects
+from vercel_certificate_operator.reconciler import Reconciler, ScopeKey
+from vercel_certificate_operator.settings import Settings
+from vercel_certificate_operator.vercel import Network, NetworkError, VercelClient
+from vercel_certificate_operator.workqueue import WorkQueue
+
+
+class CannotStart(Exception):
+    """The operator can't start, or continue, as it is configured. The message is one line that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """The parts of one operator. All of them start empty: an operator that was just built knows nothing."""
+
+    objects: Objects
+    queue: WorkQueue[Key | ScopeKey]
+    certificates: Certificates
+    events: Events
+    tokens: Tokens
+    accounts: Accounts
+    reconciler: Reconciler
+    counted: Counted
+    signs: WatchSigns
+    clock: Clock
+
+    def sources(self, leads: Callable[[], bool]) -> Sources:
+        """What the metrics are read from.
+
+        Args:
+            leads: whether this replica leads.
+        """
+        return Sources(
+            objects=self.objects,
+            queue=self.queue,
+            accounts=self.accounts,
+            reconciler=self.reconciler,
+            signs=self.signs,
+            clock=self.clock,
+            leads=leads,
+        )
+
+
+def random_id() -> str:
+    """A new id for an attempt."""
+    return secrets.token_hex(8)
+
+
+def build(
+    settings: Settings,
+    *,
+    api: ApiClient,
+    clock: Clock,
+    fence: Fence,
+    instance: str | None = None,
+    certificates_class: type[Certificates] = Certificates,
+    new_id: Callable[[], str] = random_id,
+) -> Operator:
+    """Build an operator. Nothing is requested yet.
+
+    Args:
+        settings: everything that a user can choose.
+        api: the client for the Kubernetes API. If there is an election, it has the same fence.
+        clock: where all parts take the time from.
+        fence: asked before each request that changes something at Vercel.
+        instance: the name under which Events are written. None: the host's name.
+        certificates_class: for tests that interfere with requests for VercelCertificates.
+        new_id: returns a new id for an attempt, never the same twice.
+
+    Raises:
+        CannotStart: the environment (proxies, certificate authorities) can't be used.
+    """
+    try:
+        network = Network.for_url(settings.vercel_api_url)
+    except NetworkError as error:
+        raise CannotStart(str(error)) from error
+    counted = Counted()
+    client_for = partial(
+        VercelClient,
+        base_url=settings.vercel_api_url,
+        post_timeout=settings.post_timeout,
+        timeout=settings.call_timeout,
+        # A call that has a slot must not wait for a connection.
+        connections=settings.max_in_flight,
+        network=network,
+        clock=clock.now,
+        fence=fence,
+        observe=counted.request,
+    )
+    objects = Objects(settings.selector)
+    queue: WorkQueue[Key | ScopeKey] = WorkQueue(clock)
+    certificates = certificates_class(api)
+    events = Events(api, instance=instance)
+    tokens = Tokens(api, default_token(settings), clock)
+    accounts = Accounts(client_for, clock, slots=settings.max_in_flight)
+    reconciler = Reconciler(
+        objects=objects,
+        queue=queue,
+        certificates=certificates,
+        events=events,
+        tokens=tokens,
+        accounts=accounts,
+        clock=clock,
+        scope=settings.scope,
+        limits=Limits(post=timedelta(seconds=settings.post_timeout)),
+        drift_interval=settings.drift_interval,
+        longest_sleep=settings.longest_sleep,
+        new_id=new_id,
+        observer=counted,
+    )
+    signs = WatchSigns(clock, watches=max(1, len(settings.namespaces)))
+    return Operator(objects, queue, certificates, events, tokens, accounts, reconciler, counted, signs, clock)
+
+
+def default_token(settings: Settings) -> DefaultToken:
+    """The operator's own token, which may not exist."""
+    return DefaultToken(
+        file=settings.vercel_token_file,
+        value=settings.vercel_token,
+        namespaces=settings.default_token_namespaces,
+    )
