@@ -77,8 +77,7 @@ class Account:
         found = [
             pause
             for (paused_call, paused_scope), pause in self._pauses.items()
-            if call is None
-            or (paused_call in (None, call) and paused_scope in (None, scope))
+            if call is None or (paused_call in (None, call) and paused_scope in (None, scope))
         ]
         return max(found, key=lambda pause: pause.until, default=None)
 
@@ -255,7 +254,7 @@ class Accounts:
         return [task for account in self._accounts.values() for task in account.lists]
 
     def _retire(self) -> None:
-        """Closes the clients of tokens that nobody uses any longer: where they are rotated, there are always new ones."""
+        """Closes the clients of tokens that nobody uses any longer: a rotation brings new ones."""
         for fingerprint, account in tuple(self._accounts.items()):
             if account.idle and self._clock.monotonic() - account.used_at > KEPT:
                 del self._accounts[fingerprint]

@@ -185,5 +185,3 @@ class DriftWatch:
                 self._reported.add(certificate.id)
                 self._publish(key, orphan_note(certificate))
         return found
-
-

@@ -25,16 +25,16 @@ from prometheus_client.exposition import choose_encoder
 from vercel_certificate_operator._version import __version__
 from vercel_certificate_operator.accounts import Accounts
 from vercel_certificate_operator.clock import Clock
-from vercel_certificate_operator.core.attempt import ANNOTATION, Attempt
-from vercel_certificate_operator.core.failures import BY_CODE, BY_STATUS, RATE_LIMITED, VERCEL_UNREACHABLE
-from vercel_certificate_operator.core.known import Call, Note
+from vercel_certificate_operator.core.failures import BY_CODE, BY_STATUS, RATE_LIMITED, VERCEL_UNREACHABLE, Call
+from vercel_certificate_operator.core.known import Note
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Key
+from vercel_certificate_operator.core.sightings import Place, ScopeKey
 from vercel_certificate_operator.kube.connection import WatchSigns
-from vercel_certificate_operator.kube.tokens import Place
-from vercel_certificate_operator.objects import Objects
+from vercel_certificate_operator.objects import Objects, place_of
 from vercel_certificate_operator.observer import Observer
-from vercel_certificate_operator.reconciler import Reconciler, ScopeKey
+from vercel_certificate_operator.reconciler import Reconciler
+from vercel_certificate_operator.vercel_time import VercelTime
 from vercel_certificate_operator.web import Page, Request, Response
 from vercel_certificate_operator.workqueue import WorkQueue
 
@@ -42,7 +42,8 @@ PREFIX = "vercel_operator_"
 PAUSES = (Reason.RATE_LIMITED, Reason.CREDENTIALS_INVALID)
 """Why a token may rest."""
 ALARMS = (
-    Reason.LATE_CERTIFICATE,
+    Reason.ORPHANED,
+    Reason.ISSUANCE_LIMITED,
     Reason.DELETION_FAILED,
     Reason.ATTEMPT_LOST,
     Reason.CERTIFICATE_GONE,
@@ -129,7 +130,7 @@ class Counted(Observer):
     def attempt(self, need: str, result: str) -> None:
         self._attempts.labels(need, result).inc()
 
-    def told(self, note: Note) -> None:
+    def event(self, note: Note) -> None:
         self._events.labels(note.type, note.reason).inc()
 
     def reconciled(self, seconds: float) -> None:
@@ -149,6 +150,7 @@ class Sources:
     reconciler: Reconciler
     signs: WatchSigns
     clock: Clock
+    time: VercelTime
     leads: Callable[[], bool]
     """Whether this replica works. One that stands by says nothing of certificates, which the leader does."""
 
@@ -180,7 +182,9 @@ class Snapshot:
     running_seconds: float
     scheduled: int
     watch_seconds: float
-    unclaimed: int
+    orphans: int
+    clock_offset: float
+    """Seconds."""
 
     @classmethod
     def take(cls, sources: Sources) -> "Snapshot":
@@ -189,7 +193,7 @@ class Snapshot:
         due, due_seconds = queue.overdue if leads else (0, 0.0)  # who stands by has all in its queue, and works none
         oldest = queue.oldest
         return cls(
-            now=sources.clock.now().timestamp(),
+            now=sources.time.now().timestamp(),
             leads=leads,
             bodies=sources.objects.bodies() if leads else (),
             tokens=_tokens(sources) if leads else {},
@@ -199,14 +203,15 @@ class Snapshot:
             running_seconds=oldest[1] if oldest is not None else 0.0,
             scheduled=len(queue) - due,
             watch_seconds=sources.signs.answered(),
-            unclaimed=len(frozenset[str]().union(*sources.reconciler.unclaimed.values())) if leads else 0,
+            orphans=sources.reconciler.drift.orphans if leads else 0,
+            clock_offset=sources.time.offset.total_seconds(),
         )
 
 
 def _tokens(sources: Sources) -> dict[Place | None, TokenState]:
     tick, states = sources.clock.monotonic(), {}
     for place, account in sources.accounts.by_place.items():
-        pause = account.pause
+        pause = account.pause()
         states[place] = TokenState(
             in_flight=account.in_flight,
             allowed=account.allowed,
@@ -271,11 +276,12 @@ def _process(seen: Snapshot) -> Iterator[Metric]:
     yield _gauge("queue_scheduled", "Resources that are to be looked at later.", seen.scheduled)
     yield _gauge("queue_running", "Resources in work.", seen.running)
     yield _gauge("queue_running_age_seconds", "How long the oldest of them has been in work.", seen.running_seconds)
+    yield _gauge("clock_offset_seconds", "Vercel's clock minus the local clock.", seen.clock_offset)
     yield _gauge("watch_age_seconds", "Since when a watch has had no answer of the API server.", seen.watch_seconds)
 
 
 def _token_states(seen: Snapshot) -> Iterator[Metric]:
-    in_use = {_place(key, body) for key, body in seen.bodies}
+    in_use = {place_of(key.namespace, body) for key, body in seen.bodies}
     states = [(_token_name(place), state) for place, state in seen.tokens.items() if place in in_use]
     paused = _labelled(
         "token_paused", "1: nothing is asked of Vercel with this token for now, for this reason.", ("token", "reason")
@@ -312,7 +318,7 @@ def _certificates(seen: Snapshot, *, per_certificate: bool) -> Iterator[Metric]:
     unresolved: list[float] = []
     expiries: list[float] = []
     for key, body in seen.bodies:
-        one = _Certificate.of(key, body)
+        one = _Certificate.of(body)
         tally[one.ready, one.reason, one.issuing_reason] += 1
         overdue += one.renewal_window_is_over(seen.now, 0.5)
         expiring += one.renewal_window_is_over(seen.now, 0.9)
@@ -341,7 +347,9 @@ def _certificates(seen: Snapshot, *, per_certificate: bool) -> Iterator[Metric]:
     yield _gauge("certificates_overdue", "Those of which half the time from renewal to expiry is over.", overdue)
     yield _gauge("certificates_expiring", "Those of which nine tenths of it are over, or all.", expiring)
     yield _gauge("attempts_unresolved", "Attempts whose outcome is not recorded yet.", len(unresolved))
-    yield _gauge("unclaimed_certificates", "Certificates of attempts that were given up, in no status.", seen.unclaimed)
+    yield _gauge(
+        "orphaned_certificates", "Certificates with the names of a resource that no resource uses.", seen.orphans
+    )
     if expiries:
         yield _gauge("certificates_earliest_not_after_timestamp_seconds", "When the first one expires.", min(expiries))
     if unresolved:
@@ -362,7 +370,7 @@ class _Certificate:
     attempt_start: float | None
 
     @classmethod
-    def of(cls, key: Key, body: Mapping[str, Any]) -> "_Certificate":
+    def of(cls, body: Mapping[str, Any]) -> "_Certificate":
         status = body.get("status") or {}
         conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
         ready, issuing = conditions.get("Ready") or {}, conditions.get("Issuing") or {}
@@ -372,7 +380,7 @@ class _Certificate:
             issuing_reason=issuing.get("reason") or "",
             not_after=_timestamp(status.get("expiresAt")),
             renewal=_timestamp(status.get("renewalTime")),
-            attempt_start=_unresolved_since(key, body, status),
+            attempt_start=_unresolved_since(status),
         )
 
     def renewal_window_is_over(self, now: float, share: float) -> bool:
@@ -386,17 +394,9 @@ def _timestamp(text: str | None) -> float | None:
     return datetime.fromisoformat(text).timestamp() if text else None
 
 
-def _unresolved_since(key: Key, body: Mapping[str, Any], status: Mapping[str, Any]) -> float | None:
-    text, recorded = (body["metadata"].get("annotations") or {}).get(ANNOTATION), status.get("attempt")
-    if not text or (recorded and f'"{recorded}"' in text):
-        return None  # nearly all of them: the others only are worth reading
-    attempt = Attempt.loads(text)
-    return attempt.start.timestamp() if attempt is not None and attempt.uid == key.uid else None
-
-
-def _place(key: Key, body: Mapping[str, Any]) -> Place | None:
-    ref = (body.get("spec") or {}).get("tokenSecretRef")
-    return (key.namespace, ref["name"], ref.get("key") or "token") if ref else None
+def _unresolved_since(status: Mapping[str, Any]) -> float | None:
+    attempt = status.get("attempt") or {}
+    return _timestamp(attempt.get("start")) if "outcome" not in attempt else None
 
 
 def _token_name(place: Place | None) -> str:

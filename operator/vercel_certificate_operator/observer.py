@@ -23,8 +23,8 @@ class Observer:
             result: ``Issued``, or the reason why not, such as ``RateLimited``.
         """
 
-    def told(self, note: Note) -> None:
-        """An Event is published. Repeats that are counted in one Event are told each."""
+    def event(self, note: Note) -> None:
+        """An Event is published. Repeats that are counted in one Event count each."""
 
     def reconciled(self, seconds: float) -> None:
         """A round for one resource is over, in so many seconds."""

@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable, Mapping
 
 from vercel_certificate_operator.core.resource import Key
+from vercel_certificate_operator.core.sightings import ScopeKey
 from vercel_certificate_operator.kube.connection import WatchSigns
-from vercel_certificate_operator.reconciler import ScopeKey
 from vercel_certificate_operator.web import Page, Request, Response
 from vercel_certificate_operator.workqueue import WorkQueue
 

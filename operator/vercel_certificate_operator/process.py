@@ -91,7 +91,7 @@ class Process:
         finishing.cancel()
         if election.done():
             logger.error("%s: stopping at once, to start again as a standby", election.exception())
-            self._stop_at_once()
+            await self._operator.reconciler.abort()
             return
         election.cancel()
         await asyncio.wait({election})
@@ -100,11 +100,6 @@ class Process:
     async def _write_down(self) -> None:
         await self._operator.reconciler.drain()
         await self._operator.events.aclose(EVENTS_LIMIT)
-
-    def _stop_at_once(self) -> None:
-        """Abandon what is in flight. The next process, or the new leader, finds out what came of it."""
-        for task in self._operator.queue.running.values():
-            task.cancel()
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -115,7 +110,7 @@ class Process:
         """The first signal: finish. The second: stop at once."""
         if self._signalled.is_set():
             logger.warning("%s again: stopping at once", number.name)
-            self._stop_at_once()
+            self.spawn(self._operator.reconciler.abort())
         else:
             logger.info("%s: stopping", number.name)
             self._signalled.set()

@@ -156,19 +156,23 @@ class Reconciler:
 
     def _changed(self, key: Key, change: Callable[[], bool]) -> bool:
         """Makes a change, and wakes whoever owns or loses a set of names by it: only the next in line."""
-        now = self._time.now()
-        group = self._objects.group(key)
-        before = {group: self._objects.owner(group, now)} if group is not None else {}
+        now, group = self._time.now(), self._objects.group(key)
+        owner = self._objects.owner(group, now) if group is not None else None
         held = self._objects.holds_names(key)
         if not change():
             return False
         after = self._objects.group(key)
-        for affected in {group, after} - {None}:
-            owner = self._objects.owner(affected, now)
-            heirs = {before.get(affected), owner} if before.get(affected) != owner else set()
-            if held and affected == group and not self._objects.holds_names(key):
-                heirs.add(self._objects.next_elsewhere(affected, now))
-            for heir in heirs - {key, None}:
+        heirs: set[Key | None] = set()
+        if group is not None:
+            heirs |= {owner, self._objects.owner(group, now)}
+            if held and (after != group or not self._objects.holds_names(key)):
+                heirs.add(self._objects.next_elsewhere(group, now))
+        if after is not None and after != group:
+            heirs.add(self._objects.owner(after, now))
+        elif len(heirs) == 1:
+            heirs.clear()  # the owner is the same
+        for heir in heirs:
+            if heir is not None and heir != key:
                 self._queue.add(heir)
         return True
 
@@ -408,7 +412,9 @@ class Reconciler:
 
     def _failed(self, key: Key, call: CallKey, failure: Failure, round_: Round) -> Round:
         tick = self._clock.monotonic()
-        self._memories[key] = self._memories[key].call_failed(call, failure, tick, key.uid)
+        self._memories[key] = self._memories[key].call_failed(
+            call, failure, tick, seed=key.uid, token_hash=round_.token_hash
+        )
         return replace(round_, just_failed=call)
 
     async def _issue(self, resource: Resource, attempt: Attempt, decision: Decision, token: Token) -> Round | None:
@@ -485,9 +491,7 @@ class Reconciler:
             if decision.note is not None:
                 self._memories[key] = replace(self._memories[key], unpublished=(dumped, decision.note))
             with self._objects.reserved(key, status.certificate_ids):
-                if not await self._fenced(
-                    resource, self._kube.write_status(resource, status, closes_attempt=closes)
-                ):
+                if not await self._fenced(resource, self._kube.write_status(resource, status, closes_attempt=closes)):
                     self._memories[key] = replace(self._memories[key], unpublished=None)
                     return False
         memory = replace(self._memories[key], unpublished=None)
@@ -580,7 +584,7 @@ class Reconciler:
         return None
 
     async def _is_still_there(self, key: Key) -> bool:
-        """Returns whether an object that is out of our sight still exists: by its labels, another instance serves it."""
+        """Returns whether an object that is out of sight still exists: by its labels, another instance serves it."""
         try:
             return key_of(await self._kube.get(key)) == key
         except Gone:

@@ -79,7 +79,7 @@ class Resync:
         keys = set()
         try:
             async for body in operator.certificates.list(settings.namespaces, selector=settings.selector.text or None):
-                operator.reconciler.seen(body)
+                operator.reconciler.seen(body, listed=True)
                 keys.add(key_of(body))
         except Gone as error:
             raise CannotStart(

@@ -4,6 +4,7 @@ The process (``app``) and the tests use the same function, so that no argument c
 defaults are in ``settings``.
 """
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,16 +15,18 @@ from vercel_certificate_operator.accounts import Accounts
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.known import Limits
 from vercel_certificate_operator.core.resource import Key
-from vercel_certificate_operator.kube.certificates import Certificates
+from vercel_certificate_operator.core.sightings import ScopeKey
 from vercel_certificate_operator.kube.connection import ApiClient, WatchSigns
 from vercel_certificate_operator.kube.events import Events
 from vercel_certificate_operator.kube.tokens import DefaultToken, Tokens
+from vercel_certificate_operator.kube.vercel_certificates import VercelCertificates
 from vercel_certificate_operator.leadership import Fence
 from vercel_certificate_operator.metrics import Counted, Sources
 from vercel_certificate_operator.objects import Objects
-from vercel_certificate_operator.reconciler import Reconciler, ScopeKey
+from vercel_certificate_operator.reconciler import Reconciler
 from vercel_certificate_operator.settings import Settings
 from vercel_certificate_operator.vercel import Network, NetworkError, VercelClient
+from vercel_certificate_operator.vercel_time import VercelTime
 from vercel_certificate_operator.workqueue import WorkQueue
 
 
@@ -37,7 +40,7 @@ class Operator:
 
     objects: Objects
     queue: WorkQueue[Key | ScopeKey]
-    certificates: Certificates
+    certificates: VercelCertificates
     events: Events
     tokens: Tokens
     accounts: Accounts
@@ -45,6 +48,12 @@ class Operator:
     counted: Counted
     signs: WatchSigns
     clock: Clock
+    time: VercelTime
+
+    @property
+    def working(self) -> set[asyncio.Task[None]]:
+        """Everything in progress: keys in work, POSTs in flight, lists in the background."""
+        return {*self.queue.running.values(), *self.reconciler.posts.values(), *self.accounts.lists}
 
     def sources(self, leads: Callable[[], bool]) -> Sources:
         """What the metrics are read from.
@@ -59,6 +68,7 @@ class Operator:
             reconciler=self.reconciler,
             signs=self.signs,
             clock=self.clock,
+            time=self.time,
             leads=leads,
         )
 
@@ -75,7 +85,7 @@ def build(
     clock: Clock,
     fence: Fence,
     instance: str | None = None,
-    certificates_class: type[Certificates] = Certificates,
+    certificates_class: type[VercelCertificates] = VercelCertificates,
     new_id: Callable[[], str] = random_id,
 ) -> Operator:
     """Build an operator. Nothing is requested yet.
@@ -96,7 +106,7 @@ def build(
         network = Network.for_url(settings.vercel_api_url)
     except NetworkError as error:
         raise CannotStart(str(error)) from error
-    counted = Counted()
+    counted, time = Counted(), VercelTime(clock)
     client_for = partial(
         VercelClient,
         base_url=settings.vercel_api_url,
@@ -108,8 +118,9 @@ def build(
         clock=clock.now,
         fence=fence,
         observe=counted.request,
+        dated=time.vercel_said,
     )
-    objects = Objects(settings.selector)
+    objects = Objects(settings.selector, settings.scope)
     queue: WorkQueue[Key | ScopeKey] = WorkQueue(clock)
     certificates = certificates_class(api)
     events = Events(api, instance=instance)
@@ -123,6 +134,7 @@ def build(
         tokens=tokens,
         accounts=accounts,
         clock=clock,
+        time=time,
         scope=settings.scope,
         limits=Limits(post=timedelta(seconds=settings.post_timeout)),
         drift_interval=settings.drift_interval,
@@ -131,7 +143,7 @@ def build(
         observer=counted,
     )
     signs = WatchSigns(clock, watches=max(1, len(settings.namespaces)))
-    return Operator(objects, queue, certificates, events, tokens, accounts, reconciler, counted, signs, clock)
+    return Operator(objects, queue, certificates, events, tokens, accounts, reconciler, counted, signs, clock, time)
 
 
 def default_token(settings: Settings) -> DefaultToken:

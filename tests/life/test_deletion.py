@@ -5,7 +5,7 @@ import pytest
 from life.acting import HOUR, MINUTE, advance_to, asked, create_many, events, notes, seconds_until
 from support.world import TOKEN, World
 from vercel_certificate_operator.core.resource import FINALIZER, Resource
-from vercel_certificate_operator.kube.certificates import Body, Certificates
+from vercel_certificate_operator.kube.vercel_certificates import Body, VercelCertificates
 from vercel_certificate_operator.kube.errors import Unavailable
 from vercel_emulator import Fault
 from vercel_emulator.models import TokenGrant
@@ -37,7 +37,7 @@ async def test_with_retain_the_certificate_stays_and_an_event_names_it(world: Wo
 
 @pytest.mark.parametrize("policy", ["Delete", "Retain"])
 async def test_with_the_reply_to_its_release_lost_the_event_is_told_all_the_same(world: World, policy: str) -> None:
-    class Lost(Certificates):
+    class Lost(VercelCertificates):
         async def release(self, resource: Resource) -> Body:
             await super().release(resource)
             raise Unavailable("releasing: no answer")

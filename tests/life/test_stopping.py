@@ -7,11 +7,11 @@ from control_plane import ControlPlane
 from support.world import World
 from support.world import world as make_world
 from vercel_certificate_operator.core.resource import Resource, Status
-from vercel_certificate_operator.kube.certificates import Body, Certificates
+from vercel_certificate_operator.kube.vercel_certificates import Body, VercelCertificates
 from vercel_emulator.models import Fault
 
 
-class StoppedWhileWriting(Certificates):
+class StoppedWhileWriting(VercelCertificates):
     """The stop is asked for while the first status is on its way."""
 
     world: World

@@ -15,7 +15,17 @@ from vercel_certificate_operator.core.failures import Failure, Fate, issued_noth
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_emulator.models import Certificate, Entry
 
-REPORTED_BY = frozenset({Reason.LATE_CERTIFICATE, Reason.RETAINED, Reason.DELETION_FAILED})
+REPORTED_BY = frozenset(
+    {
+        Reason.ORPHANED,
+        Reason.RETAINED,
+        Reason.DELETED,
+        Reason.DELETION_FAILED,
+        Reason.SCOPE_CHANGED,
+        Reason.ISSUED,
+        Reason.RENEWED,
+    }
+)
 """Reasons of the events that name a certificate which is left to the user."""
 MOST_REQUESTS_A_MINUTE = 15
 """To Vercel, for each resource: the tightest series (listings after 5, 10, 20 s) with what comes before and after."""
@@ -188,12 +198,12 @@ def nothing_is_done_at_rest(world: World, since: int) -> list[str]:
 def nothing_replaced_is_left(world: World, bodies: Iterable[Body]) -> list[str]:
     """What was replaced is removed in time: at rest, a resource that is ready has one certificate."""
     return [
-        f"{body['metadata']['name']} still holds {body['status']['supersededIDs']}"
+        f"{body['metadata']['name']} still holds {body['status']['superseded']}"
         for body in bodies
         if condition(body, "Ready").get("status") == "True"
         and not body["spec"].get("suspend")
-        and body["status"].get("supersededIDs")
-        and parsed(body["status"]["createdAt"]) + timedelta(minutes=10) + SLACK < world.clock.now()
+        for entry in body["status"].get("superseded", ())
+        if parsed(entry["since"]) + timedelta(minutes=10) + SLACK < world.clock.now()
     ]
 
 
@@ -203,7 +213,8 @@ def nothing_replaced_is_left(world: World, bodies: Iterable[Body]) -> list[str]:
 def ids(body: Body) -> list[str]:
     """The certificates that a status holds, the current one first."""
     status = body.get("status") or {}
-    return [certificate_id for certificate_id in (status.get("id"), *status.get("supersededIDs", ())) if certificate_id]
+    superseded = [entry["id"] for entry in status.get("superseded", ())]
+    return [certificate_id for certificate_id in (status.get("id"), *superseded) if certificate_id]
 
 
 def condition(body: Body, kind: str) -> Body:

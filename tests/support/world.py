@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from support.clock import TestClock
 from vercel_certificate_operator.core.resource import GROUP, PLURAL, VERSION
 from vercel_certificate_operator.kube import connection
-from vercel_certificate_operator.kube.certificates import Certificates
+from vercel_certificate_operator.kube.vercel_certificates import VercelCertificates
 from vercel_certificate_operator.kube.errors import KubeError
 from vercel_certificate_operator.leadership import SingleReplica
 from vercel_certificate_operator.metrics import Scrape, Snapshot
@@ -56,7 +56,7 @@ class World:
     clock: TestClock
     settings: Settings
     """What the next process of the operator runs with; see ``configure``."""
-    certificates_class: type[Certificates] = Certificates
+    certificates_class: type[VercelCertificates] = VercelCertificates
     operator_api: ApiClient | None = None
     """The operator's own way to the API server; without it, it goes the way that the tests go."""
     watching: bool = True
@@ -98,6 +98,7 @@ class World:
         if self.operator is not None:
             self.task.cancel()
             await asyncio.wait({self.task})
+            await self.operator.reconciler.abort()
             await self.operator.events.aclose(0)
             await self.operator.accounts.aclose()
             self.operator = None
@@ -115,7 +116,7 @@ class World:
         objects, reconciler = self.operator.objects, self.operator.reconciler
         seen, news = set(), False
         try:
-            bodies = [body async for body in Certificates(self.api).list([self.namespace])]
+            bodies = [body async for body in VercelCertificates(self.api).list([self.namespace])]
         except KubeError:
             return False
         for body in bodies:
@@ -143,19 +144,19 @@ class World:
 
     async def _idle(self, hanging: int) -> None:
         assert self.operator is not None
-        queue = self.operator.queue
         await asyncio.sleep(0)
         while True:
             if self.task.done():
                 self.task.result()
             stuck = sum(fault.hanging for fault in self.emulator.faults)
             due = self.clock.next_wake is not None and self.clock.next_wake <= 0
-            if not due and len(queue.running) <= min(hanging, stuck):
+            working = self.operator.working
+            if not due and len(working) <= min(hanging, stuck):
                 return
-            if queue.running and not stuck:
+            if working and not stuck:
                 # What runs now may be what is to hang, once its request has arrived.
                 patience = 0.01 if hanging else None
-                await asyncio.wait(set(queue.running.values()), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(working, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                 await asyncio.sleep(0)
             else:
                 await asyncio.sleep(0.002)
@@ -218,7 +219,7 @@ class World:
         return None
 
     async def all(self) -> list[dict[str, Any]]:
-        return [body async for body in Certificates(self.api).list([self.namespace])]
+        return [body async for body in VercelCertificates(self.api).list([self.namespace])]
 
     async def status(self, name: str) -> dict[str, Any]:
         body = await self.get(name)
@@ -264,12 +265,12 @@ def settings_for(namespace: str, emulator: Emulator, **changes: Any) -> Settings
         call_timeout=10,  # real seconds
         longest_sleep=30 * 86400,  # nothing but a test of clock steps needs the usual hour
     )
-    return settings.model_copy(update=changes)
+    return settings.model_copy(update={"default_token_namespaces": ("*",), **changes})
 
 
 @asynccontextmanager
 async def world(
-    kubeconfig: Path, namespace: str, *, certificates_class: type[Certificates] = Certificates, **settings: Any
+    kubeconfig: Path, namespace: str, *, certificates_class: type[VercelCertificates] = VercelCertificates, **settings: Any
 ) -> AsyncIterator[World]:
     """A World that is up, on a clock that starts at the present: the API server's own clock can't be moved.
 

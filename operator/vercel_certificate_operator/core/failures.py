@@ -304,7 +304,9 @@ def wait_after(row: Meaning, failure: Failure, failures: int, seed: str) -> time
 def explain(what: str, failure: Failure, row: Meaning) -> str:
     """Returns a failure in plain words: what failed, what Vercel said (message, code, status), what to do."""
     said = words.printable(failure.message).strip().rstrip(".") or "no reason was given"
-    facts = [words.printable(fact) for fact in (failure.code, f"HTTP {failure.status}" if failure.status else "") if fact]
+    facts = [
+        words.printable(fact) for fact in (failure.code, f"HTTP {failure.status}" if failure.status else "") if fact
+    ]
     blamed = f" for {words.names(failure.cns)}" if failure.cns else ""
     more = f" See <{failure.help_url}>." if failure.help_url else ""
     details = f" ({', '.join(facts)})" if facts else ""

@@ -80,6 +80,8 @@ class FailedCall:
     """When the first of them failed."""
     retry_at: Tick
     """When it may be made again."""
+    token_hash: str | None = None
+    """The token with which it failed."""
 
 
 CallKey = tuple[Call, str | None]
@@ -162,7 +164,10 @@ class Known:
     def waits(self, call: Call, certificate_id: str | None = None) -> FailedCall | None:
         """Returns the failure after which a call must not be made yet."""
         failed = self.failed.get((call, certificate_id))
-        return failed if failed is not None and self.tick < failed.retry_at else None
+        if failed is None or self.tick >= failed.retry_at:
+            return None
+        other_token = None not in (self.token_hash, failed.token_hash) and self.token_hash != failed.token_hash
+        return None if other_token else failed
 
     def blocked(self, call: Call, certificate_id: str | None = None) -> bool:
         """Returns whether a call can't be made now: it failed a moment ago, or the token is paused for it."""

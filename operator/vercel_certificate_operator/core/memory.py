@@ -47,7 +47,7 @@ class Memory:
     """The attempt for whose answer this process waits."""
     void: tuple[str, ...] = ()
     """Attempts that this process knows it never sent."""
-    failed: Mapping[CallKey, FailedCall] = _EMPTY
+    failed: Mapping[CallKey, FailedCall] = field(default_factory=lambda: _EMPTY)
     wish: object = None
     """What the user wanted when these calls failed."""
     schema_outdated_since: Tick | None = None
@@ -82,17 +82,22 @@ class Memory:
         intended, note = self.unpublished
         return (replace(self, unpublished=None), note) if status.dump() == intended else (self, None)
 
-    def call_failed(self, call: CallKey, failure: Failure, tick: Tick, seed: str) -> "Memory":
+    def call_failed(
+        self, call: CallKey, failure: Failure, tick: Tick, *, seed: str, token_hash: str | None
+    ) -> "Memory":
         """Returns the memory after a call failed. Each call has its own back-off.
 
         Args:
+            token_hash: the token with which it failed. Another one doesn't wait.
             seed: makes the jitter; the resource's uid.
         """
         before = self.failed.get(call)
+        if before is not None and before.token_hash != token_hash:
+            before = None
         times = before.times + 1 if before is not None else 1
         since = before.since if before is not None and before.failure.fate is failure.fate else tick
         wait = wait_after(meaning(failure, call[0]), failure, times, seed)
-        failed = FailedCall(failure, times, since, tick + wait.total_seconds())
+        failed = FailedCall(failure, times, since, tick + wait.total_seconds(), token_hash)
         return replace(self, failed=MappingProxyType({**self.failed, call: failed}))
 
     def call_succeeded(self, call: CallKey) -> "Memory":
@@ -133,10 +138,10 @@ class Memory:
 class Round:
     """What was learned in one round."""
 
-    got: Mapping[str, Got] = _EMPTY
-    removed: Mapping[str, bool] = _EMPTY
+    got: Mapping[str, Got] = field(default_factory=lambda: _EMPTY)
+    removed: Mapping[str, bool] = field(default_factory=lambda: _EMPTY)
     listing: Listing | None = None
-    pauses: Mapping[Call, Pause] = _EMPTY
+    pauses: Mapping[Call, Pause] = field(default_factory=lambda: _EMPTY)
     token_read: bool = False
     token_hash: str | None = None
     just_failed: CallKey | None = None

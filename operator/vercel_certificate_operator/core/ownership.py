@@ -177,14 +177,19 @@ class Claims:
             return Ownership()
         owner = self.owner(claim.group, now)
         attempting: str | None = None
-        holders: dict[str, str] = {}
+        holders: list[tuple[datetime | None, str, str]] = []
         for other_key in self._holding.get(claim.group.cns, ()):
             other = self._claims[other_key]
             if other.group == claim.group or claim.group.scope.certainly_differs_from(other.group.scope):
                 continue
             if other.has_certificate(now) and other.certificate_id is not None:
                 if not claim.has_certificate(now) or other.seniority < claim.seniority:
-                    holders[other.certificate_id] = str(other_key)
+                    holders.append((other.expires_at, other.certificate_id, str(other_key)))
             elif attempting is None and (other.attempts(now) or other_key in self._reserved):
                 attempting = str(other_key)
-        return Ownership(str(owner) if owner not in (None, key) else None, attempting, holders)
+        newest_first = sorted(holders, key=lambda entry: str(entry[0]), reverse=True)
+        return Ownership(
+            str(owner) if owner not in (None, key) else None,
+            attempting,
+            {certificate_id: holder for _, certificate_id, holder in newest_first},
+        )

@@ -113,8 +113,8 @@ class Superseded(Model):
     """A certificate that was replaced and is still at Vercel."""
 
     id: str
-    origin: str = Origin.FOUND.value
-    """Found where it can't be read: then nothing removes it."""
+    origin: str | None = None
+    """See ``Origin``. Without one, nothing removes it."""
     team: str | None = None
     """Where it was issued."""
     since: Time

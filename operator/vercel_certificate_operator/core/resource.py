@@ -80,8 +80,8 @@ class Condition(Model):
     type: str
     """Ready, Issuing, or somebody else's: the list is a map by type, made to be shared."""
     status: str
-    reason: str = ""
-    message: str = ""
+    reason: str
+    message: str
     last_transition_time: Time
     observed_generation: int | None = None
 
@@ -134,8 +134,7 @@ class Status(Model):
 
     def dump(self) -> dict[str, Any]:
         """Returns it as JSON for the API server, without what is empty."""
-        dumped = self.model_dump(mode="json", by_alias=True, exclude_none=True)
-        return {name: value for name, value in dumped.items() if value not in ([], 0) or name == "autoRenew"}
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
     @property
     def scope(self) -> Scope:

@@ -10,6 +10,8 @@ KNOWN_WINDOW = timedelta(hours=3)
 """How young a certificate is that could be mistaken for the answer to an attempt; more than BACK_DATED."""
 MOST_KNOWN = 100
 """Ids that an attempt records as known."""
+MOST_HOLDERS_READ = 5
+"""Certificates of other resources with the same names that are read before an attempt."""
 LIST_AGE = 600.0
 """Seconds that a list may be old when an attempt is made from it."""
 DRIFT_LIST_AGE = 60.0

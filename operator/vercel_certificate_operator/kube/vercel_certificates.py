@@ -3,7 +3,8 @@
 Every write can land only on the object, and on the state of it, that it was decided for:
 
 - metadata, by a merge patch with the resourceVersion (a conflict: 409);
-- status, by a JSON Patch that first tests the uid, and then the attempt's id or the resourceVersion (a failed test: 422). A merge patch would not do: the API server accepts a wrong uid in it on the status subresource.
+- status, by a JSON Patch that first tests the uid, and then the attempt's id or the resourceVersion. A failed test is a
+  422. A merge patch would not do: the API server accepts a wrong uid in it on the status subresource.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

@@ -121,6 +121,7 @@ class VercelClient:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         fence: Callable[[], str | None] = lambda: None,
         observe: Callable[[str, str, float], None] = lambda call, code, seconds: None,
+        dated: Callable[[timedelta], None] = lambda offset: None,
     ) -> None:
         _check_token(token)
         self._token = token
@@ -131,6 +132,7 @@ class VercelClient:
         self._clock = clock
         self._fence = fence
         self._observe = observe
+        self._dated = dated
         self.clock_offset = None
         # Whether the connection tells (by httpcore's trace) when a request's first byte is about to leave.
         self._traced = transport is None or isinstance(transport, httpx.AsyncHTTPTransport)
@@ -255,7 +257,8 @@ class VercelClient:
             answer.status = response.status_code
             answer.headers = response.headers
             if (date := http_date(response.headers.get("date"))) is not None:
-                self._dated(date - answer.received)
+                self.clock_offset = date - answer.received
+                self._dated(self.clock_offset)
             async for chunk in response.aiter_raw():
                 answer.body += chunk
                 if answer.is_too_large:

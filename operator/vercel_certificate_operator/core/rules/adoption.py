@@ -57,7 +57,11 @@ def named_certificate_is_adopted(known: Known) -> Decision | None:
 def _read(known: Known, wanted: str) -> Decision | None:
     """Gets the named certificate. If that fails, a resource that holds a certificate goes on meanwhile."""
     failed = known.failed.get(("get", wanted))
-    if failed is not None and known.tick - failed.since >= UNREADABLE_LIMIT and failed.failure.fate is not Fate.NO_TOKEN:
+    if (
+        failed is not None
+        and known.tick - failed.since >= UNREADABLE_LIMIT
+        and failed.failure.fate is not Fate.NO_TOKEN
+    ):
         return _refused(known, f"certificate {words.ids([wanted])} can't be read: {failed.failure.message}")
     if known.resource.status.id is not None and known.blocked("get", wanted):
         return None
@@ -93,7 +97,9 @@ def existing_certificate_is_used(known: Known, need: Need) -> Decision | None:
         and _lasts(known, certificate)
         and not not_here(known, certificate.id)
     ]
-    best = max(found, key=lambda certificate: (certificate.id in own, _expiry(certificate), certificate.id), default=None)
+    best = max(
+        found, key=lambda certificate: (certificate.id in own, _expiry(certificate), certificate.id), default=None
+    )
     if best is None:
         return None
     got = known.got.get(best.id)

@@ -13,7 +13,6 @@ from vercel_certificate_operator.core.facts import (
     next_moment,
     open_attempt,
     open_reply,
-    unclaimed,
     youth,
 )
 from vercel_certificate_operator.core.failures import (
@@ -118,7 +117,7 @@ def certificate_is_recorded(
         return _unexpected(known, attempt, after, certificate)
     if renewed_nothing:
         return _not_renewed(known, attempt, after, certificate)
-    after = succeeded(_counted(after, attempt, known.now))
+    after = succeeded(_counted(known, after, attempt))
     after = after.changed(attempt=attempt.closed(Outcome.ISSUED))
     after = _answered(conditions(known.resource, after, now=known.now), before, attempt)
     renewed = before.id is not None and attempt.reason != Reason.NAMES_CHANGED
@@ -135,9 +134,7 @@ def certificate_is_recorded(
     return Decision(Write(closes=True), after, Note("Warning" if others else "Normal", reason, action, text))
 
 
-def _with_answer(
-    known: Known, before: Status, attempt: Attempt, certificate: Certificate, origin: Origin
-) -> Status:
+def _with_answer(known: Known, before: Status, attempt: Attempt, certificate: Certificate, origin: Origin) -> Status:
     """Returns status with the best certificate of the current one and the answer."""
     if certificate.id == before.id:
         kept_origin = before.origin or str(Origin.FOUND)
@@ -243,7 +240,7 @@ def _failed(
     if ends_by is not None and known.now < ends_by < until:
         until = ends_by
     before = known.resource.status
-    after = _counted(after, attempt, known.now) if counts else after
+    after = _counted(known, after, attempt) if counts else after
     after = failing(after, now=known.now, failures=failures, until=until)
     after = after.changed(attempt=attempt.closed(outcome, reason=problem.reason, retry_time=until))
     after = conditions(known.resource, after, now=known.now, problem=problem)
@@ -257,12 +254,13 @@ def _answered(after: Status, before: Status, attempt: Attempt) -> Status:
     return after.changed(last_renew_request=answered)
 
 
-def _counted(after: Status, attempt: Attempt, now: datetime) -> Status:
+def _counted(known: Known, after: Status, attempt: Attempt) -> Status:
     """Returns status in which this attempt counts for the issuance limit, unless the user requested it."""
     if attempt.requested:
         return after
-    issuance = Issuance(time=whole_seconds(now), names_hash=names_hash(attempt.cns))
-    return after.changed(issuances=(*after.issuances, issuance)[-MOST_ISSUANCES:])
+    issuance = Issuance(time=whole_seconds(known.now), names_hash=names_hash(attempt.cns))
+    most = min(known.limits.issuances, MOST_ISSUANCES)
+    return after.changed(issuances=(*after.issuances, issuance)[-most:])
 
 
 def _refusal(known: Known, attempt: Attempt, failure: Failure) -> Decision:
@@ -444,7 +442,7 @@ def _lost(known: Known, attempt: Attempt) -> Decision:
         f"{words.time(attempt.start)}, whose answer was lost. {LOST.advice}",
     )
     before = known.resource.status
-    after = failing(_counted(before, attempt, known.now), now=known.now, failures=failures, until=until)
+    after = failing(_counted(known, before, attempt), now=known.now, failures=failures, until=until)
     after = after.changed(attempt=attempt.closed(Outcome.LOST, reason=LOST.reason, retry_time=until))
     after = conditions(known.resource, after, now=known.now, problem=problem)
     return Decision(Write(closes=True), after, Note("Warning", LOST.reason, "Issue", problem.message))

@@ -60,7 +60,9 @@ def certificates_are_removed_then_released(known: Known) -> Decision | None:
     left = [Remove(certificate_id, scope) for certificate_id, _, scope in own if certificate_id not in known.removed]
     if left:
         # One that fails doesn't hold up the others.
-        return Decision(next((remove for remove in left if not known.blocked("remove", remove.certificate_id)), left[0]))
+        return Decision(
+            next((remove for remove in left if not known.blocked("remove", remove.certificate_id)), left[0])
+        )
     kept = [entry[0] for entry in entries if entry not in own]
     return Decision(RemoveFinalizer(), note=Note("Normal", Reason.DELETED, "Delete", _what_was_removed(known, kept)))
 
@@ -124,5 +126,3 @@ def removed_late_note(certificate_id: str) -> Note:
     """Returns the Event for a late answer that was removed."""
     text = f"Removed at Vercel: {certificate_id}, which was issued after the resource was gone."
     return Note("Normal", Reason.DELETED, "Delete", text)
-
-

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from vercel_certificate_operator.core import words
-from vercel_certificate_operator.core.facts import earliest, kept, kept_waiting, next_moment
 from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.facts import earliest, kept, kept_waiting, next_moment
 from vercel_certificate_operator.core.failures import Call, Failure, Meaning, Pauses, explain, meaning
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
@@ -62,6 +62,12 @@ def waited_for(known: Known, decision: Decision) -> Decision:
     return decision
 
 
+def _concerns_token(failed: FailedCall, call: Call) -> bool:
+    """Returns whether another token could end the wait."""
+    reasons = (Reason.CREDENTIALS_INVALID, Reason.PERMISSION_DENIED)
+    return failed.token_hash is not None and meaning(failed.failure, call).reason in reasons
+
+
 def _paused(known: Known, pause: Pause) -> Decision:
     """The token isn't used for this call. A resource without a usable certificate says so."""
     resource, status = known.resource, known.resource.status
@@ -76,7 +82,11 @@ def _paused(known: Known, pause: Pause) -> Decision:
 def _failed(known: Known, call: CallKey, failed: FailedCall) -> Decision:
     resource, status = known.resource, known.resource.status
     kind, certificate_id = call
-    row = meaning(failed.failure, kind)
+    row, until = meaning(failed.failure, kind), known.wall(failed.retry_at)
+    if _concerns_token(failed, kind):
+        if not known.token_read:
+            return Decision(ReadToken())
+        until = min(until, known.now + TOKEN_CHECK)
     what = {
         "issue": f"Can't request a certificate for {words.names(resource.cns)}",
         "get": f"Can't get certificate {certificate_id}",
@@ -94,7 +104,7 @@ def _failed(known: Known, call: CallKey, failed: FailedCall) -> Decision:
     if new or known.just_failed == call:
         status = status.changed(last_failure_time=whole_seconds(known.now))
     status = conditions(resource, status, now=known.now, problem=Problem(row.reason, message))
-    return Decision(Wait(earliest(known.wall(failed.retry_at), next_moment(known, status))), status, note)
+    return Decision(Wait(earliest(until, next_moment(known, status))), status, note)
 
 
 def pause_message(token: str, call: Call, scope: Scope, failure: Failure, row: Meaning) -> str:

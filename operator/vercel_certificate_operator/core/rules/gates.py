@@ -16,7 +16,13 @@ from vercel_certificate_operator.core.facts import (
     unclaimed,
     waiting_until,
 )
-from vercel_certificate_operator.core.failures import CALL_DENIED, CREDENTIALS_INVALID, WILDCARD_NOT_ALLOWED, Fate, meaning
+from vercel_certificate_operator.core.failures import (
+    CALL_DENIED,
+    CREDENTIALS_INVALID,
+    WILDCARD_NOT_ALLOWED,
+    Fate,
+    meaning,
+)
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
     Decision,
@@ -42,6 +48,7 @@ from vercel_certificate_operator.core.times import (
     ISSUANCE_WINDOW,
     KNOWN_WINDOW,
     LIST_AGE,
+    MOST_HOLDERS_READ,
     MOST_KNOWN,
     SHORTEST_ISSUANCE_WINDOW,
     TOKEN_CHECK,
@@ -76,10 +83,7 @@ def scope_stays(known: Known, need: Need) -> Decision | None:
 
 def names_have_one_owner(known: Known, need: Need) -> Decision | None:
     """Another resource owns these names in this scope: this one neither requests nor uses a certificate."""
-    owner = known.ownership.owner
-    if owner is None and known.listing is not None:
-        held = (known.ownership.holders.get(certificate.id) for certificate in known.listing.certificates)
-        owner = next((holder for holder in held if holder is not None), None)
+    owner = known.ownership.owner or _holder_in_this_scope(known)
     if owner is None:
         return None
     problem = Problem(
@@ -90,6 +94,27 @@ def names_have_one_owner(known: Known, need: Need) -> Decision | None:
     return reported(known, problem, action="Issue", until=known.now + DUPLICATE_CHECK)
 
 
+def _holder_in_this_scope(known: Known) -> str | None:
+    """Returns a resource whose certificate for the same names turned out to be in this scope."""
+    for certificate_id, holder in known.ownership.holders.items():
+        got = known.got.get(certificate_id)
+        listed = known.listing is not None and known.listing.find(certificate_id) is not None
+        if listed or (got is not None and got.certificate is not None):
+            return holder
+    return None
+
+
+def holders_are_in_other_scopes(known: Known, need: Need) -> Decision | None:
+    """Of resources whose scope may be the same, the certificates aren't in this one: a GET proves it.
+
+    A list may be older than they are. Of many, only the newest are read; the list has the others.
+    """
+    for certificate_id in tuple(known.ownership.holders)[:MOST_HOLDERS_READ]:
+        if certificate_id not in known.got:
+            return Decision(Get(certificate_id, known.scope))
+    return None
+
+
 def attempts_for_the_same_names_take_turns(known: Known, need: Need) -> Decision | None:
     """A resource whose scope may be the same is requesting a certificate for these names now."""
     other = known.ownership.attempting
@@ -97,7 +122,8 @@ def attempts_for_the_same_names_take_turns(known: Known, need: Need) -> Decision
         return None
     need = Need(need.reason, f"{need.message} Waiting for the attempt of {other}, which has the same names.")
     return Decision(
-        Wait(known.now + ATTEMPT_ELSEWHERE_CHECK), conditions(known.resource, known.resource.status, now=known.now, need=need)
+        Wait(known.now + ATTEMPT_ELSEWHERE_CHECK),
+        conditions(known.resource, known.resource.status, now=known.now, need=need),
     )
 
 
@@ -219,8 +245,8 @@ def issuances_are_limited(known: Known, need: Need) -> Decision | None:
     problem = Problem(
         Reason.ISSUANCE_LIMITED,
         f"{limit} certificates for {words.names(known.resource.cns)} were requested since "
-        f"{words.time(_counting(known)[-limit])}, which is the limit (--issuance-limit). {need.message} Find out why so "
-        "many are needed. To issue one now, set the annotation vercel-operator.io/renew to a new value.",
+        f"{words.time(_counting(known)[-limit])}, which is the limit (--issuance-limit). {need.message} Find out why "
+        "so many are needed. To issue one now, set the annotation vercel-operator.io/renew to a new value.",
     )
     status = known.resource.status.changed(next_attempt_time=whole_seconds(resumes))
     return reported(known, problem, action="Issue", until=resumes, status=status)
@@ -301,6 +327,7 @@ GATES: tuple[Callable[[Known, Need], Decision | None], ...] = (
     clocks_agree,  # before the GET of what only seems to be due
     current_certificate_is_checked,  # before the list: most renewals by Vercel end here
     list_is_fresh,  # after it, the gates above see the list
+    holders_are_in_other_scopes,  # after the list, which often knows
     superseded_leave_room,
     issuances_are_limited,  # before the old certificate goes
     old_certificate_makes_way,
