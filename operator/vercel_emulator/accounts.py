@@ -1,4 +1,4 @@
-"""Who may ask, and where they are at home: tokens, users and teams."""
+"""Tokens, users and teams: who can call, and for which scope."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -14,21 +14,41 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A valid token. ``teams`` are the ids that it may use; None: all."""
+    """A valid token.
+
+    Attributes:
+        name: The token's name (see ``models.token_name``).
+        user: The user that it belongs to.
+        teams: The ids of the teams that it can use; None for all.
+    """
 
     name: str
     user: str
     teams: frozenset[str] | None = None
 
     def view(self) -> TokenView:
-        """As the control API shows it."""
+        """Return what the control API shows."""
         return TokenView(name=self.name, user=self.user, teams=None if self.teams is None else sorted(self.teams))
 
 
 class Accounts:
-    """The tokens (by name only: none is kept) and the teams. Both can be changed at any time."""
+    """The valid tokens and the teams. Both can be changed at any time.
+
+    Attributes:
+        tokens: The tokens by name. The tokens themselves are not stored.
+        teams: Slugs by team id.
+    """
 
     def __init__(self, tokens: Iterable[str], teams: Mapping[str, str]) -> None:
+        """Add the initial tokens and teams.
+
+        Args:
+            tokens: Bearer tokens of one user, for all teams.
+            teams: Slugs by team id.
+
+        Raises:
+            ValueError: A token or a team is malformed.
+        """
         self._initial_tokens = tuple(tokens)
         self._initial_teams = dict(teams)
         self.tokens: dict[str, Token] = {}
@@ -36,7 +56,7 @@ class Accounts:
         self.reset()
 
     def reset(self) -> None:
-        """Back to the tokens and teams of the beginning."""
+        """Restore the initial tokens and teams."""
         self.tokens.clear()
         self.teams.clear()
         for team, slug in self._initial_teams.items():
@@ -45,7 +65,11 @@ class Accounts:
             self.grant(TokenGrant(token=token))
 
     def grant(self, grant: TokenGrant) -> Token:
-        """Make a token valid. Raises ValueError if it can't be one, or for a team that does not exist."""
+        """Make a token valid, or change a valid one.
+
+        Raises:
+            ValueError: The token is malformed, or a team does not exist.
+        """
         if not _TOKEN.fullmatch(grant.token):
             raise ValueError("a token is printable ASCII without spaces, and not empty")
         if unknown := set(grant.teams or ()) - set(self.teams):
@@ -56,30 +80,56 @@ class Accounts:
         return token
 
     def revoke(self, token: str) -> bool:
-        """Make a token (or the one of this name) invalid; False if it was not valid."""
+        """Make a token invalid.
+
+        Args:
+            token: The token, or its name.
+
+        Returns:
+            Whether it was valid.
+        """
         return self.tokens.pop(token_name(token), None) is not None
 
     def add_team(self, team: str, slug: str) -> None:
-        """Add a team, or give it another slug. Raises ValueError for a malformed id or slug, or one that is taken."""
+        """Add a team, or change its slug.
+
+        Raises:
+            ValueError: The id or the slug is malformed, or another team has the slug.
+        """
         if not _TEAM_ID.fullmatch(team):
-            raise ValueError(f"{team!r} is not a team's id: it is team_ with letters and digits, like team_1a2b3c")
+            raise ValueError(f"{team!r} is not a team id: use team_ with letters and digits, like team_1a2b3c")
         if not _SLUG.fullmatch(slug):
-            raise ValueError(f"{slug!r} is not a team's slug: it is lower-case letters, digits and single hyphens")
+            raise ValueError(f"{slug!r} is not a team slug: use lower-case letters, digits and single hyphens")
         if slug in (other_slug for other, other_slug in self.teams.items() if other != team):
-            raise ValueError(f"the slug {slug} is another team's already")
+            raise ValueError(f"another team's slug is {slug}: choose a different one")
         self.teams[team] = slug
 
     def remove_team(self, team: str) -> bool:
-        """Remove a team; False if there is none. Its certificates stay, and are out of reach."""
+        """Remove a team. Its certificates remain, but no request reaches them.
+
+        Returns:
+            Whether the team existed.
+        """
         return self.teams.pop(team, None) is not None
 
     def knows_scope(self, scope: str) -> bool:
-        """Whether a certificate can be at home there."""
+        """Return whether a scope exists: a team, or the personal scope of a token's user."""
         users = {token.user for token in self.tokens.values()} | {DEFAULT_USER}
         return scope in self.teams or scope in {PERSONAL + user for user in users}
 
     def authenticate(self, authorization: str | None, refusal: int) -> Token:
-        """The token of an Authorization header. Raises ApiError with the status ``refusal`` (401 or 403)."""
+        """Find the token of a request.
+
+        Args:
+            authorization: The Authorization header.
+            refusal: The status for a missing or invalid token: 401 or 403.
+
+        Returns:
+            The valid token.
+
+        Raises:
+            ApiError: There is no token, or it is not valid.
+        """
         secret = bearer(authorization)
         token = None if secret is None else self.tokens.get(token_name(secret))
         if token is not None:
@@ -90,9 +140,19 @@ class Accounts:
         raise ApiError(refusal, code, message, fields={reason: True})
 
     def scope(self, token: Token, team_id: str | None, slug: str | None) -> str:
-        """Where a request is at home: the team of ``teamId`` or ``slug``, else the token's user.
+        """Find the scope of a request.
 
-        Raises ApiError: 400 if the two are different teams, 403 if the token may not use the team, or there is none.
+        Args:
+            token: The request's token.
+            team_id: The query parameter ``teamId``.
+            slug: The query parameter ``slug``.
+
+        Returns:
+            The id of the team, or the personal scope of the token's user if the request names no team.
+
+        Raises:
+            ApiError: 400 if ``teamId`` and ``slug`` are different teams; 403 if the team does not exist or the token
+                can't use it.
         """
         if team_id is None and slug is None:
             return PERSONAL + token.user
@@ -107,6 +167,6 @@ class Accounts:
 
 
 def bearer(authorization: str | None) -> str | None:
-    """The token in an Authorization header; None if there is none."""
+    """Return the token in an Authorization header, or None if there is none."""
     scheme, _, token = (authorization or "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None

@@ -1,4 +1,4 @@
-"""The five calls of ``/v8/certs``: from a request to the answer that Vercel would give, without any network."""
+"""Vercel's calls: from a request to the answer that Vercel would give. No network."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -9,12 +9,10 @@ from urllib.parse import unquote
 from pydantic import JsonValue
 
 from vercel_emulator import pem
-from vercel_emulator.accounts import Accounts, bearer
-from vercel_emulator.clock import Clock
+from vercel_emulator.accounts import bearer
+from vercel_emulator.backend import Backend
 from vercel_emulator.errors import ApiError
-from vercel_emulator.limits import Limiter
 from vercel_emulator.models import Call, Entry, token_name
-from vercel_emulator.store import Store
 from vercel_emulator.validation import check_names
 
 _CERTS = "/v8/certs"
@@ -23,7 +21,7 @@ _MAX_LIMIT = 100
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """A request as it came in, body and all."""
+    """A request as it was received."""
 
     method: str
     path: str
@@ -33,13 +31,13 @@ class ApiRequest:
 
     @property
     def cert_id(self) -> str | None:
-        """The certificate that the path names."""
+        """The id of the certificate that the path names, or None."""
         rest = self.path.removeprefix(_CERTS + "/")
         return unquote(rest) if rest != self.path and rest and "/" not in rest else None
 
     @property
     def call(self) -> Call:
-        """Which call it is."""
+        """The kind of call."""
         one: dict[str, Call] = {"GET": "get", "DELETE": "remove"}
         all_: dict[str, Call] = {"GET": "list", "POST": "issue", "PUT": "upload"}
         if self.cert_id is not None:
@@ -48,13 +46,13 @@ class ApiRequest:
 
     @property
     def token(self) -> str | None:
-        """The name of its token, known or not."""
+        """The name of its token, valid or not; None if it has none."""
         secret = bearer(self.authorization)
         return None if secret is None else token_name(secret)
 
     @property
     def asked_cns(self) -> list[str] | None:
-        """The names that the body asks for, as they are written there; None if it doesn't."""
+        """The names in the body, as the client wrote them; None if there are none."""
         try:
             body = json.loads(self.body)
         except (ValueError, RecursionError):
@@ -65,7 +63,7 @@ class ApiRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back: a status, a JSON body and headers."""
+    """An answer: a status, a JSON body and headers."""
 
     status: int
     body: JsonValue
@@ -73,23 +71,32 @@ class Answer:
 
     @property
     def code(self) -> str | None:
-        """The error's code, of an error."""
+        """The error's code; None if the answer is not an error."""
         error = self.body.get("error") if isinstance(self.body, dict) else None
         code = error.get("code") if isinstance(error, dict) else None
         return code if isinstance(code, str) else None
 
 
 class CertsApi:
-    """Vercel's side of the calls. :meth:`answer` does the work of one request, whole, at once."""
+    """Vercel's side of the calls."""
 
-    def __init__(self, accounts: Accounts, store: Store, limiter: Limiter, clock: Clock) -> None:
-        self._accounts = accounts
-        self._store = store
-        self._limiter = limiter
-        self._clock = clock
+    def __init__(self, backend: Backend) -> None:
+        """Answer from a backend's state."""
+        self._accounts = backend.accounts
+        self._store = backend.state
+        self._limiter = backend.limits
+        self._clock = backend.clock
 
     def answer(self, request: ApiRequest, entry: Entry) -> Answer:
-        """Do what is asked, note scope and certificate in the journal's entry, and answer."""
+        """Do what a request asks for, in one step.
+
+        Args:
+            request: The request.
+            entry: Its journal entry. The scope and the certificate are recorded in it.
+
+        Returns:
+            The answer, also if it is an error.
+        """
         headers: dict[str, str] = {}
         try:
             refusal = self._store.behaviour.unknown_token_status

@@ -1,4 +1,4 @@
-"""Rate limits: so many requests per token in a window."""
+"""Rate limits."""
 
 import math
 
@@ -8,16 +8,21 @@ from vercel_emulator.models import Call, RateLimit
 
 
 class Limiter:
-    """Counts the requests of each token while ``rule`` is set. None: nothing is limited."""
+    """Counts the requests of each token while there is a rule."""
 
     def __init__(self, clock: Clock) -> None:
+        """Start without a limit.
+
+        Args:
+            clock: The emulator's clock.
+        """
         self._clock = clock
         self._rule: RateLimit | None = None
         self._windows: dict[str, tuple[int, int]] = {}
 
     @property
     def rule(self) -> RateLimit | None:
-        """The limit in force. Setting it begins new windows."""
+        """The limit, or None. Setting it starts new windows."""
         return self._rule
 
     @rule.setter
@@ -26,7 +31,18 @@ class Limiter:
         self._windows.clear()
 
     def admit(self, token: str, call: Call) -> dict[str, str]:
-        """Count a request; the headers that go with its answer. Raises ApiError (429) for one too many."""
+        """Count a request.
+
+        Args:
+            token: The name of its token.
+            call: The kind of call.
+
+        Returns:
+            Headers for its answer.
+
+        Raises:
+            ApiError: 429, because the limit is exceeded.
+        """
         rule = self._rule
         if rule is None or (rule.calls is not None and call not in rule.calls):
             return {}

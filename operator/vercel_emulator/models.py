@@ -1,7 +1,7 @@
-"""The shapes of the control API and of the state: what is sent, what is answered, what is kept.
+"""The data of the control API, of the journal and of the state file.
 
-JSON names are camelCase, as Vercel's are; Python names are snake_case. Unknown fields are refused. Times are epoch
-milliseconds, durations seconds.
+Names are camelCase in JSON, as Vercel's are, and snake_case in Python. Unknown fields are refused. Times are in epoch
+milliseconds, durations in seconds.
 """
 
 import re
@@ -51,7 +51,7 @@ _TOKEN_NAME = re.compile(r"sha256:[0-9a-f]{12}")
 
 
 def token_name(token: str) -> str:
-    """A name for a token that can be shown: the start of its hash. A name is its own name."""
+    """Return a name for a token that can be shown: the start of its hash. The name of a name is the name itself."""
     if _TOKEN_NAME.fullmatch(token):
         return token
     return "sha256:" + sha256(token.encode("utf-8", "surrogateescape")).hexdigest()[:12]
@@ -69,20 +69,20 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class Model(BaseModel):
-    """Camel case outside, snake case inside, nothing unknown."""
+    """camelCase in JSON, snake_case in Python, no unknown fields."""
 
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel, validate_by_alias=True, validate_by_name=True)
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object, with the names used outside."""
+        """Return the JSON object."""
         return self.model_dump(mode="json", by_alias=True)
 
 
-# --- what the emulator keeps
+# --- the state and the journal
 
 
 class Certificate(Model):
-    """A certificate and all that the emulator knows of it; Vercel's API shows only the first five fields."""
+    """A certificate, with everything that the emulator knows about it. Vercel's API shows the first five fields."""
 
     id: str
     created_at: EpochMs
@@ -90,22 +90,22 @@ class Certificate(Model):
     auto_renew: bool
     cns: list[Name]
     scope: str = DEFAULT_SCOPE
-    """The team's id, or ``personal:`` and the user's name."""
+    """A team's id, or ``personal:`` and a user's name."""
     origin: Literal["issued", "uploaded", "renewed", "injected"] = "issued"
-    """``renewed``: made by Vercel's own renewal under a new id; ``injected``: by the control API."""
+    """``renewed``: by Vercel's own renewal under a new id; ``injected``: by the control API."""
     token: str | None = None
-    """The name of the token that it was made with."""
+    """The name of the token of the request that made it."""
     removed_at: EpochMs | None = None
     removed_by: Literal["request", "control", "renewal"] | None = None
     renewals: int = 0
-    """How often Vercel's own renewal has moved its expiry."""
+    """How often Vercel renewed it under the same id."""
     replaced_by: str | None = None
-    """The certificate that Vercel's own renewal made in its place."""
+    """The id of the certificate that Vercel's own renewal made to replace it."""
     settled_at: EpochMs = 0
-    """When it was last made or changed; its own renewal is not dated before this."""
+    """When it was made or last changed; a renewal by Vercel is not dated before this."""
 
     def public(self) -> dict[str, JsonValue]:
-        """What Vercel's API answers with."""
+        """Return the certificate as Vercel's API shows it."""
         return {
             "id": self.id,
             "createdAt": self.created_at,
@@ -116,7 +116,7 @@ class Certificate(Model):
 
 
 class Snapshot(Model):
-    """The state file."""
+    """The content of the state file."""
 
     version: Literal[1] = 1
     clock_offset: float = 0
@@ -124,7 +124,7 @@ class Snapshot(Model):
 
 
 class Entry(Model):
-    """One request in the journal."""
+    """A request in the journal."""
 
     seq: int
     time: EpochMs
@@ -133,23 +133,23 @@ class Entry(Model):
     path: str
     query: dict[str, str] = {}
     token: str | None = None
-    """The token's name (see :func:`token_name`), also of a token that is not known."""
+    """The token's name (see ``token_name``), also if the token is not valid."""
     scope: str | None = None
-    """Where the request was at home; null if it was refused before that was known."""
+    """The scope of the request; null if the request was refused before the scope was known."""
     cns: list[str] | None = None
-    """The names asked for, as they were sent."""
+    """The names in the request, as the client wrote them."""
     outcome: Literal["pending", "answered", "dropped"] = "pending"
     status: int | None = None
     code: str | None = None
     certificate: str | None = None
-    """The id that was issued, uploaded, read or removed, also where the reply was lost."""
+    """The id that was issued, uploaded, read or removed, also if the reply was lost."""
     fault: str | None = None
     """The id of the fault that was applied."""
     action: Action | None = None
 
 
 class JournalView(Model):
-    """The journal, as the control API shows it. ``counts`` go on when old entries have been dropped."""
+    """The journal, as the control API shows it. ``counts`` includes entries that were dropped."""
 
     counts: dict[Call, int]
     last: int
@@ -160,35 +160,35 @@ class JournalView(Model):
 
 
 class Behaviour(Model):
-    """What is not known of Vercel, and what a test may want otherwise."""
+    """The switches: what is not known about Vercel, and what a test may need to be different."""
 
     lifetime: Duration = Field(default=timedelta(days=90), ge=timedelta(milliseconds=1), le=LONGEST)
     """How long new certificates live."""
     renewal: Literal["off", "same-id", "new-id"] = "off"
     """Vercel's own renewal of certificates with autoRenew."""
     renew_before: Duration | None = Field(default=None, ge=timedelta(0))
-    """How long before expiry that happens; null: one third of the certificate's lifetime."""
+    """How long before expiry that happens; null: a third of the certificate's lifetime."""
     renewal_moves_created_at: bool = True
     """With ``same-id``: createdAt becomes the time of the renewal."""
     renewal_removes_old: bool = False
-    """With ``new-id``: the old certificate goes at once. Otherwise both are there."""
+    """With ``new-id``: the old certificate is removed at once."""
     reissue: Literal["new", "old"] = "new"
-    """A POST for names that have a live certificate makes a new one, or answers with the newest one there is."""
+    """What a POST answers if a certificate with exactly these names exists and has not expired."""
     page_size: int = Field(default=20, ge=1, le=100)
     """Certificates on a page of the list, without ``limit``."""
     until: Literal["exclusive", "inclusive"] = "exclusive"
-    """Whether ``until`` leaves out the certificates of that very millisecond, or repeats them."""
+    """Whether ``until`` omits or repeats the certificates of that same millisecond."""
     unknown_token_status: Literal[401, 403] = 401
 
 
 class RateLimit(Model):
-    """So many requests per token in a window of time, on the emulator's clock."""
+    """How many requests a token can make in a window of time."""
 
     limit: int = Field(ge=0)
     window: float = Field(default=60, gt=0)
-    """Seconds, from a token's first request."""
+    """Seconds of the emulator's clock, from a token's first request."""
     calls: list[Call] | None = None
-    """The calls that count; null: all."""
+    """Which calls are limited; null: all."""
     code: str = "rate_limited"
     retry_after: bool = True
     """Send Retry-After with the 429."""
@@ -217,45 +217,45 @@ _SHOWS_THE_ANSWER = frozenset({"answer", "truncate", "wrong-types", "slow"})
 
 
 class Fault(Model):
-    """Something to go wrong with the next requests that match.
+    """A fault: what goes wrong with the next requests that match.
 
-    The oldest fault that matches a request and is not used up is applied, one per request. ``call``, ``cns``, ``id``
-    and ``token`` choose the requests, ``skip`` lets the first ones pass, ``times`` ends it (null: never).
+    A request gets the oldest fault that matches and is not used up, and no other. ``call``, ``cns``, ``id`` and
+    ``token`` choose the requests. The fault skips the first ``skip`` of them, and is used up after ``times`` more.
 
-    ``when`` says whether the work (issuing, removing, …) is done: with ``before`` it is not, and the request is not
-    even looked at; with ``after`` it is, and only the answer suffers. The default is ``after`` for the actions that
-    show the true answer in some bad way (``answer``, ``truncate``, ``wrong-types``, ``slow``), else ``before``.
+    ``when`` says whether the work (issuing, removing, …) is done. With ``before`` it isn't, and the request isn't even
+    checked. With ``after`` it is, and only the answer is affected. The default is ``after`` for the actions that change
+    the true answer (``answer``, ``truncate``, ``wrong-types``, ``slow``), and ``before`` for the others.
 
-    ``status`` and the other fields of an answer are used where the action makes up an answer of its own.
+    ``status`` and the fields after it describe the answer of an action that doesn't use the true one.
     """
 
     call: Call | Literal["any"] = "any"
     times: int | None = Field(default=1, ge=1)
     skip: int = Field(default=0, ge=0)
     cns: list[Name] | None = None
-    """Only requests for a certificate with all these names."""
+    """Only requests for a certificate with all of these names."""
     id: str | None = None
     """Only requests that name this certificate."""
     token: str | None = None
-    """Only requests with this token; kept as its name."""
+    """Only requests with this token. It is stored as its name."""
     when: When = "before"
     action: Action = "error"
     delay: float = Field(default=0, ge=0)
     """Seconds of real time before the answer; with ``before``, also before the work of ``answer``."""
     headers: dict[str, str | None] = {}
-    """Headers of the answer; null leaves one out (``Date`` too)."""
+    """Headers of the answer; null omits a header, also ``Date``."""
     status: int | None = Field(default=None, ge=200, le=599)
     code: str | None = None
-    """The error's code; null: one that goes with the status."""
+    """The error's code; null: one that fits the status."""
     message: str = "The emulator was told to answer so."
     fields: dict[str, JsonValue] = {}
-    """More fields of the error object; with ``answer``: fields of the true answer's object to be changed."""
+    """More fields of the error object; with ``answer``: fields to change in the true answer."""
     omit: list[str] = []
-    """With ``answer``: fields of the true answer's object to be left out."""
+    """With ``answer``: fields to omit from the true answer."""
     keep: int | None = Field(default=None, ge=0)
-    """With ``truncate``: bytes sent before the connection ends; null: half of them."""
+    """With ``truncate``: how many bytes to send before the connection closes; null: half of them."""
     size: int = Field(default=100_000_000, ge=1)
-    """With ``huge``: bytes of the body."""
+    """With ``huge``: the size of the body in bytes."""
     rate: float = Field(default=1, gt=0)
     """With ``slow``: bytes per second."""
     location: str = "/redirected"
@@ -278,22 +278,22 @@ class Fault(Model):
 
     @model_serializer(mode="wrap")
     def _without_the_useless(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Only what the action uses: what is shown can be sent again."""
+        """Omit the fields that the action doesn't use, so that the output is valid input."""
         useless = _OWN_FIELDS - _BY_ACTION[self.action]
         dropped = useless | {to_camel(name) for name in useless}
         return {name: value for name, value in serialize(self).items() if name not in dropped}
 
 
 class FaultView(Model):
-    """A fault as the control API shows it."""
+    """A fault, as the control API shows it."""
 
     id: str
     matched: int
-    """Requests that it was chosen for."""
+    """How many requests it was chosen for."""
     fired: int
-    """How often it has taken effect; with ``after``, the work is done by then."""
+    """How many requests it has affected; with ``after``, their work is done by then."""
     hanging: int
-    """Requests that hang because of it now."""
+    """How many requests hang because of it now."""
     used_up: bool
     fault: Fault
 
@@ -302,15 +302,15 @@ class FaultView(Model):
 
 
 class Release(Model):
-    """Let hanging requests go on (with ``before``: to do their work and answer), or drop their connections."""
+    """Release hanging requests: let them continue, or drop their connections."""
 
     then: Then = "continue"
     count: int | None = Field(default=None, ge=1)
-    """How many, the longest-hanging first; null: all that hang now."""
+    """How many, the oldest first; null: all."""
 
 
 class Injection(Model):
-    """A certificate that somebody else has made."""
+    """A certificate that another person makes."""
 
     cns: list[Name] = Field(min_length=1)
     scope: str = DEFAULT_SCOPE
@@ -318,12 +318,12 @@ class Injection(Model):
     created_at: EpochMs | None = None
     """Null: now."""
     expires_at: EpochMs | None = None
-    """Null: as a new one."""
+    """Null: ``createdAt`` plus the lifetime of new certificates."""
     auto_renew: bool = True
 
 
 class CertificateChange(Model):
-    """What somebody else may do to a certificate. Fields that are not given stay."""
+    """A change of a certificate by another person. The other fields remain as they are."""
 
     cns: list[Name] | None = Field(default=None, min_length=1)
     created_at: EpochMs | None = None
@@ -332,18 +332,18 @@ class CertificateChange(Model):
 
 
 class ClockChange(Model):
-    """Exactly one of the three."""
+    """How to move the clock: exactly one of the three fields."""
 
     advance: float | None = Field(default=None, allow_inf_nan=False)
-    """Seconds to move on by."""
+    """How many seconds to move forward; negative: back."""
     set: EpochMs | None = None
     offset: float | None = Field(default=None, allow_inf_nan=False)
-    """Seconds ahead of real time; 0: real time."""
+    """How many seconds ahead of real time; 0: real time."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if len(self.model_fields_set) != 1:
-            raise ValueError("give one of advance (seconds), set (epoch ms) and offset (seconds)")
+            raise ValueError("give exactly one of advance (seconds), set (epoch ms) and offset (seconds)")
         return self
 
 
@@ -355,23 +355,23 @@ class ClockView(Model):
 
 
 class TokenGrant(Model):
-    """A token that is valid from now on."""
+    """A token to make valid."""
 
     token: str
     user: str = DEFAULT_USER
-    """Whose it is: tokens of one user share their personal scope."""
+    """The user that it belongs to. The tokens of one user share a personal scope."""
     teams: list[str] | None = None
-    """The teams that it may use, by id; null: all."""
+    """The ids of the teams that it can use; null: all."""
 
 
 class TokenRevocation(Model):
-    """A token (or its name) that is no longer valid."""
+    """A token to make invalid, or its name."""
 
     token: str
 
 
 class TokenView(Model):
-    """A valid token, by its name."""
+    """A valid token, as the control API shows it."""
 
     name: str
     user: str
@@ -379,7 +379,7 @@ class TokenView(Model):
 
 
 class Team(Model):
-    """A team, by its id and its URL slug."""
+    """A team: its id and its URL slug."""
 
     id: str
     slug: str

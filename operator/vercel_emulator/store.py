@@ -1,4 +1,4 @@
-"""The certificates, and all that Vercel does with them. No IO, no time of its own."""
+"""The certificates, and what Vercel does with them. No IO; the time comes from the emulator's clock."""
 
 import itertools
 import secrets
@@ -17,7 +17,13 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of the list; ``next`` and ``prev`` are epoch milliseconds, None at an end."""
+    """A page of the list.
+
+    Attributes:
+        certificates: The certificates on the page.
+        next: The ``until`` of the next page, in epoch milliseconds; None on the last page.
+        prev: ``createdAt`` of the first certificate, in epoch milliseconds; None on the first page.
+    """
 
     certificates: tuple[Certificate, ...]
     next: int | None
@@ -25,13 +31,22 @@ class Page:
 
 
 class Store:
-    """Every certificate that there ever was, removed ones too, in the order of their making.
+    """All certificates, including removed ones, in the order in which they were made.
 
-    ``behaviour`` can be exchanged at any time. ``version`` grows with every change. With a ``seed`` the ids are the
-    same in each run.
+    Attributes:
+        clock: The emulator's clock.
+        behaviour: The switches. They can be replaced at any time.
+        version: A number that grows with every change.
     """
 
     def __init__(self, clock: Clock, behaviour: Behaviour, *, seed: str | None = None) -> None:
+        """Start without certificates.
+
+        Args:
+            clock: The emulator's clock.
+            behaviour: The switches.
+            seed: Makes the ids the same in each run.
+        """
         self.clock = clock
         self._behaviour = behaviour
         self._renewal_since = 0
@@ -42,7 +57,7 @@ class Store:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget all certificates."""
         salt = self._seed if self._seed is not None else secrets.token_hex(16)
         self._ids = (_cert_id(salt, number) for number in itertools.count())
         self._certificates.clear()
@@ -64,7 +79,16 @@ class Store:
     # --- what Vercel's API does
 
     def issue(self, cns: Sequence[str], *, scope: str = DEFAULT_SCOPE, token: str | None = None) -> Certificate:
-        """A certificate for checked names: a new one, or (by ``behaviour.reissue``) the one there is."""
+        """Issue a certificate.
+
+        Args:
+            cns: The names, already checked.
+            scope: Where the certificate belongs.
+            token: The name of the request's token.
+
+        Returns:
+            A new certificate, or an existing one if ``behaviour.reissue`` says so.
+        """
         self.settle()
         now = self.clock.now_ms()
         if self._behaviour.reissue == "old":
@@ -86,7 +110,17 @@ class Store:
     def upload(
         self, cns: Sequence[str], expires_at: int, *, scope: str = DEFAULT_SCOPE, token: str | None = None
     ) -> Certificate:
-        """A certificate that the user has brought; ``expires_at`` in epoch milliseconds."""
+        """Store an uploaded certificate.
+
+        Args:
+            cns: The names, already checked.
+            expires_at: When it expires, in epoch milliseconds.
+            scope: Where the certificate belongs.
+            token: The name of the request's token.
+
+        Returns:
+            The new certificate.
+        """
         self.settle()
         return self._add(
             Certificate(
@@ -102,7 +136,11 @@ class Store:
         )
 
     def get(self, cert_id: str, *, scope: str) -> Certificate:
-        """A certificate that is there. Raises ApiError (404)."""
+        """Return a certificate.
+
+        Raises:
+            ApiError: 404, because it does not exist in the scope or was removed.
+        """
         self.settle()
         certificate = self._certificates.get(cert_id)
         if certificate is None or certificate.scope != scope or certificate.removed_at is not None:
@@ -110,18 +148,30 @@ class Store:
         return certificate
 
     def remove(self, cert_id: str, *, scope: str) -> Certificate:
-        """Remove a certificate. Raises ApiError (404), also the second time."""
+        """Remove a certificate.
+
+        Raises:
+            ApiError: 404, because it does not exist in the scope or was removed.
+        """
         certificate = self.get(cert_id, scope=scope)
         certificate.removed_at, certificate.removed_by = self.clock.now_ms(), "request"
         self._changed()
         return certificate
 
     def page(self, *, scope: str, until: int | None = None, limit: int | None = None) -> Page:
-        """A page of the list: newest first, from before ``until`` (epoch ms).
+        """Return a page of the list, the newest certificates first.
 
-        ``until`` is all that a client has to go on with, and many certificates can share its millisecond. So a page
-        never ends within a millisecond: it rather grows beyond the limit. Whoever follows ``next`` sees every
-        certificate, once (with ``behaviour.until`` inclusive, those at the seam twice).
+        Many certificates can share a millisecond, and ``until`` can't tell them apart. So a page never ends within a
+        millisecond: it grows beyond the limit instead. A client that follows ``next`` gets every certificate once (with
+        ``behaviour.until`` set to ``inclusive``, those at the start of a page twice).
+
+        Args:
+            scope: Whose certificates.
+            until: Only certificates older than this time, in epoch milliseconds.
+            limit: How many certificates; None for ``behaviour.page_size``.
+
+        Returns:
+            The page.
         """
         self.settle()
         everything = self._listed(scope)
@@ -134,7 +184,7 @@ class Store:
         while end < len(everything) and (
             end - start < size
             or everything[end].created_at == everything[end - 1].created_at
-            # with an inclusive `until`, a page of nothing but the seam would lead nowhere
+            # With an inclusive `until`, a page must have more than the certificates of that millisecond.
             or everything[end - 1].created_at == until
         ):
             end += 1
@@ -146,7 +196,7 @@ class Store:
         )
 
     def settle(self) -> None:
-        """Do the renewals of Vercel's own that have become due, dated when they were due."""
+        """Do Vercel's own renewals that are due. Each is dated when it became due."""
         behaviour, now = self._behaviour, self.clock.now_ms()
         if behaviour.renewal == "off":
             return
@@ -154,24 +204,28 @@ class Store:
             if certificate.auto_renew and certificate.removed_at is None and certificate.replaced_by is None:
                 self._renew_if_due(certificate, now)
 
-    # --- what others do, seen from outside
+    # --- what the tests see, and what other people do
 
     def all(self) -> list[Certificate]:
-        """Every certificate there ever was, in the order of their making."""
+        """Return all certificates, in the order in which they were made."""
         self.settle()
         return list(self._certificates.values())
 
     def live(self) -> list[Certificate]:
-        """Those that have not been removed, in the order of their making; expired ones too."""
+        """Return the certificates that have not been removed, including expired ones."""
         return [certificate for certificate in self.all() if certificate.removed_at is None]
 
     def find(self, cert_id: str) -> Certificate | None:
-        """A certificate, in any scope, removed or not."""
+        """Return a certificate of any scope, removed or not; None if it never existed."""
         self.settle()
         return self._certificates.get(cert_id)
 
     def inject(self, injection: Injection) -> Certificate:
-        """Somebody else has made a certificate. Raises ValueError if its id is taken."""
+        """Add a certificate, as another person would.
+
+        Raises:
+            ValueError: A certificate has this id already.
+        """
         self.settle()
         if injection.id in self._certificates:
             raise ValueError(f"there is a certificate {injection.id} already")
@@ -189,7 +243,11 @@ class Store:
         )
 
     def change(self, cert_id: str, change: CertificateChange) -> Certificate:
-        """Somebody else has changed a certificate. Raises ApiError (404) if it is not there."""
+        """Change a certificate, as another person would.
+
+        Raises:
+            ApiError: 404, because it does not exist or was removed.
+        """
         certificate = self._there(cert_id)
         for name in change.model_fields_set:
             if (value := getattr(change, name)) is not None:
@@ -199,14 +257,18 @@ class Store:
         return certificate
 
     def vanish(self, cert_id: str) -> Certificate:
-        """Somebody else has removed a certificate. Raises ApiError (404) if it is not there."""
+        """Remove a certificate, as another person would.
+
+        Raises:
+            ApiError: 404, because it does not exist or was removed.
+        """
         certificate = self._there(cert_id)
         certificate.removed_at, certificate.removed_by = self.clock.now_ms(), "control"
         self._changed()
         return certificate
 
     def load(self, certificates: Sequence[Certificate]) -> None:
-        """Take over the certificates of an earlier run."""
+        """Replace all certificates by those of an earlier run."""
         self._certificates = {certificate.id: certificate for certificate in certificates}
         self._changed()
 
@@ -223,7 +285,7 @@ class Store:
         return certificate
 
     def _listed(self, scope: str) -> list[Certificate]:
-        """What is there, newest first; the later one first where the time is the same."""
+        """Return what exists in a scope, the newest first; of the same time, the last one made first."""
         if scope not in self._lists:
             there = [c for c in self._certificates.values() if c.scope == scope and c.removed_at is None]
             there.reverse()
@@ -245,7 +307,7 @@ class Store:
 
     def _renew_before_ms(self, lifetime_ms: int) -> int:
         before = self._behaviour.renew_before
-        # not all of the lifetime: it would be renewed for ever
+        # Less than the lifetime, so that a renewed certificate is not due again at once.
         return lifetime_ms // 3 if before is None else min(before // _MILLISECOND, lifetime_ms - 1)
 
     def _renew_if_due(self, certificate: Certificate, now: int) -> None:
@@ -254,7 +316,7 @@ class Store:
         due = max(due, certificate.settled_at, self._renewal_since)
         if due > now:
             return
-        # a clock that was moved far may have passed several renewals: only the last of them is still to be seen
+        # If the clock was moved past several renewals, only the last one is visible.
         step = self._lifetime_ms - self._renew_before_ms(self._lifetime_ms)
         moment = due + (now - due) // step * step
         if self._behaviour.renewal == "same-id":
@@ -283,7 +345,7 @@ class Store:
 
 
 def _cert_id(salt: str, number: int) -> str:
-    """``cert_`` and 24 letters and digits."""
+    """Return ``cert_`` and 24 letters and digits."""
     return "cert_" + "".join(
         _ALPHABET[byte % len(_ALPHABET)] for byte in sha256(f"{salt}/{number}".encode()).digest()[:24]
     )

@@ -137,7 +137,7 @@ def test_mistakes_on_the_command_line_are_one_line_each(tmp_path: Path) -> None:
             ([*token, "--team", "alpha=beta"], "team_"),
             ([*token, "--team", "team_a=No Slug"], "slug"),
             ([*token, "--team", "team_a=a", "--team", "team_a=b"], "twice"),
-            ([*token, "--team", "team_a=a", "--team", "team_b=a"], "another team's"),
+            ([*token, "--team", "team_a=a", "--team", "team_b=a"], "slug is a"),
             ([*token, "--state", str(tmp_path)], "directory"),
             ([*token, "--state", str(tmp_path / "none" / "x")], "state file"),
             ([*token, "--state", str(garbage)], "not a state file"),
