@@ -37,28 +37,32 @@ if TYPE_CHECKING:
     from vercel_emulator.client import EmulatorControl
     from vercel_emulator.emulator import Emulator
     from vercel_emulator.faults import ActiveFault
-    from vercel_emulator.models import Behaviour, Certificate, Entry, Fault, RateLimit
+    from vercel_emulator.models import Behaviour, Certificate, DomainSetup, Entry, Fault, RateLimit, Renewal
 
 __all__ = [
     "ActiveFault",
     "Behaviour",
     "Certificate",
+    "DomainSetup",
     "Emulator",
     "EmulatorControl",
     "Entry",
     "Fault",
     "RateLimit",
+    "Renewal",
 ]
 
 _HOMES = {
     "ActiveFault": "faults",
     "Behaviour": "models",
     "Certificate": "models",
+    "DomainSetup": "models",
     "Emulator": "emulator",
     "EmulatorControl": "client",
     "Entry": "models",
     "Fault": "models",
     "RateLimit": "models",
+    "Renewal": "models",
 }
 
 

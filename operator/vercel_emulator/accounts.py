@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from vercel_emulator.clock import Clock
 from vercel_emulator.errors import ApiError
-from vercel_emulator.models import DEFAULT_USER, PERSONAL, TokenGrant, TokenView, token_name
+from vercel_emulator.models import DEFAULT_USER, NO_TEAM, PERSONAL, Behaviour, TokenGrant, TokenView, token_name
 
 _TEAM_ID = re.compile(r"team_[A-Za-z0-9]+")
 _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
@@ -20,35 +21,40 @@ class Token:
         name: The token's name (see ``models.token_name``).
         user: The user that it belongs to.
         teams: The ids of the teams that it can use; None for all.
+        expires_at: When it expires, in epoch milliseconds; None for never.
     """
 
     name: str
     user: str
     teams: frozenset[str] | None = None
+    expires_at: int | None = None
 
     def view(self) -> TokenView:
         """Return what the control API shows."""
-        return TokenView(name=self.name, user=self.user, teams=None if self.teams is None else sorted(self.teams))
+        teams = None if self.teams is None else sorted(self.teams)
+        return TokenView(name=self.name, user=self.user, teams=teams, expires_at=self.expires_at)
 
 
 class Accounts:
     """The valid tokens and the teams. Both can be changed at any time.
 
     Attributes:
-        tokens: The tokens by name. The tokens themselves are not stored.
+        tokens: The tokens by name, including expired ones. The tokens themselves are not stored.
         teams: Slugs by team id.
     """
 
-    def __init__(self, tokens: Iterable[str], teams: Mapping[str, str]) -> None:
+    def __init__(self, tokens: Iterable[str], teams: Mapping[str, str], clock: Clock) -> None:
         """Add the initial tokens and teams.
 
         Args:
             tokens: Bearer tokens of one user, for all teams.
             teams: Slugs by team id.
+            clock: The emulator's clock.
 
         Raises:
             ValueError: A token or a team is malformed.
         """
+        self._clock = clock
         self._initial_tokens = tuple(tokens)
         self._initial_teams = dict(teams)
         self.tokens: dict[str, Token] = {}
@@ -75,7 +81,7 @@ class Accounts:
         if unknown := set(grant.teams or ()) - set(self.teams):
             raise ValueError(f"there is no team {min(unknown)}")
         teams = None if grant.teams is None else frozenset(grant.teams)
-        token = Token(name=token_name(grant.token), user=grant.user, teams=teams)
+        token = Token(name=token_name(grant.token), user=grant.user, teams=teams, expires_at=grant.expires_at)
         self.tokens[token.name] = token
         return token
 
@@ -117,12 +123,26 @@ class Accounts:
         users = {token.user for token in self.tokens.values()} | {DEFAULT_USER}
         return scope in self.teams or scope in {PERSONAL + user for user in users}
 
-    def authenticate(self, authorization: str | None, refusal: int) -> Token:
+    def team_names(self, team_id: str | None, slug: str | None) -> frozenset[str]:
+        """Return the names by which a fault can mean the team of a request.
+
+        Args:
+            team_id: The query parameter ``teamId``.
+            slug: The query parameter ``slug``.
+
+        Returns:
+            The team's id and slug, also if there is no such team; ``personal`` if the request names no team.
+        """
+        named = {name for name in (team_id, slug) if name is not None}
+        known = [{team, its_slug} for team, its_slug in self.teams.items() if team == team_id or its_slug == slug]
+        return frozenset(named.union(*known) or {NO_TEAM})
+
+    def authenticate(self, authorization: str | None, behaviour: Behaviour) -> Token:
         """Find the token of a request.
 
         Args:
             authorization: The Authorization header.
-            refusal: The status for a missing or invalid token: 401 or 403.
+            behaviour: The switches, which say how to refuse it.
 
         Returns:
             The valid token.
@@ -130,14 +150,17 @@ class Accounts:
         Raises:
             ApiError: There is no token, or it is not valid.
         """
+        status = behaviour.unknown_token_status
+        code = "unauthorized_request_error" if status == 401 else "forbidden"
         secret = bearer(authorization)
-        token = None if secret is None else self.tokens.get(token_name(secret))
-        if token is not None:
+        if secret is None:
+            raise ApiError(status, code, "Not authorized: the request has no bearer token.")
+        token = self.tokens.get(token_name(secret))
+        expired = token is not None and token.expires_at is not None and token.expires_at <= self._clock.now_ms()
+        if token is not None and not expired:
             return token
-        reason = "missingToken" if secret is None else "invalidToken"
-        message = "The request has no bearer token." if secret is None else "The token is not valid."
-        code = "unauthorized_request_error" if refusal == 401 else "forbidden"
-        raise ApiError(refusal, code, message, fields={reason: True})
+        message = "The token has expired." if expired else "The token is not valid."
+        raise ApiError(status, code, message, fields={"invalidToken": True} if behaviour.invalid_token else {})
 
     def scope(self, token: Token, team_id: str | None, slug: str | None) -> str:
         """Find the scope of a request.

@@ -8,6 +8,7 @@ from pathlib import Path
 from vercel_emulator import statefile
 from vercel_emulator.accounts import Accounts
 from vercel_emulator.clock import Clock
+from vercel_emulator.domains import Domains
 from vercel_emulator.faults import Faults
 from vercel_emulator.journal import Journal
 from vercel_emulator.limits import Limiter
@@ -25,6 +26,7 @@ class Backend:
         journal: The requests.
         faults: The faults.
         limits: The rate limits.
+        domains: What Vercel sees of the domains.
     """
 
     def __init__(
@@ -54,22 +56,24 @@ class Backend:
         """
         self._initial_behaviour = behaviour
         self.clock = Clock(clock)
-        self.accounts = Accounts(tokens, teams)
+        self.accounts = Accounts(tokens, teams, self.clock)
         self.state = Store(self.clock, behaviour, seed=seed)
         self.journal = Journal(journal_size)
         self.faults = Faults()
         self.limits = Limiter(self.clock)
+        self.domains = Domains()
         self._file = file
         self._saved: tuple[int, int] | None = None
         self._saving = asyncio.Lock()
 
     def reset(self) -> None:
-        """Restore the initial state: no certificates, faults or limits, real time, an empty journal.
+        """Restore the initial state: no certificates, faults or limits, domains configured, real time, no journal.
 
         Hanging requests are dropped. Certificates that came from the state file are removed too.
         """
         self.faults.clear("drop")
         self.limits.rule = None
+        self.domains.clear()
         self.clock.set_offset(0)
         self.state.clear()
         self.state.behaviour = self._initial_behaviour

@@ -15,6 +15,8 @@ from vercel_emulator.models import (
     CertificateChange,
     ClockChange,
     ClockView,
+    DomainSetup,
+    DomainView,
     Fault,
     FaultView,
     Injection,
@@ -22,6 +24,7 @@ from vercel_emulator.models import (
     Model,
     RateLimit,
     Release,
+    Renewal,
     Team,
     Then,
     TokenGrant,
@@ -110,6 +113,10 @@ class EmulatorControl:
         """Change a certificate, as another person would."""
         return await self._model(Certificate, "PATCH", f"/certificates/{cert_id}", change)
 
+    async def renew(self, cert_id: str, renewal: Renewal) -> Certificate:
+        """Renew a certificate now, as Vercel would. Returns the one with the new expiry."""
+        return await self._model(Certificate, "POST", f"/certificates/{cert_id}/renew", renewal)
+
     async def vanish(self, cert_id: str) -> Certificate:
         """Remove a certificate, as another person would."""
         return await self._model(Certificate, "DELETE", f"/certificates/{cert_id}")
@@ -140,11 +147,19 @@ class EmulatorControl:
         """End and remove all faults."""
         await self._send("DELETE", "/faults")
 
-    # --- limits, clock, behaviour, accounts
+    # --- limits, clock, behaviour, domains, accounts
 
     async def limit(self, rule: RateLimit | None) -> None:
-        """Set the rate limit; None removes it."""
+        """Replace all rate limits by one; None removes them."""
         await self._send("DELETE" if rule is None else "PUT", "/rate-limit", rule)
+
+    async def add_limit(self, rule: RateLimit) -> None:
+        """Add a rate limit to those that exist."""
+        await self._send("POST", "/rate-limits", rule)
+
+    async def limits(self) -> list[RateLimit]:
+        """Return all rate limits."""
+        return TypeAdapter(list[RateLimit]).validate_json((await self._send("GET", "/rate-limits")).content)
 
     async def clock(self) -> ClockView:
         """Return the time."""
@@ -161,6 +176,22 @@ class EmulatorControl:
     async def behave(self, **switches: Any) -> Behaviour:
         """Set switches, by the names of the fields of ``Behaviour``."""
         return await self._model(Behaviour, "PATCH", "/behaviour", Behaviour(**switches))
+
+    async def domains(self) -> list[DomainView]:
+        """Return the domains whose setup was changed."""
+        return TypeAdapter(list[DomainView]).validate_json((await self._send("GET", "/domains")).content)
+
+    async def set_up_domain(self, domain: str, setup: DomainSetup) -> DomainView:
+        """Set what Vercel sees of a domain (``*``: of all) and of the names below it."""
+        return await self._model(DomainView, "PUT", f"/domains/{domain}", setup)
+
+    async def misconfigure(self, domain: str) -> DomainView:
+        """Make DNS wrong for a domain (``*``: for all) and for the names below it."""
+        return await self.set_up_domain(domain, DomainSetup())
+
+    async def fix_domain(self, domain: str) -> None:
+        """Configure a domain again."""
+        await self._send("DELETE", f"/domains/{domain}")
 
     async def grant(self, grant: TokenGrant) -> None:
         """Make a token valid."""

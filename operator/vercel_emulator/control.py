@@ -15,11 +15,13 @@ from vercel_emulator.models import (
     CertificateChange,
     ClockChange,
     ClockView,
+    DomainSetup,
     Fault,
     Injection,
     Model,
     RateLimit,
     Release,
+    Renewal,
     Team,
     TokenGrant,
     TokenRevocation,
@@ -90,6 +92,13 @@ class Control:
         """Change a certificate, as another person would."""
         return self._backend.state.change(request.match_info["id"], await _body(request, CertificateChange))
 
+    async def renew(self, request: web.Request) -> Result:
+        """Renew a certificate now, as Vercel would. Returns the one with the new expiry."""
+        try:
+            return self._backend.state.renew(request.match_info["id"], await _body(request, Renewal))
+        except ValueError as error:
+            raise _bad(str(error)) from error
+
     async def vanish(self, request: web.Request) -> Result:
         """Remove a certificate, as another person would."""
         return self._backend.state.vanish(request.match_info["id"])
@@ -138,20 +147,29 @@ class Control:
     def _active(self, request: web.Request) -> ActiveFault:
         return self._backend.faults.get(request.match_info["id"]) or _not_found("fault", request)
 
-    # --- rate limit, clock, behaviour
+    # --- rate limits, clock, behaviour
 
     async def rate_limit(self, request: web.Request) -> Result:
-        """Return the limit, or nothing."""
+        """Return the first limit, or nothing."""
         del request
         return self._backend.limits.rule
 
     async def set_rate_limit(self, request: web.Request) -> Result:
-        """Set the limit."""
+        """Replace all limits by one."""
         self._backend.limits.rule = await _body(request, RateLimit)
         return self._backend.limits.rule
 
-    async def remove_rate_limit(self, request: web.Request) -> Result:
-        """Remove the limit."""
+    async def rate_limits(self, request: web.Request) -> Result:
+        """Return all limits."""
+        del request
+        return self._backend.limits.rules
+
+    async def add_rate_limit(self, request: web.Request) -> Result:
+        """Add a limit."""
+        return self._backend.limits.add(await _body(request, RateLimit))
+
+    async def remove_rate_limits(self, request: web.Request) -> Result:
+        """Remove all limits."""
         del request
         self._backend.limits.rule = None
         return None
@@ -188,6 +206,32 @@ class Control:
             update={name: getattr(change, name) for name in change.model_fields_set}
         )
         return self._backend.state.behaviour
+
+    # --- domains
+
+    async def domains(self, request: web.Request) -> Result:
+        """Return the domains whose setup was changed."""
+        del request
+        return self._backend.domains.views()
+
+    async def set_up_domain(self, request: web.Request) -> Result:
+        """Set what Vercel sees of a domain."""
+        try:
+            return self._backend.domains.set_up(request.match_info["domain"], await _body(request, DomainSetup))
+        except ValueError as error:
+            raise _bad(str(error)) from error
+
+    async def fix_domain(self, request: web.Request) -> Result:
+        """Configure a domain again."""
+        if not self._backend.domains.fix(request.match_info["domain"]):
+            raise ApiError(404, "not_found", f"{request.match_info['domain']!r} has no setup of its own")
+        return None
+
+    async def fix_domains(self, request: web.Request) -> Result:
+        """Configure every domain again."""
+        del request
+        self._backend.domains.clear()
+        return None
 
     # --- tokens and teams
 
@@ -252,6 +296,7 @@ def add_routes(app: web.Application, backend: Backend) -> None:
             "PATCH": control.change_certificate,
             "DELETE": control.vanish,
         },
+        "/certificates/{id}/renew": {"POST": control.renew},
         "/faults": {"GET": control.faults, "POST": control.add_fault, "DELETE": control.clear_faults},
         "/faults/{id}": {"GET": control.fault, "DELETE": control.remove_fault},
         "/faults/{id}/wait": {"GET": control.fault_wait},
@@ -259,10 +304,17 @@ def add_routes(app: web.Application, backend: Backend) -> None:
         "/rate-limit": {
             "GET": control.rate_limit,
             "PUT": control.set_rate_limit,
-            "DELETE": control.remove_rate_limit,
+            "DELETE": control.remove_rate_limits,
+        },
+        "/rate-limits": {
+            "GET": control.rate_limits,
+            "POST": control.add_rate_limit,
+            "DELETE": control.remove_rate_limits,
         },
         "/clock": {"GET": control.clock, "POST": control.move_clock},
         "/behaviour": {"GET": control.behaviour, "PATCH": control.change_behaviour},
+        "/domains": {"GET": control.domains, "DELETE": control.fix_domains},
+        "/domains/{domain}": {"PUT": control.set_up_domain, "DELETE": control.fix_domain},
         "/tokens": {"GET": control.tokens, "POST": control.grant},
         "/tokens/revoke": {"POST": control.revoke},
         "/teams": {"GET": control.teams, "POST": control.add_team},

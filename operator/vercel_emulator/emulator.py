@@ -24,6 +24,7 @@ class Emulator:
         journal: The requests.
         faults: The faults.
         limits: The rate limits.
+        domains: What Vercel sees of the domains.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Emulator:
         self.journal = self._backend.journal
         self.faults = self._backend.faults
         self.limits = self._backend.limits
+        self.domains = self._backend.domains
 
     @property
     def url(self) -> str:
@@ -121,7 +123,7 @@ class Emulator:
             await self._backend.persist()
 
     def reset(self) -> None:
-        """Restore the initial state: no certificates, faults or limits, real time, an empty journal.
+        """Restore the initial state: no certificates, faults or limits, domains configured, real time, no journal.
 
         Hanging requests are dropped. Certificates that came from the state file are removed too.
         """

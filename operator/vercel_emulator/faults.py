@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from vercel_emulator.models import Call, Fault, FaultView, Then
 from vercel_emulator.signals import Signal
@@ -163,7 +163,13 @@ class Faults:
             self.remove(fault_id, then)
 
     def take(
-        self, call: Call, *, cns: Sequence[str] | None, cert_id: str | None, token: str | None
+        self,
+        call: Call,
+        *,
+        cns: Sequence[str] | None,
+        cert_id: str | None,
+        token: str | None,
+        teams: Container[str],
     ) -> ActiveFault | None:
         """Choose the fault for a request, and count it.
 
@@ -172,6 +178,7 @@ class Faults:
             cns: The names in the request's body, or those of the certificate that its path names.
             cert_id: The certificate that its path names.
             token: The name of its token.
+            teams: The id and the slug of its team (see ``Accounts.team_names``).
 
         Returns:
             The oldest fault that matches and is not used up, or None.
@@ -180,10 +187,11 @@ class Faults:
         for active in self._active.values():
             fault = active.fault
             if (
-                fault.call in {"any", call}
+                (fault.call in {"any", call} if isinstance(fault.call, str) else call in fault.call)
                 and (fault.cns is None or names.issuperset(name.lower() for name in fault.cns))
                 and (fault.id is None or fault.id == cert_id)
                 and (fault.token is None or fault.token == token)
+                and (fault.team is None or fault.team in teams)
                 and active.choose()
             ):
                 return active

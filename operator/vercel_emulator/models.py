@@ -24,10 +24,12 @@ from pydantic.alias_generators import to_camel
 
 from vercel_emulator.durations import LONGEST, parse_duration
 
-Call = Literal["issue", "get", "list", "remove", "upload", "other"]
+Call = Literal["issue", "get", "list", "remove", "upload", "config", "other"]
+"""``config`` is the configuration of a domain; ``other`` is everything that Vercel's side doesn't know."""
 When = Literal["before", "after"]
 Action = Literal[
     "answer",
+    "other-certificate",
     "error",
     "reset",
     "hang",
@@ -45,6 +47,10 @@ Then = Literal["continue", "drop"]
 PERSONAL = "personal:"
 DEFAULT_USER = "user"
 DEFAULT_SCOPE = PERSONAL + DEFAULT_USER
+NO_TEAM = "personal"
+"""The ``team`` of a fault that is for requests without a team."""
+EVERY_DOMAIN = "*"
+"""The domain of a setup that holds for all domains without one of their own."""
 
 _MAX_MS = 10**15
 _TOKEN_NAME = re.compile(r"sha256:[0-9a-f]{12}")
@@ -101,6 +107,8 @@ class Certificate(Model):
     """How often Vercel renewed it under the same id."""
     replaced_by: str | None = None
     """The id of the certificate that Vercel's own renewal made to replace it."""
+    made_at: EpochMs = 0
+    """When it was made. ``created_at`` can be earlier, if the issuer back-dates it."""
     settled_at: EpochMs = 0
     """When it was made or last changed; a renewal by Vercel is not dated before this."""
 
@@ -163,22 +171,48 @@ class Behaviour(Model):
     """The switches: what is not known about Vercel, and what a test may need to be different."""
 
     lifetime: Duration = Field(default=timedelta(days=90), ge=timedelta(milliseconds=1), le=LONGEST)
-    """How long new certificates live."""
+    """The time from createdAt to expiresAt of new certificates."""
+    backdate: Duration = Field(default=timedelta(0), ge=timedelta(0))
+    """How long before the request createdAt of new certificates is. At most half of the lifetime is used."""
+    upload_created_at: Literal["now", "not-before"] = "now"
+    """createdAt of an uploaded certificate: the time of the upload, or the certificate's own notBefore."""
     renewal: Literal["off", "same-id", "new-id"] = "off"
     """Vercel's own renewal of certificates with autoRenew."""
     renew_before: Duration | None = Field(default=None, ge=timedelta(0))
     """How long before expiry that happens; null: a third of the certificate's lifetime."""
+    renewal_backdate: Duration | None = Field(default=None, ge=timedelta(0))
+    """``backdate`` of renewals; null: the same as of new certificates."""
+    renewal_adds: list[Name] = []
+    """Names that a renewal adds to certificates of the same root domain."""
     renewal_moves_created_at: bool = True
     """With ``same-id``: createdAt becomes the time of the renewal."""
     renewal_removes_old: bool = False
     """With ``new-id``: the old certificate is removed at once."""
-    reissue: Literal["new", "old"] = "new"
-    """What a POST answers if a certificate with exactly these names exists and has not expired."""
+    reissue: Literal["new", "old", "old-even-expired", "oldest"] = "new"
+    """What a POST answers if there are certificates with exactly these names: a new one; the newest one until that has
+    expired; the newest one, expired or not; the oldest one, expired or not."""
+    issuances_per_week: int | None = Field(default=None, ge=0)
+    """The issuer's limit for one exact set of names; null: no limit. A further POST is answered 429."""
+    wildcard_status: Literal[400, 449] = 400
+    """The status of ``wildcard_not_allowed``."""
     page_size: int = Field(default=20, ge=1, le=100)
     """Certificates on a page of the list, without ``limit``."""
     until: Literal["exclusive", "inclusive"] = "exclusive"
     """Whether ``until`` omits or repeats the certificates of that same millisecond."""
+    list_order: Literal["newest-first", "oldest-first", "shuffled"] = "newest-first"
+    """The order of the list. ``until`` continues after the certificates of that millisecond, in this order."""
+    list_lag: Duration = Field(default=timedelta(0), ge=timedelta(0))
+    """How long a new certificate is missing from the list."""
+    list_lag_of_removals: Duration = Field(default=timedelta(0), ge=timedelta(0))
+    """How long a removed certificate remains in the list."""
     unknown_token_status: Literal[401, 403] = 401
+    """The status for a token that is missing, unknown, expired or revoked."""
+    invalid_token: bool = True
+    """Put ``"invalidToken": true`` into that error, unless the token is missing."""
+    date_header: bool = True
+    """Send the ``Date`` header."""
+    date_offset: float = Field(default=0, allow_inf_nan=False)
+    """How many seconds the ``Date`` header is ahead of the emulator's clock; negative: behind."""
 
 
 class RateLimit(Model):
@@ -189,6 +223,10 @@ class RateLimit(Model):
     """Seconds of the emulator's clock, from a token's first request."""
     calls: list[Call] | None = None
     """Which calls are limited; null: all."""
+    per_call: bool = False
+    """Count each kind of call by itself."""
+    token: str | None = None
+    """Limit only this token; null: each token, counted by itself. It is stored as its name."""
     code: str = "rate_limited"
     retry_after: bool = True
     """Send Retry-After with the 429."""
@@ -196,6 +234,71 @@ class RateLimit(Model):
     """Send X-RateLimit-Limit, -Remaining and -Reset with each answer."""
     retry_after_ms: bool = True
     """Put ``retryAfterMs`` into the error."""
+    limit_in_body: bool = False
+    """Put ``limit`` into the error: ``{"remaining", "reset" (epoch seconds), "resetMs" (epoch ms), "total"}``."""
+
+    @model_validator(mode="after")
+    def _hide_the_token(self) -> Self:
+        if self.token is not None:
+            self.token = token_name(self.token)
+        return self
+
+
+# --- domains
+
+
+class IPv4Recommendation(Model):
+    """Addresses for an A record; the lowest rank is the best."""
+
+    rank: int
+    value: list[str]
+
+
+class CNAMERecommendation(Model):
+    """A target for a CNAME record; the lowest rank is the best."""
+
+    rank: int
+    value: str
+
+
+ConfiguredBy = Literal["A", "CNAME", "http", "dns-01"]
+Challenge = Literal["dns-01", "http-01"]
+RecommendedIPv4 = Annotated[list[IPv4Recommendation], Field(alias="recommendedIPv4")]
+RecommendedCNAME = Annotated[list[CNAMERecommendation], Field(alias="recommendedCNAME")]
+
+
+class DomainConfig(Model):
+    """The configuration of a domain, as Vercel's API shows it."""
+
+    configured_by: ConfiguredBy | None
+    accepted_challenges: list[Challenge]
+    recommended_ipv4: RecommendedIPv4
+    recommended_cname: RecommendedCNAME
+    misconfigured: bool
+
+
+class DomainSetup(Model):
+    """What Vercel sees of a domain and the names below it, for the names without a closer setup."""
+
+    misconfigured: bool = True
+    """Refuse to issue for its names: 449 ``configuration_error``."""
+    configured_by: ConfiguredBy | None = None
+    """Null: nothing if misconfigured, else ``A`` for a root domain and ``CNAME`` for a name below one."""
+    accepted_challenges: list[Challenge] | None = None
+    """Null: none if misconfigured, else both. Without ``dns-01``, wildcards are refused: ``wildcard_not_allowed``."""
+    recommended_ipv4: RecommendedIPv4 = [IPv4Recommendation(rank=1, value=["76.76.21.21"])]
+    recommended_cname: RecommendedCNAME = [CNAMERecommendation(rank=1, value="cname.vercel-dns.com")]
+    external: bool = True
+    """``external`` of the ``configuration_error``: whether the domain's DNS is outside Vercel."""
+
+
+class DomainView(DomainSetup):
+    """The setup of a domain, as the control API shows it."""
+
+    domain: str
+
+
+# --- faults
 
 
 _BY_ACTION: dict[str, frozenset[str]] = {
@@ -211,6 +314,7 @@ _BY_ACTION: dict[str, frozenset[str]] = {
     "slow": frozenset({"status", "code", "message", "fields", "rate"}),
     "redirect": frozenset({"status", "location"}),
     "raw": frozenset({"status", "body", "content_type"}),
+    "other-certificate": frozenset({"certificate"}),
 }
 _OWN_FIELDS = frozenset().union(*_BY_ACTION.values())
 _SHOWS_THE_ANSWER = frozenset({"answer", "truncate", "wrong-types", "slow"})
@@ -219,8 +323,8 @@ _SHOWS_THE_ANSWER = frozenset({"answer", "truncate", "wrong-types", "slow"})
 class Fault(Model):
     """A fault: what goes wrong with the next requests that match.
 
-    A request gets the oldest fault that matches and is not used up, and no other. ``call``, ``cns``, ``id`` and
-    ``token`` choose the requests. The fault skips the first ``skip`` of them, and is used up after ``times`` more.
+    A request gets the oldest fault that matches and is not used up, and no other. ``call``, ``cns``, ``id``, ``token``
+    and ``team`` choose the requests. The fault skips the first ``skip`` of them, and is used up after ``times`` more.
 
     ``when`` says whether the work (issuing, removing, …) is done. With ``before`` it isn't, and the request isn't even
     checked. With ``after`` it is, and only the answer is affected. The default is ``after`` for the actions that change
@@ -229,7 +333,7 @@ class Fault(Model):
     ``status`` and the fields after it describe the answer of an action that doesn't use the true one.
     """
 
-    call: Call | Literal["any"] = "any"
+    call: Call | Literal["any"] | list[Call] = "any"
     times: int | None = Field(default=1, ge=1)
     skip: int = Field(default=0, ge=0)
     cns: list[Name] | None = None
@@ -238,6 +342,8 @@ class Fault(Model):
     """Only requests that name this certificate."""
     token: str | None = None
     """Only requests with this token. It is stored as its name."""
+    team: str | None = None
+    """Only requests for this team: its id or slug; ``personal``: requests without a team."""
     when: When = "before"
     action: Action = "error"
     delay: float = Field(default=0, ge=0)
@@ -262,6 +368,8 @@ class Fault(Model):
     body: JsonValue = ""
     """With ``raw``: a string is sent as it is, anything else as JSON."""
     content_type: str = "application/json"
+    certificate: str | None = None
+    """With ``other-certificate``: the id of the certificate to answer with."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -270,6 +378,8 @@ class Fault(Model):
             raise ValueError(f"action `{self.action}` does not use {', '.join(sorted(map(to_camel, useless)))}")
         if "when" not in self.model_fields_set and self.action in _SHOWS_THE_ANSWER:
             self.when = "after"
+        if self.action == "other-certificate" and self.certificate is None:
+            raise ValueError("action `other-certificate` needs `certificate`: the id to answer with")
         if self.action in {"truncate", "slow"} and self.when == "after" and self.status is not None:
             raise ValueError(f"action `{self.action}` with a status of its own needs `when` to be `before`")
         if self.token is not None:
@@ -320,6 +430,7 @@ class Injection(Model):
     expires_at: EpochMs | None = None
     """Null: ``createdAt`` plus the lifetime of new certificates."""
     auto_renew: bool = True
+    """False for a certificate that the other person uploads."""
 
 
 class CertificateChange(Model):
@@ -329,6 +440,24 @@ class CertificateChange(Model):
     created_at: EpochMs | None = None
     expires_at: EpochMs | None = None
     auto_renew: bool | None = None
+
+
+class Renewal(Model):
+    """A renewal by Vercel that happens now, whatever the switches say."""
+
+    form: Literal["same-id", "new-id"] = "new-id"
+    id: str | None = Field(default=None, min_length=1)
+    """With ``new-id``: the new id."""
+    expires_at: EpochMs | None = None
+    """Null: as a new certificate."""
+    backdate: Duration = Field(default=timedelta(0), ge=timedelta(0))
+    """How long ago the new createdAt is."""
+    adds: list[Name] = []
+    """Names to add."""
+    moves_created_at: bool = True
+    """With ``same-id``: createdAt becomes the time of the renewal."""
+    removes_old: bool = False
+    """With ``new-id``: the old certificate is removed at once."""
 
 
 class ClockChange(Model):
@@ -362,6 +491,8 @@ class TokenGrant(Model):
     """The user that it belongs to. The tokens of one user share a personal scope."""
     teams: list[str] | None = None
     """The ids of the teams that it can use; null: all."""
+    expires_at: EpochMs | None = None
+    """When it expires; null: never."""
 
 
 class TokenRevocation(Model):
@@ -376,6 +507,7 @@ class TokenView(Model):
     name: str
     user: str
     teams: list[str] | None
+    expires_at: EpochMs | None
 
 
 class Team(Model):

@@ -15,10 +15,12 @@ class Uploaded:
 
     Attributes:
         cns: Its DNS names, in lower case.
+        not_before: When it becomes valid, in epoch milliseconds.
         expires_at: When it expires, in epoch milliseconds.
     """
 
     cns: tuple[str, ...]
+    not_before: int
     expires_at: int
 
 
@@ -89,5 +91,8 @@ def read_upload(*, ca: str, key: str, cert: str, skip_validation: bool, now: dat
         except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
             message = "`cert` was not issued by `ca` (`skipValidation` lets it pass)."
             raise ApiError(400, "bad_request", message) from error
-    expires_at = round(leaf.not_valid_after_utc.timestamp() * 1000)
-    return Uploaded(cns=tuple(name.lower() for name in cns), expires_at=expires_at)
+    return Uploaded(
+        cns=tuple(name.lower() for name in cns),
+        not_before=round(leaf.not_valid_before_utc.timestamp() * 1000),
+        expires_at=round(leaf.not_valid_after_utc.timestamp() * 1000),
+    )

@@ -9,9 +9,10 @@ from aiohttp import web
 from pydantic import JsonValue
 
 from vercel_emulator.api import Answer
-from vercel_emulator.errors import error_body
+from vercel_emulator.domains import HELP_URL
+from vercel_emulator.errors import cert_not_found, error_body
 from vercel_emulator.faults import ActiveFault
-from vercel_emulator.models import Entry, Fault
+from vercel_emulator.models import Certificate, Entry, Fault
 
 JSON = "application/json; charset=utf-8"
 HEADERS: web.RequestKey[Mapping[str, str | None]] = web.RequestKey("headers", Mapping)
@@ -47,6 +48,7 @@ class ConnectionCutError(ConnectionError):
 
 
 Work = Callable[[], Awaitable[Answer]]
+Find = Callable[[str], Certificate | None]
 
 
 async def send(request: web.Request, answer: Answer) -> web.StreamResponse:
@@ -54,7 +56,9 @@ async def send(request: web.Request, answer: Answer) -> web.StreamResponse:
     return await _send_bytes(request, answer.status, _encode(answer.body), JSON, answer.headers)
 
 
-async def misbehave(request: web.Request, active: ActiveFault, work: Work, entry: Entry) -> web.StreamResponse:
+async def misbehave(
+    request: web.Request, active: ActiveFault, work: Work, entry: Entry, find: Find
+) -> web.StreamResponse:
     """Answer a request as a fault says.
 
     Args:
@@ -62,6 +66,7 @@ async def misbehave(request: web.Request, active: ActiveFault, work: Work, entry
         active: Its fault.
         work: Does what the request asks for, and returns the true answer.
         entry: The request's journal entry. The code of the answer is recorded in it.
+        find: Returns the certificate with an id.
 
     Returns:
         The response that was sent.
@@ -87,6 +92,8 @@ async def misbehave(request: web.Request, active: ActiveFault, work: Work, entry
             shown = _made_up(fault, entry)
         case "slow" | "truncate":
             shown = answer or _made_up(fault, entry)
+        case "other-certificate":
+            shown = _other_certificate(fault, entry, find)
         case "wrong-types":
             shown = _wrong_types(answer or Answer(fault.status or 200, dict.fromkeys(_CERTIFICATE)))
         case _:
@@ -115,7 +122,7 @@ def _made_up(fault: Fault, entry: Entry) -> Answer:
     code = fault.code or _CODES.get(status, "internal_server_error" if status >= 500 else "unexpected")
     fields: dict[str, JsonValue] = {}
     if code == "configuration_error":
-        fields = {"cns": list[JsonValue](entry.cns or []), "external": True, "helpUrl": "https://vercel.com/help"}
+        fields = {"cns": list[JsonValue](entry.cns or []), "external": True, "helpUrl": HELP_URL}
     return Answer(status, error_body(code, fault.message, {**fields, **fault.fields}))
 
 
@@ -124,6 +131,17 @@ def _altered(answer: Answer, fault: Fault) -> Answer:
         return answer
     body = {name: value for name, value in {**answer.body, **fault.fields}.items() if name not in fault.omit}
     return Answer(answer.status, body, answer.headers)
+
+
+def _other_certificate(fault: Fault, entry: Entry, find: Find) -> Answer:
+    cert_id = fault.certificate or ""
+    certificate = find(cert_id)
+    if certificate is None:
+        refusal = cert_not_found(cert_id)
+        return Answer(refusal.status, refusal.body())
+    if entry.certificate is None:
+        entry.certificate = certificate.id
+    return Answer(200, certificate.public())
 
 
 def _wrong_types(answer: Answer) -> Answer:

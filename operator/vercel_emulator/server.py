@@ -1,5 +1,6 @@
 """The HTTP server: Vercel's API and, under ``/_emulator/``, the control API."""
 
+from datetime import UTC, datetime
 from email.utils import formatdate
 
 from aiohttp import web
@@ -12,6 +13,7 @@ from vercel_emulator.faults import ActiveFault
 from vercel_emulator.models import Entry
 
 _MAX_BODY = 1024 * 1024
+_LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
 class Server:
@@ -93,7 +95,7 @@ class Server:
             query=dict(asked.query),
             token=asked.token,
         )
-        entry.cns = asked.asked_cns if asked.call == "issue" else None
+        entry.cns = asked.asked_cns
 
         async def work() -> Answer:
             if oversized:
@@ -123,17 +125,24 @@ class Server:
             entry.code = answer.code
             return await replies.send(request, answer)
         entry.fault, entry.action = fault.id, fault.fault.action
-        return await replies.misbehave(request, fault, work, entry)
+        return await replies.misbehave(request, fault, work, entry, self._backend.state.find)
 
     def _fault(self, asked: ApiRequest, entry: Entry) -> ActiveFault | None:
         named = None if asked.cert_id is None else self._backend.state.find(asked.cert_id)
-        cns = entry.cns if named is None else named.cns
-        return self._backend.faults.take(asked.call, cns=cns, cert_id=asked.cert_id, token=asked.token)
+        return self._backend.faults.take(
+            asked.call,
+            cns=entry.cns if named is None else named.cns,
+            cert_id=asked.cert_id,
+            token=asked.token,
+            teams=self._backend.accounts.team_names(asked.query.get("teamId"), asked.query.get("slug")),
+        )
 
     async def _finish_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         """Set ``Date``, by which clients measure Vercel's clock, and the headers of a fault."""
-        response.headers["Date"] = formatdate(self._backend.clock.now_ms() / 1000, usegmt=True)
-        for name, value in request.get(replies.HEADERS, {}).items():
+        behaviour = self._backend.state.behaviour
+        seconds = self._backend.clock.now_ms() / 1000 + behaviour.date_offset
+        date = formatdate(min(max(seconds, 0), _LATEST), usegmt=True) if behaviour.date_header else None
+        for name, value in {"Date": date, **request.get(replies.HEADERS, {})}.items():
             if value is None:
                 response.headers.popall(name, None)
             else:

@@ -151,6 +151,9 @@ async def test_a_body_that_is_too_large_is_refused(vercel: httpx.AsyncClient) ->
         ("GET", "/v8/certs/cert_none", (404, "cert_not_found")),
         ("PATCH", "/v8/certs", (405, "method_not_allowed")),
         ("POST", "/v8/certs/cert_none", (405, "method_not_allowed")),
+        ("POST", "/v6/domains/example.com/config", (405, "method_not_allowed")),
+        ("GET", "/v6/domains/example.com", (404, "not_found")),
+        ("GET", "/v6/domains/a/b/config", (404, "not_found")),
     ],
 )
 async def test_other_paths_and_methods_are_refused_in_the_same_shape(
@@ -344,6 +347,17 @@ async def test_an_uploaded_certificate_brings_its_names_and_its_expiry(
     assert certificate["autoRenew"] is False
     assert abs(certificate["expiresAt"] - emulator.clock.now_ms() - 30 * DAY_MS) < 60_000
     assert (await vercel.get(f"{CERTS}/{certificate['id']}")).json() == certificate
+
+
+async def test_an_upload_can_be_created_when_it_became_valid(
+    emulator: Emulator, vercel: httpx.AsyncClient, make_pem: Pem
+) -> None:
+    emulator.state.behaviour = Behaviour(upload_created_at="not-before")
+    cert, key = make_pem("up.example.org")
+
+    uploaded = (await vercel.put(CERTS, json={"ca": cert, "key": key, "cert": cert})).json()
+
+    assert uploaded["expiresAt"] - uploaded["createdAt"] == (30 + 60) * DAY_MS
 
 
 async def test_an_upload_that_is_not_right_is_refused(

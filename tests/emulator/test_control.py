@@ -41,7 +41,7 @@ async def test_the_journal_has_every_request_and_no_token(vercel: httpx.AsyncCli
     text = (await vercel.get("/_emulator/journal")).text
     assert TOKEN not in text
     assert "another-test-token" not in text
-    assert journal.counts == {"issue": 1, "get": 0, "list": 1, "remove": 1, "upload": 0, "other": 0}
+    assert journal.counts == {"issue": 1, "get": 0, "list": 1, "remove": 1, "upload": 0, "config": 0, "other": 0}
     assert [entry.seq for entry in (await control.journal(since=1, call="remove")).entries] == [3]
     assert (await control.journal(since=3)).entries == []
     await control.clear_journal()
@@ -167,6 +167,7 @@ async def test_reset_brings_everything_back_to_the_beginning(
     request = asyncio.create_task(vercel.get(CERTS))
     await control.wait_for_fault(hanging.id)
     await control.limit(RateLimit(limit=0))
+    await control.misconfigure("*")
     await control.behave(renewal="same-id", lifetime="1h")
     await control.advance(1e6)
     await control.revoke(TOKEN)
@@ -181,6 +182,7 @@ async def test_reset_brings_everything_back_to_the_beginning(
     assert (await control.clock()).offset == 0
     assert (await control.journal()).counts["issue"] == 0
     assert emulator.state.behaviour.renewal == "off"
+    assert await control.domains() == []
     certificate = (await vercel.post(CERTS, json={"cns": ["example.com"]}, params={"slug": "alpha"})).json()
     assert certificate["expiresAt"] - certificate["createdAt"] == 90 * 86_400_000
 
@@ -204,6 +206,12 @@ async def test_reset_brings_everything_back_to_the_beginning(
         ("GET", "/journal?call=x", "", "one of issue"),
         ("GET", "/journal/wait", "", "call"),
         ("POST", "/tokens", '{"token": "two words"}', "without spaces"),
+        ("POST", "/rate-limits", '{"limit": -1}', "limit"),
+        ("PUT", "/domains/*.example.com", "{}", "wildcard"),
+        ("PUT", "/domains/example.com", '{"acceptedChallenges": ["tls-alpn-01"]}', "acceptedChallenges"),
+        ("PATCH", "/behaviour", '{"listOrder": "random"}', "shuffled"),
+        ("PATCH", "/behaviour", '{"listLag": -1}', "listLag"),
+        ("PATCH", "/behaviour", '{"dateOffset": "NaN"}', "dateOffset"),
     ],
 )
 async def test_a_mistake_is_refused_with_a_reason(

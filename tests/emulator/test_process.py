@@ -160,6 +160,18 @@ def test_help_tells_every_option() -> None:
         assert option in result.output
 
 
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+async def test_it_listens_on_ipv6(host: str) -> None:
+    async with (
+        Emulator(tokens=(TOKEN,), host=host) as emulator,
+        httpx.AsyncClient(base_url=emulator.url, headers=HEADERS, trust_env=False) as vercel,
+        EmulatorControl(emulator.url) as control,
+    ):
+        assert emulator.url.startswith("http://[::1]:")
+        assert (await vercel.post(CERTS, json=BODY)).status_code == 200
+        assert len(await control.certificates()) == 1
+
+
 async def test_a_stopped_emulator_refuses_connections_and_comes_back_as_it_was() -> None:
     async with (
         Emulator(tokens=(TOKEN,)) as emulator,
