@@ -236,7 +236,7 @@ class Control:
     # --- tokens and teams
 
     async def tokens(self, request: web.Request) -> Result:
-        """Return the valid tokens, by name."""
+        """Return the tokens, by name."""
         del request
         return [token.view() for token in self._backend.accounts.tokens.values()]
 

@@ -43,6 +43,7 @@ Action = Literal[
     "raw",
 ]
 Then = Literal["continue", "drop"]
+ListOrder = Literal["newest-first", "oldest-first", "shuffled"]
 
 PERSONAL = "personal:"
 DEFAULT_USER = "user"
@@ -61,6 +62,11 @@ def token_name(token: str) -> str:
     if _TOKEN_NAME.fullmatch(token):
         return token
     return "sha256:" + sha256(token.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def to_ms(duration: timedelta) -> int:
+    """Return a duration in whole milliseconds."""
+    return duration // timedelta(milliseconds=1)
 
 
 def _to_timedelta(value: Any) -> Any:
@@ -199,7 +205,7 @@ class Behaviour(Model):
     """Certificates on a page of the list, without ``limit``."""
     until: Literal["exclusive", "inclusive"] = "exclusive"
     """Whether ``until`` omits or repeats the certificates of that same millisecond."""
-    list_order: Literal["newest-first", "oldest-first", "shuffled"] = "newest-first"
+    list_order: ListOrder = "newest-first"
     """The order of the list. ``until`` continues after the certificates of that millisecond, in this order."""
     list_lag: Duration = Field(default=timedelta(0), ge=timedelta(0))
     """How long a new certificate is missing from the list."""

@@ -2,35 +2,26 @@
 
 import itertools
 import secrets
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
+from vercel_emulator import listing, renewals
 from vercel_emulator.clock import Clock
 from vercel_emulator.errors import ApiError, cert_not_found
-from vercel_emulator.models import DEFAULT_SCOPE, Behaviour, Certificate, CertificateChange, Injection, Renewal
-from vercel_emulator.validation import root_domain
+from vercel_emulator.models import (
+    DEFAULT_SCOPE,
+    Behaviour,
+    Certificate,
+    CertificateChange,
+    Injection,
+    ListOrder,
+    Renewal,
+    to_ms,
+)
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-_MILLISECOND = timedelta(milliseconds=1)
 _WEEK_MS = 7 * 86_400_000
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A page of the list.
-
-    Attributes:
-        certificates: The certificates on the page.
-        next: The ``until`` of the next page, in epoch milliseconds; None on the last page.
-        prev: ``createdAt`` of the first certificate, in epoch milliseconds; None on the first page.
-    """
-
-    certificates: tuple[Certificate, ...]
-    next: int | None
-    prev: int | None
 
 
 class Store:
@@ -55,7 +46,7 @@ class Store:
         self._renewal_since = 0
         self._seed = seed
         self._certificates: dict[str, Certificate] = {}
-        self._lists: dict[tuple[str, str], list[Certificate]] = {}
+        self._lists: dict[tuple[str, ListOrder], list[Certificate]] = {}
         self.version = 0
         self.clear()
 
@@ -99,7 +90,7 @@ class Store:
         if (known := self._known(cns, scope)) is not None:
             return known
         self._check_issuer_limit(cns)
-        created_at = self.clock.now_ms() - min(_ms(self._behaviour.backdate), self._lifetime_ms // 2)
+        created_at = self._created_at(self.clock.now_ms(), self._behaviour.backdate)
         return self._add(
             Certificate(
                 id=self._new_id(),
@@ -176,12 +167,8 @@ class Store:
         self._changed()
         return certificate
 
-    def page(self, *, scope: str, until: int | None = None, limit: int | None = None) -> Page:
+    def page(self, *, scope: str, until: int | None = None, limit: int | None = None) -> listing.Page:
         """Return a page of the list, in the order of ``behaviour.list_order``.
-
-        Many certificates can share a millisecond, and ``until`` can't tell them apart. So a page never ends within a
-        millisecond: it grows beyond the limit instead. A client that follows ``next`` gets every certificate once (with
-        ``behaviour.until`` set to ``inclusive``, those at the start of a page twice).
 
         Args:
             scope: Whose certificates.
@@ -192,27 +179,7 @@ class Store:
             The page.
         """
         self.settle()
-        order = self._behaviour.list_order
-        everything = self._shown(scope, order)
-        start = 0
-        if until is not None:
-            bisect = bisect_left if self._behaviour.until == "inclusive" else bisect_right
-            start = bisect(everything, _position(order, until), key=lambda c: _position(order, c.created_at))
-        end = start
-        size = limit or self._behaviour.page_size
-        while end < len(everything) and (
-            end - start < size
-            or everything[end].created_at == everything[end - 1].created_at
-            # With an inclusive `until`, a page must have more than the certificates of that millisecond.
-            or everything[end - 1].created_at == until
-        ):
-            end += 1
-        found = everything[start:end]
-        return Page(
-            certificates=tuple(found),
-            next=found[-1].created_at if end < len(everything) else None,
-            prev=found[0].created_at if found and start else None,
-        )
+        return listing.page_of(self._shown(scope), self._behaviour, until, limit)
 
     def settle(self) -> None:
         """Do Vercel's own renewals that are due. Each is dated when it became due."""
@@ -221,7 +188,9 @@ class Store:
             return
         for certificate in list(self._certificates.values()):
             if certificate.auto_renew and certificate.removed_at is None and certificate.replaced_by is None:
-                self._renew_if_due(certificate, now)
+                due = renewals.due(certificate, behaviour, now=now, since=self._renewal_since)
+                if due is not None and self._renew(certificate, due.renewal, due.moment) is certificate:
+                    certificate.renewals += due.skipped
 
     # --- what the tests see, and what other people do
 
@@ -313,7 +282,10 @@ class Store:
 
     @property
     def _lifetime_ms(self) -> int:
-        return _ms(self._behaviour.lifetime)
+        return to_ms(self._behaviour.lifetime)
+
+    def _created_at(self, moment: int, backdate: timedelta) -> int:
+        return max(moment - min(to_ms(backdate), self._lifetime_ms // 2), 0)
 
     def _there(self, cert_id: str) -> Certificate:
         certificate = self.find(cert_id)
@@ -321,16 +293,17 @@ class Store:
             raise cert_not_found(cert_id)
         return certificate
 
-    def _listed(self, scope: str, order: str = "newest-first") -> list[Certificate]:
+    def _listed(self, scope: str, order: ListOrder = "newest-first") -> list[Certificate]:
         """Return what exists in a scope."""
         if (scope, order) not in self._lists:
             there = [c for c in self._certificates.values() if c.scope == scope and c.removed_at is None]
-            self._lists[scope, order] = _sorted(there, order)
+            self._lists[scope, order] = listing.in_order(there, order)
         return self._lists[scope, order]
 
-    def _shown(self, scope: str, order: str) -> list[Certificate]:
+    def _shown(self, scope: str) -> list[Certificate]:
         """Return what the list shows, which can lag behind what exists."""
-        lag, lag_of_removals = _ms(self._behaviour.list_lag), _ms(self._behaviour.list_lag_of_removals)
+        order = self._behaviour.list_order
+        lag, lag_of_removals = to_ms(self._behaviour.list_lag), to_ms(self._behaviour.list_lag_of_removals)
         if not lag and not lag_of_removals:
             return self._listed(scope, order)
         now = self.clock.now_ms()
@@ -341,7 +314,7 @@ class Store:
             and certificate.made_at + lag <= now
             and (certificate.removed_at is None or now < certificate.removed_at + lag_of_removals)
         )
-        return _sorted(shown, order)
+        return listing.in_order(shown, order)
 
     def _known(self, cns: Sequence[str], scope: str) -> Certificate | None:
         """Return the certificate that ``behaviour.reissue`` answers with instead of a new one."""
@@ -394,42 +367,11 @@ class Store:
         self._lists.clear()
         self.version += 1
 
-    def _renew_before_ms(self, lifetime_ms: int) -> int:
-        before = self._behaviour.renew_before
-        # Less than the lifetime, so that a renewed certificate is not due again at once.
-        return lifetime_ms // 3 if before is None else min(_ms(before), lifetime_ms - 1)
-
-    def _renew_if_due(self, certificate: Certificate, now: int) -> None:
-        behaviour = self._behaviour
-        lifetime = max(certificate.expires_at - certificate.created_at, 1)
-        due = certificate.expires_at - self._renew_before_ms(lifetime)
-        due = max(due, certificate.settled_at, self._renewal_since)
-        if due > now:
-            return
-        valid_before_due = self._lifetime_ms - self._renew_before_ms(self._lifetime_ms)
-        backdate = behaviour.backdate if behaviour.renewal_backdate is None else behaviour.renewal_backdate
-        backdate_ms = min(_ms(backdate), valid_before_due // 2)  # so that it is not due again at once
-        # If the clock was moved past several renewals, only the last one is visible.
-        step = valid_before_due - backdate_ms
-        skipped = (now - due) // step
-        renewal = Renewal(
-            form="same-id" if behaviour.renewal == "same-id" else "new-id",
-            backdate=backdate_ms * _MILLISECOND,
-            adds=behaviour.renewal_adds,
-            moves_created_at=behaviour.renewal_moves_created_at,
-            removes_old=behaviour.renewal_removes_old,
-        )
-        renewed = self._renew(certificate, renewal, due + skipped * step)
-        if renewed is certificate:
-            certificate.renewals += skipped
-
     def _renew(self, certificate: Certificate, renewal: Renewal, moment: int) -> Certificate:
         """Renew a certificate at a time that is not in the future."""
-        created_at = moment - min(_ms(renewal.backdate), self._lifetime_ms // 2)
+        created_at = self._created_at(moment, renewal.backdate)
         expires_at = created_at + self._lifetime_ms if renewal.expires_at is None else renewal.expires_at
-        roots = {root_domain(name) for name in certificate.cns}
-        added = [name for name in renewal.adds if root_domain(name) in roots and name not in certificate.cns]
-        cns = [*certificate.cns, *dict.fromkeys(added)]
+        cns = renewals.with_names(certificate.cns, renewal.adds)
         if renewal.form == "same-id":
             if renewal.moves_created_at:
                 certificate.created_at = created_at
@@ -454,27 +396,6 @@ class Store:
         if renewal.removes_old:
             certificate.removed_at, certificate.removed_by = moment, "renewal"
         return renewed
-
-
-def _ms(duration: timedelta) -> int:
-    return duration // _MILLISECOND
-
-
-def _position(order: str, created_at: int) -> int:
-    """Return where the certificates of a millisecond are in the list: it is sorted by this number."""
-    if order == "shuffled":
-        return int.from_bytes(sha256(str(created_at).encode()).digest()[:8])
-    return created_at if order == "oldest-first" else -created_at
-
-
-def _sorted(certificates: Iterable[Certificate], order: str) -> list[Certificate]:
-    """Sort certificates for a list. Newest first: of the same time, the last one made comes first."""
-    found = list(certificates)
-    if order == "newest-first":
-        found.reverse()
-    elif order == "shuffled":
-        found.sort(key=lambda c: sha256(c.id.encode()).digest())
-    return sorted(found, key=lambda c: _position(order, c.created_at))
 
 
 def _cert_id(salt: str, number: int) -> str:

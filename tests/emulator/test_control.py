@@ -48,7 +48,7 @@ async def test_the_journal_has_every_request_and_no_token(vercel: httpx.AsyncCli
     assert (await control.journal()).last == 0
 
 
-async def test_old_entries_give_way_to_new_ones_but_are_counted() -> None:
+async def test_old_journal_entries_are_dropped_but_counted() -> None:
     async with Emulator(tokens=(TOKEN,), journal_size=2) as emulator, EmulatorControl(emulator.url) as control:
         async with httpx.AsyncClient(trust_env=False) as client:
             for _ in range(3):
@@ -68,7 +68,9 @@ async def test_a_test_can_wait_for_requests(vercel: httpx.AsyncClient, control: 
         await control.wait_for_requests("issue", within=0)
 
 
-async def test_others_make_change_and_remove_certificates(vercel: httpx.AsyncClient, control: EmulatorControl) -> None:
+async def test_other_people_add_change_and_remove_certificates(
+    vercel: httpx.AsyncClient, control: EmulatorControl
+) -> None:
     injected = await control.inject(
         Injection(cns=["Any thing"], scope="team_a", id="cert_theirs", created_at=5, expires_at=6, auto_renew=False)
     )
@@ -137,7 +139,7 @@ async def test_clock_limit_and_behaviour_are_set(vercel: httpx.AsyncClient, cont
     assert (await vercel.get(CERTS)).status_code == 200
 
 
-async def test_tokens_and_teams_come_and_go(vercel: httpx.AsyncClient, control: EmulatorControl) -> None:
+async def test_tokens_and_teams_can_be_added_and_removed(vercel: httpx.AsyncClient, control: EmulatorControl) -> None:
     await control.add_team("team_c", "gamma")
     await control.grant(TokenGrant(token="another-test-token"))
     await control.revoke(TOKEN)
@@ -159,7 +161,7 @@ async def test_tokens_and_teams_come_and_go(vercel: httpx.AsyncClient, control: 
     assert len((await vercel.get("/_emulator/teams")).json()) == 2
 
 
-async def test_reset_brings_everything_back_to_the_beginning(
+async def test_reset_restores_the_initial_state(
     emulator: Emulator, vercel: httpx.AsyncClient, control: EmulatorControl
 ) -> None:
     await vercel.post(CERTS, json={"cns": ["example.com"]})
@@ -214,7 +216,7 @@ async def test_reset_brings_everything_back_to_the_beginning(
         ("PATCH", "/behaviour", '{"dateOffset": "NaN"}', "dateOffset"),
     ],
 )
-async def test_a_mistake_is_refused_with_a_reason(
+async def test_an_invalid_control_request_is_refused_with_a_reason(
     vercel: httpx.AsyncClient, method: str, path: str, body: str, says: str
 ) -> None:
     response = await vercel.request(method, f"/_emulator{path}", content=body)

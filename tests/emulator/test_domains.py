@@ -42,7 +42,7 @@ async def test_every_domain_is_configured(emulator: Emulator, vercel: httpx.Asyn
 
 
 @pytest.mark.parametrize("domain", ["com", "co.uk", "not%20a%20domain", "*.example.com", "%2A.example.com", "a..com"])
-async def test_what_is_no_domain_has_no_configuration(vercel: httpx.AsyncClient, domain: str) -> None:
+async def test_an_invalid_domain_has_no_configuration(vercel: httpx.AsyncClient, domain: str) -> None:
     response = await vercel.get(config_of(domain))
 
     assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_domain")

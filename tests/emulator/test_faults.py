@@ -88,7 +88,7 @@ async def test_a_fault_skips_some_and_ends_after_some(emulator: Emulator, vercel
     assert (fault.fired, fault.used_up) == (2, True)
 
 
-async def test_a_fault_without_end_lasts_until_it_is_removed(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
+async def test_an_unlimited_fault_lasts_until_it_is_removed(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
     fault = emulator.faults.add(Fault(times=None, status=500))
 
     assert [(await vercel.get(CERTS)).status_code for _ in range(3)] == [500, 500, 500]
@@ -168,7 +168,7 @@ async def test_a_post_can_answer_with_any_certificate(
     assert (await issue(vercel)).json()["error"]["code"] == "cert_not_found"
 
 
-async def test_a_dead_token_can_be_told_for_one_token(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
+async def test_a_fault_can_make_one_token_invalid(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
     emulator.faults.add(Fault(token="test-token-not-a-secret", status=403, fields={"invalidToken": True}))
 
     response = await issue(vercel)
@@ -177,9 +177,7 @@ async def test_a_dead_token_can_be_told_for_one_token(emulator: Emulator, vercel
     assert response.json()["error"]["invalidToken"] is True
 
 
-async def test_a_fault_can_be_meant_for_names_a_certificate_or_a_token(
-    emulator: Emulator, vercel: httpx.AsyncClient
-) -> None:
+async def test_a_fault_can_be_for_names_a_certificate_or_a_token(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
     one, other = (emulator.state.issue([name]).id for name in ("one.example", "other.example"))
     emulator.faults.add(Fault(times=None, cns=["ONE.example"], status=410))
     emulator.faults.add(Fault(times=None, id=other, status=411))
@@ -250,7 +248,7 @@ async def test_a_truncated_answer_is_shorter_than_it_said(emulator: Emulator, ve
         ("raw", 200, "application/json", ""),
     ],
 )
-async def test_answers_that_are_none(
+async def test_an_answer_can_be_something_other_than_a_certificate(
     emulator: Emulator, vercel: httpx.AsyncClient, action: str, status: int, content_type: str, body: str
 ) -> None:
     emulator.faults.add(Fault.model_validate({"action": action}))
@@ -327,7 +325,7 @@ async def test_a_huge_body_is_as_large_as_asked_for(emulator: Emulator, vercel: 
     assert json.loads(response.content)["id"] == "cert_huge"
 
 
-async def test_a_client_that_leaves_a_huge_body_does_no_harm(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
+async def test_a_client_can_leave_in_the_middle_of_a_huge_body(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
     emulator.faults.add(Fault(action="huge", size=100_000_000))
     async with vercel.stream("POST", CERTS, json=BODY) as response:
         await anext(response.aiter_raw())
@@ -383,7 +381,7 @@ async def test_a_request_hangs_until_it_is_released(
 
 
 @pytest.mark.parametrize(("when", "made"), [("before", 0), ("after", 1)])
-async def test_a_request_that_hangs_can_be_dropped(
+async def test_a_hanging_request_can_be_dropped(
     emulator: Emulator, vercel: httpx.AsyncClient, when: str, made: int
 ) -> None:
     fault = emulator.faults.add(Fault.model_validate({"action": "hang", "when": when}))
@@ -397,7 +395,7 @@ async def test_a_request_that_hangs_can_be_dropped(
     assert len(emulator.state.live()) == made
 
 
-async def test_a_request_can_do_its_work_long_after_its_client_has_gone(
+async def test_a_request_can_do_its_work_after_its_client_has_left(
     emulator: Emulator, vercel: httpx.AsyncClient
 ) -> None:
     fault = emulator.faults.add(Fault(action="hang"))
@@ -413,7 +411,7 @@ async def test_a_request_can_do_its_work_long_after_its_client_has_gone(
     assert len(emulator.state.live()) == 1
 
 
-async def test_requests_that_hang_are_released_one_by_one(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
+async def test_hanging_requests_are_released_one_by_one(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
     fault = emulator.faults.add(Fault(action="hang", times=None))
     requests = [asyncio.create_task(vercel.get(CERTS)) for _ in range(3)]
     await fault.wait(3)
@@ -425,7 +423,7 @@ async def test_requests_that_hang_are_released_one_by_one(emulator: Emulator, ve
     assert [(await request).status_code for request in requests] == [200, 200, 200]
 
 
-async def test_stopping_the_emulator_drops_what_hangs(vercel: httpx.AsyncClient, emulator: Emulator) -> None:
+async def test_stopping_the_emulator_drops_hanging_requests(vercel: httpx.AsyncClient, emulator: Emulator) -> None:
     fault = emulator.faults.add(Fault(action="hang"))
     request = asyncio.create_task(issue(vercel))
     await fault.wait()
@@ -436,7 +434,7 @@ async def test_stopping_the_emulator_drops_what_hangs(vercel: httpx.AsyncClient,
         await request
 
 
-async def test_waiting_in_vain_ends(emulator: Emulator) -> None:
+async def test_a_wait_ends_after_its_time_limit(emulator: Emulator) -> None:
     fault = emulator.faults.add(Fault())
     with pytest.raises(TimeoutError):
         await fault.wait(within=0.01)
@@ -462,7 +460,7 @@ async def test_waiting_in_vain_ends(emulator: Emulator) -> None:
         {"call": ["list", "patch"]},
     ],
 )
-def test_a_fault_that_makes_no_sense_is_refused(fault: dict[str, object]) -> None:
+def test_an_invalid_fault_is_refused(fault: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Fault.model_validate(fault)
 

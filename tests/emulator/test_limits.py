@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from vercel_emulator import Behaviour, Emulator, EmulatorControl, RateLimit
+from vercel_emulator import Behaviour, Emulator, EmulatorControl, RateLimit, Renewal
 from vercel_emulator.errors import ApiError
 from vercel_emulator.models import Injection
 
@@ -11,7 +11,7 @@ CERTS = "/v8/certs"
 DAY = 86_400
 
 
-async def test_a_rate_limit_says_when_to_come_back(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
+async def test_a_rate_limit_says_when_it_ends(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
     emulator.limits.rule = RateLimit(limit=2, window=60)
     for remaining in ("1", "0"):
         response = await vercel.get(CERTS)
@@ -65,7 +65,7 @@ async def test_the_limit_in_the_body_says_when_it_ends(emulator: Emulator, verce
     assert 0 <= limit["reset"] * 1000 - limit["resetMs"] < 1000
 
 
-async def test_a_rate_limit_can_hold_for_some_calls_only(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
+async def test_a_rate_limit_can_be_for_some_calls_only(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
     emulator.limits.rule = RateLimit(limit=0, calls=["issue"])
 
     assert (await vercel.get(CERTS)).status_code == 200
@@ -122,7 +122,7 @@ async def test_a_request_must_pass_all_limits(
     assert emulator.limits.rules == []
 
 
-async def test_a_hundred_requests_a_minute_are_a_hundred_requests_a_minute(
+async def test_a_limit_of_a_hundred_requests_a_minute_counts_exactly(
     emulator: Emulator, vercel: httpx.AsyncClient
 ) -> None:
     emulator.limits.rule = RateLimit(limit=100, window=60)
@@ -169,6 +169,7 @@ async def test_the_issuer_counts_other_peoples_certificates_but_no_uploads_and_r
     ):
         emulator.state.inject(injection)
     emulator.state.upload(["example.com"], 2_000_000_000_000)
+    emulator.state.renew(emulator.state.all()[0].id, Renewal())
 
     assert emulator.state.issue(["example.com"]).origin == "issued"
     with pytest.raises(ApiError, match="exact set"):

@@ -48,6 +48,19 @@ async def test_a_renewal_may_leave_created_at_as_it_was(emulator: Emulator, verc
     assert await listed(vercel) == [{**made, "expiresAt": made["createdAt"] + (80 + 90) * DAY_MS}]
 
 
+async def test_renewals_that_leave_created_at_as_it_was_stay_apart(emulator: Emulator) -> None:
+    emulator.state.behaviour = Behaviour(renewal="same-id", renewal_moves_created_at=False)
+    certificate = emulator.state.issue(["example.com"])
+
+    renewals = []
+    for _ in range(12):
+        emulator.clock.advance(59 * DAY)
+        emulator.state.settle()
+        renewals.append(certificate.renewals)
+
+    assert renewals == [59 * (number + 1) // 60 for number in range(12)]
+
+
 @pytest.mark.parametrize("removes_old", [False, True])
 async def test_vercel_renews_under_a_new_id(
     emulator: Emulator, vercel: httpx.AsyncClient, *, removes_old: bool
@@ -68,7 +81,7 @@ async def test_vercel_renews_under_a_new_id(
     assert second.origin == "renewed"
 
 
-async def test_what_is_uploaded_expired_or_removed_is_renewed_only_if_it_may_be(
+async def test_vercel_renews_only_existing_certificates_with_auto_renew(
     emulator: Emulator, vercel: httpx.AsyncClient
 ) -> None:
     emulator.state.behaviour = Behaviour(renewal="same-id")
@@ -139,7 +152,7 @@ async def test_a_renewal_that_is_backdated_too_far_does_not_renew_without_end(em
     assert emulator.state.all()[-1].expires_at > emulator.clock.now_ms()
 
 
-async def test_vercel_renews_one_certificate_at_a_time_of_the_tests_choice(
+async def test_a_test_can_renew_one_certificate_at_any_time(
     emulator: Emulator, vercel: httpx.AsyncClient, control: EmulatorControl
 ) -> None:
     old = emulator.state.inject(Injection(cns=["example.com"], scope="team_a", id="cert_old", auto_renew=False))

@@ -21,7 +21,7 @@ async def listed(vercel: httpx.AsyncClient) -> list[dict[str, object]]:
     return certs
 
 
-async def test_the_clock_comes_from_outside_and_can_be_moved() -> None:
+async def test_the_clock_is_injected_and_can_be_moved() -> None:
     async with Emulator(tokens=("t",), clock=lambda: 1000.5) as emulator:
         assert emulator.clock.now_ms() == 1_000_500
         emulator.clock.advance(60)
@@ -218,9 +218,7 @@ async def test_the_date_header_can_be_ahead_of_the_clock_or_behind(
 
 
 @pytest.mark.parametrize("offset", [-1e18, 1e18])
-async def test_a_date_that_can_not_be_is_the_first_or_the_last_one(
-    emulator: Emulator, vercel: httpx.AsyncClient, offset: float
-) -> None:
+async def test_an_impossible_date_is_clamped(emulator: Emulator, vercel: httpx.AsyncClient, offset: float) -> None:
     emulator.state.behaviour = Behaviour(date_offset=offset)
 
     assert parsedate_to_datetime((await vercel.get(CERTS)).headers["Date"]).year in {1970, 9999}
