@@ -211,7 +211,7 @@ class Behaviour(Model):
     """How long a new certificate is missing from the list."""
     list_lag_of_removals: Duration = Field(default=timedelta(0), ge=timedelta(0))
     """How long a removed certificate remains in the list."""
-    unknown_token_status: Literal[401, 403] = 401
+    unknown_token_status: Literal[401, 403] = 403
     """The status for a token that is missing, unknown, expired or revoked."""
     invalid_token: bool = True
     """Put ``"invalidToken": true`` into that error, unless the token is missing."""

@@ -228,7 +228,9 @@ async def test_a_token_can_belong_to_another_user_and_to_some_teams(
 async def test_a_revoked_token_is_refused(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
     assert emulator.accounts.revoke(TOKEN)
 
-    assert refusal(await vercel.get(CERTS)) == (401, "unauthorized_request_error")
+    response = await vercel.get(CERTS)
+    assert refusal(response) == (403, "forbidden")
+    assert response.json()["error"]["invalidToken"] is True
 
 
 # --- pages

@@ -32,8 +32,8 @@ async def test_the_journal_has_every_request_and_no_token(vercel: httpx.AsyncCli
         "team_a",
     )
     assert (issued.cns, issued.certificate, issued.outcome, issued.status) == (["Example.com"], made, "answered", 200)
-    assert (refused.call, refused.scope, refused.status) == ("list", None, 401)
-    assert refused.code == "unauthorized_request_error"
+    assert (refused.call, refused.scope, refused.status) == ("list", None, 403)
+    assert refused.code == "forbidden"
     assert (removed.call, removed.certificate, removed.outcome, removed.status) == ("remove", made, "dropped", None)
     assert removed.action == "reset"
     assert issued.time <= refused.time <= removed.time
@@ -143,7 +143,7 @@ async def test_tokens_and_teams_can_be_added_and_removed(vercel: httpx.AsyncClie
     await control.add_team("team_c", "gamma")
     await control.grant(TokenGrant(token="another-test-token"))
     await control.revoke(TOKEN)
-    assert (await vercel.get(CERTS)).status_code == 401
+    assert (await vercel.get(CERTS)).status_code == 403
     vercel.headers["Authorization"] = "Bearer another-test-token"
     assert (await vercel.get(CERTS, params={"slug": "gamma"})).status_code == 200
     await control.remove_team("team_c")
