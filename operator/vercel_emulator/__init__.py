@@ -1,8 +1,8 @@
-"""An emulator of Vercel's certificates API, to try and to test the operator without a Vercel account.
+"""An emulator of Vercel's certificates API, for trying and testing the operator without a Vercel account.
 
-It answers the five calls of ``/v8/certs`` as the public REST reference documents them, and has a control API under
-``/_emulator/`` (described in ``docs/emulator.md``): a journal, faults, rate limits, a clock that can be moved, and
-switches for what is not known of Vercel.
+It answers the calls as the public REST reference documents them. It has a control API under ``/_emulator/`` (see
+``docs/emulator.md``): a journal, faults, rate limits, a clock that can be moved, and switches for what is not known
+about Vercel.
 
 In a test's own event loop, on a free port::
 
@@ -11,13 +11,13 @@ In a test's own event loop, on a free port::
     async with Emulator(tokens=("test-token-not-a-secret",), teams={"team_a": "alpha"}) as emulator:
         fault = emulator.faults.add(Fault(call="issue", action="hang", when="after"))
         ...                                   # something POSTs to emulator.url
-        await fault.wait()                    # the certificate exists, the reply is withheld
-        fault.release("drop")                 # ... and is lost
+        await fault.wait()                    # the certificate exists, but the reply is held back
+        fault.release("drop")                 # the reply is lost
         emulator.clock.advance(86400)
         assert emulator.journal.counts["issue"] == 1
         assert [certificate.cns for certificate in emulator.state.live()] == [["example.com"]]
 
-As a process of its own (``vercel-certificate-operator emulate``, or ``python -m vercel_emulator``), driven over HTTP::
+As a separate process (``vercel-certificate-operator emulate`` or ``python -m vercel_emulator``), over HTTP::
 
     from vercel_emulator import EmulatorControl, Fault
 
@@ -27,8 +27,7 @@ As a process of its own (``vercel-certificate-operator emulate``, or ``python -m
         await control.advance(86400)
         assert (await control.journal()).counts["issue"] == 2
 
-The names are imported when they are first used: the command line must not wait for a web server that ``--help``
-doesn't need.
+Each name is imported when it is first used, so that ``--help`` doesn't wait for a web server that it doesn't need.
 """
 
 from importlib import import_module
@@ -38,28 +37,32 @@ if TYPE_CHECKING:
     from vercel_emulator.client import EmulatorControl
     from vercel_emulator.emulator import Emulator
     from vercel_emulator.faults import ActiveFault
-    from vercel_emulator.models import Behaviour, Certificate, Entry, Fault, RateLimit
+    from vercel_emulator.models import Behaviour, Certificate, DomainSetup, Entry, Fault, RateLimit, Renewal
 
 __all__ = [
     "ActiveFault",
     "Behaviour",
     "Certificate",
+    "DomainSetup",
     "Emulator",
     "EmulatorControl",
     "Entry",
     "Fault",
     "RateLimit",
+    "Renewal",
 ]
 
 _HOMES = {
     "ActiveFault": "faults",
     "Behaviour": "models",
     "Certificate": "models",
+    "DomainSetup": "models",
     "Emulator": "emulator",
     "EmulatorControl": "client",
     "Entry": "models",
     "Fault": "models",
     "RateLimit": "models",
+    "Renewal": "models",
 }
 
 

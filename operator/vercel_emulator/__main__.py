@@ -1,4 +1,4 @@
-"""``python -m vercel_emulator``: the ``emulate`` command by itself."""
+"""``python -m vercel_emulator``: the ``emulate`` command."""
 
 from vercel_emulator.cli import emulate
 

@@ -1,6 +1,7 @@
-"""The five calls of ``/v8/certs``: from a request to the answer that Vercel would give, without any network."""
+"""Vercel's calls: from a request to the answer that Vercel would give. No network."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,21 +10,20 @@ from urllib.parse import unquote
 from pydantic import JsonValue
 
 from vercel_emulator import pem
-from vercel_emulator.accounts import Accounts, bearer
-from vercel_emulator.clock import Clock
+from vercel_emulator.accounts import bearer
+from vercel_emulator.backend import Backend
 from vercel_emulator.errors import ApiError
-from vercel_emulator.limits import Limiter
 from vercel_emulator.models import Call, Entry, token_name
-from vercel_emulator.store import Store
 from vercel_emulator.validation import check_names
 
 _CERTS = "/v8/certs"
+_CONFIG = re.compile(r"/v6/domains/([^/]+)/config")
 _MAX_LIMIT = 100
 
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """A request as it came in, body and all."""
+    """A request as it was received."""
 
     method: str
     path: str
@@ -33,28 +33,40 @@ class ApiRequest:
 
     @property
     def cert_id(self) -> str | None:
-        """The certificate that the path names."""
+        """The id of the certificate that the path names, or None."""
         rest = self.path.removeprefix(_CERTS + "/")
         return unquote(rest) if rest != self.path and rest and "/" not in rest else None
 
     @property
+    def domain(self) -> str | None:
+        """The domain whose configuration the path names, or None."""
+        match = _CONFIG.fullmatch(self.path)
+        return None if match is None else unquote(match[1])
+
+    @property
     def call(self) -> Call:
-        """Which call it is."""
+        """The kind of call."""
         one: dict[str, Call] = {"GET": "get", "DELETE": "remove"}
         all_: dict[str, Call] = {"GET": "list", "POST": "issue", "PUT": "upload"}
         if self.cert_id is not None:
             return one.get(self.method, "other")
+        if self.domain is not None:
+            return "config" if self.method == "GET" else "other"
         return all_.get(self.method, "other") if self.path == _CERTS else "other"
 
     @property
     def token(self) -> str | None:
-        """The name of its token, known or not."""
+        """The name of its token, valid or not; None if it has none."""
         secret = bearer(self.authorization)
         return None if secret is None else token_name(secret)
 
     @property
     def asked_cns(self) -> list[str] | None:
-        """The names that the body asks for, as they are written there; None if it doesn't."""
+        """The names in the body or the domain in the path, as the client wrote them; None if there are none."""
+        if self.domain is not None:
+            return [self.domain]
+        if self.call != "issue":
+            return None
         try:
             body = json.loads(self.body)
         except (ValueError, RecursionError):
@@ -65,7 +77,7 @@ class ApiRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back: a status, a JSON body and headers."""
+    """An answer: a status, a JSON body and headers."""
 
     status: int
     body: JsonValue
@@ -73,27 +85,36 @@ class Answer:
 
     @property
     def code(self) -> str | None:
-        """The error's code, of an error."""
+        """The error's code; None if the answer is not an error."""
         error = self.body.get("error") if isinstance(self.body, dict) else None
         code = error.get("code") if isinstance(error, dict) else None
         return code if isinstance(code, str) else None
 
 
 class CertsApi:
-    """Vercel's side of the calls. :meth:`answer` does the work of one request, whole, at once."""
+    """Vercel's side of the calls."""
 
-    def __init__(self, accounts: Accounts, store: Store, limiter: Limiter, clock: Clock) -> None:
-        self._accounts = accounts
-        self._store = store
-        self._limiter = limiter
-        self._clock = clock
+    def __init__(self, backend: Backend) -> None:
+        """Answer from a backend's state."""
+        self._accounts = backend.accounts
+        self._store = backend.state
+        self._limiter = backend.limits
+        self._clock = backend.clock
+        self._domains = backend.domains
 
     def answer(self, request: ApiRequest, entry: Entry) -> Answer:
-        """Do what is asked, note scope and certificate in the journal's entry, and answer."""
+        """Do what a request asks for, in one step.
+
+        Args:
+            request: The request.
+            entry: Its journal entry. The scope and the certificate are recorded in it.
+
+        Returns:
+            The answer, also if it is an error.
+        """
         headers: dict[str, str] = {}
         try:
-            refusal = self._store.behaviour.unknown_token_status
-            token = self._accounts.authenticate(request.authorization, refusal)
+            token = self._accounts.authenticate(request.authorization, self._store.behaviour)
             headers = self._limiter.admit(token.name, request.call)
             scope = self._accounts.scope(token, request.query.get("teamId"), request.query.get("slug"))
             entry.scope = scope
@@ -103,6 +124,7 @@ class CertsApi:
                 "list": self._list,
                 "remove": self._remove,
                 "upload": self._upload,
+                "config": self._config,
                 "other": self._other,
             }
             return Answer(200, work[request.call](request, entry, scope), headers)
@@ -114,6 +136,12 @@ class CertsApi:
         if not isinstance(cns, list) or not all(isinstance(name, str) for name in cns):
             raise ApiError(400, "bad_request", "`cns` must be a list of domain names.")
         names = check_names(name for name in cns if isinstance(name, str))
+        self._domains.check(names)
+        by_hand = self._domains.wildcards_by_hand(names)
+        if by_hand and not self._store.has_unexpired(names, scope=scope):
+            status = self._store.behaviour.wildcard_status
+            message = f"{', '.join(by_hand)}: a wildcard needs Vercel's name servers, or a challenge solved by hand."
+            raise ApiError(status, "wildcard_not_allowed", message)
         certificate = self._store.issue(names, scope=scope, token=entry.token)
         entry.certificate = certificate.id
         return certificate.public()
@@ -147,15 +175,36 @@ class CertsApi:
             raise ApiError(400, "bad_request", "`skipValidation` must be true or false.")
         now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
         uploaded = pem.read_upload(ca=ca, key=key, cert=cert, skip_validation=skip, now=now)
-        certificate = self._store.upload(uploaded.cns, uploaded.expires_at, scope=scope, token=entry.token)
+        by_notbefore = self._store.behaviour.upload_created_at == "not-before"
+        certificate = self._store.upload(
+            uploaded.cns,
+            uploaded.expires_at,
+            created_at=uploaded.not_before if by_notbefore else None,
+            scope=scope,
+            token=entry.token,
+        )
         entry.certificate = certificate.id
         return certificate.public()
+
+    def _config(self, request: ApiRequest, entry: Entry, scope: str) -> JsonValue:
+        del entry, scope
+        try:
+            [domain] = check_names([request.domain or ""])
+        except ApiError as error:
+            raise ApiError(400, "invalid_domain", error.message) from error
+        if domain.startswith("*."):
+            raise ApiError(400, "invalid_domain", f"{domain} is a wildcard: ask for the domain itself.")
+        config: JsonValue = self._domains.config(domain).to_json()
+        return config
 
     def _other(self, request: ApiRequest, entry: Entry, scope: str) -> JsonValue:
         del entry, scope
         if request.path == _CERTS or request.cert_id is not None:
             raise ApiError(405, "method_not_allowed", f"{request.method[:20]} is not a method of {_CERTS}.")
-        raise ApiError(404, "not_found", "The emulator knows /v8/certs and /v8/certs/{id} only.")
+        if request.domain is not None:
+            raise ApiError(405, "method_not_allowed", f"{request.method[:20]} is not a method of this path.")
+        message = "The emulator knows only /v8/certs, /v8/certs/{id} and /v6/domains/{domain}/config."
+        raise ApiError(404, "not_found", message)
 
 
 def _json_object(body: bytes) -> dict[str, JsonValue]:

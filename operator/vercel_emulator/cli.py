@@ -56,7 +56,7 @@ class _Team(click.ParamType[tuple[str, str]]):
     multiple=True,
     envvar="VERCEL_EMULATOR_TOKEN",
     show_envvar=True,
-    help="A bearer token to accept; repeatable (in the environment: separated by spaces). Make one up.",
+    help="A bearer token to accept; repeatable (in the environment: separated by spaces). Any word will do.",
 )
 @click.option(
     "--team",
@@ -64,7 +64,7 @@ class _Team(click.ParamType[tuple[str, str]]):
     type=_Team(),
     multiple=True,
     metavar="ID=SLUG",
-    help="A team, like team_1a2b3c=my-team; repeatable. Every token may use it.",
+    help="A team, like team_1a2b3c=my-team; repeatable. Every token can use it.",
 )
 @click.option(
     "--lifetime",
@@ -77,7 +77,7 @@ class _Team(click.ParamType[tuple[str, str]]):
 @click.option(
     "--state",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Keep the certificates and the clock in this file, over restarts. Without it, all is forgotten.",
+    help="Keep the certificates and the clock in this file over restarts. Without it, a restart loses them.",
 )
 @click.option(
     "--journal-size",
@@ -97,9 +97,9 @@ def emulate(
 ) -> None:
     """Emulate Vercel's certificates API, to try the operator without a Vercel account.
 
-    It answers /v8/certs as Vercel does, issues for every well-formed domain at once, and no certificate of it is
-    real. Its control API under /_emulator/ moves its clock, makes it misbehave, and shows what was asked of it. Whoever
-    can reach the port can use that API, so listen on an address that only you can reach.
+    It answers /v8/certs as Vercel does, and issues for every well-formed domain at once. Its certificates are not
+    real. Its control API under /_emulator/ moves its clock, makes it misbehave, and shows the requests it received.
+    Everyone who can reach the port can use that API, so listen on an address that only you can reach.
 
     \b
     For example:
@@ -112,12 +112,12 @@ def emulate(
             "there is no token to accept: give one with --token, or in VERCEL_EMULATOR_TOKEN "
             "(any word will do, such as test-token-not-a-secret)"
         )
-    # here, not above: --help and mistakes must not wait for a web server
+    # Imported here, so that --help and usage errors don't wait for a web server.
     from vercel_emulator.emulator import Emulator
     from vercel_emulator.errors import StateFileError
 
     if len({team for team, _ in teams}) < len(teams):
-        raise click.UsageError("a team is given twice with --team: give each id once")
+        raise click.UsageError("--team has the same team twice: give each id once")
     try:
         emulator = Emulator(
             tokens=tokens,
@@ -144,15 +144,15 @@ async def _serve(emulator: "Emulator") -> None:
     async with emulator:
         if not pem.can_read():
             click.echo(f"note: {pem.MISSING}", err=True)
-        # click.echo flushes: whoever has started this waits for the line
+        # click.echo flushes: the process that started this one waits for the line.
         click.echo(f"vercel emulator listening on {emulator.url}")
         await stopped.wait()
 
 
 def _why_not_listening(error: OSError, host: str, port: int) -> str:
-    # asyncio wraps bind's error into one of its own, with the same number
+    # asyncio wraps bind's error in another one with the same number.
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} of {host} is taken: choose another with --port, or 0 for any that is free"
+        return f"port {port} of {host} is taken: choose another with --port, or 0 for any free port"
     if error.errno == errno.EACCES:
-        return f"port {port} needs rights that this user does not have: choose one above 1023 with --port"
+        return f"port {port} needs rights that this user doesn't have: choose one above 1023 with --port"
     return f"can't listen on {host}, port {port} ({error.strerror or error}): see --host and --port"

@@ -1,31 +1,31 @@
-"""The control API, under ``/_emulator/``: the emulator's switches over HTTP. ``docs/emulator.md`` is its reference."""
+"""The control API under ``/_emulator/``. ``docs/emulator.md`` is its reference."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Never, TypeVar, get_args
+from typing import Never, TypeVar, get_args
 
 from aiohttp import web
 from pydantic import JsonValue, ValidationError
 
+from vercel_emulator.backend import Backend
 from vercel_emulator.errors import ApiError, StateFileError
+from vercel_emulator.faults import ActiveFault
 from vercel_emulator.models import (
     Behaviour,
     Call,
     CertificateChange,
     ClockChange,
     ClockView,
+    DomainSetup,
     Fault,
     Injection,
     Model,
     RateLimit,
     Release,
+    Renewal,
     Team,
     TokenGrant,
     TokenRevocation,
 )
-
-if TYPE_CHECKING:
-    from vercel_emulator.emulator import Emulator
-    from vercel_emulator.faults import ActiveFault
 
 PREFIX = "/_emulator"
 _MAX_WAIT = 600.0
@@ -35,89 +35,97 @@ Result = Model | Sequence[Model] | dict[str, JsonValue] | None
 
 
 class Control:
-    """The handlers. Each answers with a model, a list of them, an object, or nothing (204)."""
+    """The handlers. Each returns a model, a list of models, an object, or None (204)."""
 
-    def __init__(self, emulator: "Emulator") -> None:
-        self._emulator = emulator
+    def __init__(self, backend: Backend) -> None:
+        """Control a backend."""
+        self._backend = backend
 
     # --- journal
 
     async def journal(self, request: web.Request) -> Result:
-        """The requests after ``?since=SEQ``, of one ``?call=``."""
-        return self._emulator.journal.view(_integer(request, "since", 0), _call(request))
+        """Return the requests after ``?since=SEQ``, of one ``?call=`` or of all."""
+        return self._backend.journal.view(_integer(request, "since", 0), _call(request))
 
     async def journal_wait(self, request: web.Request) -> Result:
-        """Until there were ``?count=`` requests of ``?call=`` (with ``finished=true``: and they have got answers)."""
+        """Wait for ``?count=`` requests of ``?call=``; with ``finished=true``, count only finished ones."""
         call = _call(request)
         if call is None:
             raise _bad("`call` is missing")
         finished = request.query.get("finished") == "true"
         count, within = _integer(request, "count", 1), _within(request)
         try:
-            await self._emulator.journal.wait(call, count, finished=finished, within=within)
+            await self._backend.journal.wait(call, count, finished=finished, within=within)
         except TimeoutError as error:
-            counted = self._emulator.journal.counts[call]
+            counted = self._backend.journal.counts[call]
             raise ApiError(408, "timeout", f"{counted} of {count} requests after {within:g} s") from error
-        return self._emulator.journal.view(_integer(request, "since", 0), call)
+        return self._backend.journal.view(_integer(request, "since", 0), call)
 
     async def clear_journal(self, request: web.Request) -> Result:
-        """Begin anew with sequence number 1."""
+        """Forget every request."""
         del request
-        self._emulator.journal.clear()
+        self._backend.journal.clear()
         return None
 
     # --- certificates
 
     async def certificates(self, request: web.Request) -> Result:
-        """All there ever were; with ``?live=true`` those that have not been removed."""
-        state = self._emulator.state
+        """Return all certificates; with ``?live=true``, those that have not been removed."""
+        state = self._backend.state
         return state.live() if request.query.get("live") == "true" else state.all()
 
     async def certificate(self, request: web.Request) -> Result:
-        """One, removed or not."""
-        return self._emulator.state.find(request.match_info["id"]) or _not_found("certificate", request)
+        """Return one certificate, removed or not."""
+        return self._backend.state.find(request.match_info["id"]) or _not_found("certificate", request)
 
     async def inject(self, request: web.Request) -> Result:
-        """Somebody else has made one."""
+        """Add a certificate, as another person would."""
         injection = await _body(request, Injection)
-        if not self._emulator.accounts.knows_scope(injection.scope):
-            raise _bad(f"there is no scope {injection.scope!r}: it is a team's id, or personal:USER")
+        if not self._backend.accounts.knows_scope(injection.scope):
+            raise _bad(f"there is no scope {injection.scope!r}: use a team's id, or personal:USER")
         try:
-            return self._emulator.state.inject(injection)
+            return self._backend.state.inject(injection)
         except ValueError as error:
             raise _bad(str(error)) from error
 
     async def change_certificate(self, request: web.Request) -> Result:
-        """Somebody else has changed one."""
-        return self._emulator.state.change(request.match_info["id"], await _body(request, CertificateChange))
+        """Change a certificate, as another person would."""
+        return self._backend.state.change(request.match_info["id"], await _body(request, CertificateChange))
+
+    async def renew(self, request: web.Request) -> Result:
+        """Renew a certificate now, as Vercel would. Returns the one with the new expiry."""
+        try:
+            return self._backend.state.renew(request.match_info["id"], await _body(request, Renewal))
+        except ValueError as error:
+            raise _bad(str(error)) from error
 
     async def vanish(self, request: web.Request) -> Result:
-        """Somebody else has removed one."""
-        return self._emulator.state.vanish(request.match_info["id"])
+        """Remove a certificate, as another person would."""
+        return self._backend.state.vanish(request.match_info["id"])
 
     # --- faults
 
     async def faults(self, request: web.Request) -> Result:
-        """All, the oldest first."""
+        """Return all faults, the oldest first."""
         del request
-        return [active.view() for active in self._emulator.faults]
+        return [active.view() for active in self._backend.faults]
 
     async def add_fault(self, request: web.Request) -> Result:
-        """A new one."""
-        return self._emulator.faults.add(await _body(request, Fault)).view()
+        """Add a fault."""
+        return self._backend.faults.add(await _body(request, Fault)).view()
 
     async def clear_faults(self, request: web.Request) -> Result:
-        """End all."""
+        """End and remove all faults."""
         del request
-        self._emulator.faults.clear()
+        self._backend.faults.clear()
         return None
 
     async def fault(self, request: web.Request) -> Result:
-        """One."""
+        """Return one fault."""
         return self._active(request).view()
 
     async def fault_wait(self, request: web.Request) -> Result:
-        """Until it has fired ``?fired=`` times."""
+        """Wait until a fault has fired ``?fired=`` times."""
         active, fired, within = self._active(request), _integer(request, "fired", 1), _within(request)
         try:
             await active.wait(fired, within=within)
@@ -126,46 +134,55 @@ class Control:
         return active.view()
 
     async def release(self, request: web.Request) -> Result:
-        """Let go what hangs."""
+        """Release hanging requests."""
         release = await _body(request, Release)
         return {"released": self._active(request).release(release.then, release.count)}
 
     async def remove_fault(self, request: web.Request) -> Result:
-        """End one."""
+        """End and remove one fault."""
         self._active(request)
-        self._emulator.faults.remove(request.match_info["id"])
+        self._backend.faults.remove(request.match_info["id"])
         return None
 
-    def _active(self, request: web.Request) -> "ActiveFault":
-        return self._emulator.faults.get(request.match_info["id"]) or _not_found("fault", request)
+    def _active(self, request: web.Request) -> ActiveFault:
+        return self._backend.faults.get(request.match_info["id"]) or _not_found("fault", request)
 
-    # --- rate limit, clock, behaviour
+    # --- rate limits, clock, behaviour
 
     async def rate_limit(self, request: web.Request) -> Result:
-        """The limit in force, or nothing."""
+        """Return the first limit, or nothing."""
         del request
-        return self._emulator.limits.rule
+        return self._backend.limits.rule
 
     async def set_rate_limit(self, request: web.Request) -> Result:
-        """Limit from now on."""
-        self._emulator.limits.rule = await _body(request, RateLimit)
-        return self._emulator.limits.rule
+        """Replace all limits by one."""
+        self._backend.limits.rule = await _body(request, RateLimit)
+        return self._backend.limits.rule
 
-    async def remove_rate_limit(self, request: web.Request) -> Result:
-        """Limit nothing."""
+    async def rate_limits(self, request: web.Request) -> Result:
+        """Return all limits."""
         del request
-        self._emulator.limits.rule = None
+        return self._backend.limits.rules
+
+    async def add_rate_limit(self, request: web.Request) -> Result:
+        """Add a limit."""
+        return self._backend.limits.add(await _body(request, RateLimit))
+
+    async def remove_rate_limits(self, request: web.Request) -> Result:
+        """Remove all limits."""
+        del request
+        self._backend.limits.rule = None
         return None
 
     async def clock(self, request: web.Request) -> Result:
-        """The time."""
+        """Return the time."""
         del request
-        return ClockView(now=self._emulator.clock.now_ms(), offset=self._emulator.clock.offset)
+        return ClockView(now=self._backend.clock.now_ms(), offset=self._backend.clock.offset)
 
     async def move_clock(self, request: web.Request) -> Result:
-        """Advance, set or offset it."""
+        """Move the clock."""
         change = await _body(request, ClockChange)
-        clock = self._emulator.clock
+        clock = self._backend.clock
         try:
             if change.advance is not None:
                 clock.advance(change.advance)
@@ -178,72 +195,98 @@ class Control:
         return await self.clock(request)
 
     async def behaviour(self, request: web.Request) -> Result:
-        """All switches."""
+        """Return all switches."""
         del request
-        return self._emulator.state.behaviour
+        return self._backend.state.behaviour
 
     async def change_behaviour(self, request: web.Request) -> Result:
-        """Set those that are given."""
+        """Change the switches in the body."""
         change = await _body(request, Behaviour)
-        self._emulator.state.behaviour = self._emulator.state.behaviour.model_copy(
+        self._backend.state.behaviour = self._backend.state.behaviour.model_copy(
             update={name: getattr(change, name) for name in change.model_fields_set}
         )
-        return self._emulator.state.behaviour
+        return self._backend.state.behaviour
+
+    # --- domains
+
+    async def domains(self, request: web.Request) -> Result:
+        """Return the domains whose setup was changed."""
+        del request
+        return self._backend.domains.views()
+
+    async def set_up_domain(self, request: web.Request) -> Result:
+        """Set what Vercel sees of a domain."""
+        try:
+            return self._backend.domains.set_up(request.match_info["domain"], await _body(request, DomainSetup))
+        except ValueError as error:
+            raise _bad(str(error)) from error
+
+    async def fix_domain(self, request: web.Request) -> Result:
+        """Configure a domain again."""
+        if not self._backend.domains.fix(request.match_info["domain"]):
+            raise ApiError(404, "not_found", f"{request.match_info['domain']!r} has no setup of its own")
+        return None
+
+    async def fix_domains(self, request: web.Request) -> Result:
+        """Configure every domain again."""
+        del request
+        self._backend.domains.clear()
+        return None
 
     # --- tokens and teams
 
     async def tokens(self, request: web.Request) -> Result:
-        """Those that are valid, by name."""
+        """Return the tokens, by name."""
         del request
-        return [token.view() for token in self._emulator.accounts.tokens.values()]
+        return [token.view() for token in self._backend.accounts.tokens.values()]
 
     async def grant(self, request: web.Request) -> Result:
-        """One more that is valid."""
+        """Make a token valid."""
         grant = await _body(request, TokenGrant)
         try:
-            return self._emulator.accounts.grant(grant).view()
+            return self._backend.accounts.grant(grant).view()
         except ValueError as error:
             raise _bad(str(error)) from error
 
     async def revoke(self, request: web.Request) -> Result:
-        """One that is valid no longer."""
-        if not self._emulator.accounts.revoke((await _body(request, TokenRevocation)).token):
-            raise ApiError(404, "not_found", "that token is not valid as it is")
+        """Make a token invalid."""
+        if not self._backend.accounts.revoke((await _body(request, TokenRevocation)).token):
+            raise ApiError(404, "not_found", "there is no such valid token")
         return None
 
     async def teams(self, request: web.Request) -> Result:
-        """All."""
+        """Return all teams."""
         del request
-        return [Team(id=team, slug=slug) for team, slug in self._emulator.accounts.teams.items()]
+        return [Team(id=team, slug=slug) for team, slug in self._backend.accounts.teams.items()]
 
     async def add_team(self, request: web.Request) -> Result:
-        """One more, or another slug for one."""
+        """Add a team, or change its slug."""
         team = await _body(request, Team)
         try:
-            self._emulator.accounts.add_team(team.id, team.slug)
+            self._backend.accounts.add_team(team.id, team.slug)
         except ValueError as error:
             raise _bad(str(error)) from error
         return team
 
     async def remove_team(self, request: web.Request) -> Result:
-        """One less; its certificates stay, out of reach."""
-        if not self._emulator.accounts.remove_team(request.match_info["id"]):
+        """Remove a team."""
+        if not self._backend.accounts.remove_team(request.match_info["id"]):
             _not_found("team", request)
         return None
 
     async def reset(self, request: web.Request) -> Result:
-        """Everything as in the beginning."""
+        """Restore the initial state."""
         del request
-        self._emulator.reset()
+        self._backend.reset()
         return None
 
 
 Handler = Callable[[web.Request], Awaitable[Result]]
 
 
-def add_routes(app: web.Application, emulator: "Emulator") -> None:
-    """Put the control API into the application."""
-    control = Control(emulator)
+def add_routes(app: web.Application, backend: Backend) -> None:
+    """Add the control API to an application."""
+    control = Control(backend)
     routes: dict[str, dict[str, Handler]] = {
         "/journal": {"GET": control.journal, "DELETE": control.clear_journal},
         "/journal/wait": {"GET": control.journal_wait},
@@ -253,6 +296,7 @@ def add_routes(app: web.Application, emulator: "Emulator") -> None:
             "PATCH": control.change_certificate,
             "DELETE": control.vanish,
         },
+        "/certificates/{id}/renew": {"POST": control.renew},
         "/faults": {"GET": control.faults, "POST": control.add_fault, "DELETE": control.clear_faults},
         "/faults/{id}": {"GET": control.fault, "DELETE": control.remove_fault},
         "/faults/{id}/wait": {"GET": control.fault_wait},
@@ -260,10 +304,17 @@ def add_routes(app: web.Application, emulator: "Emulator") -> None:
         "/rate-limit": {
             "GET": control.rate_limit,
             "PUT": control.set_rate_limit,
-            "DELETE": control.remove_rate_limit,
+            "DELETE": control.remove_rate_limits,
+        },
+        "/rate-limits": {
+            "GET": control.rate_limits,
+            "POST": control.add_rate_limit,
+            "DELETE": control.remove_rate_limits,
         },
         "/clock": {"GET": control.clock, "POST": control.move_clock},
         "/behaviour": {"GET": control.behaviour, "PATCH": control.change_behaviour},
+        "/domains": {"GET": control.domains, "DELETE": control.fix_domains},
+        "/domains/{domain}": {"PUT": control.set_up_domain, "DELETE": control.fix_domain},
         "/tokens": {"GET": control.tokens, "POST": control.grant},
         "/tokens/revoke": {"POST": control.revoke},
         "/teams": {"GET": control.teams, "POST": control.add_team},
@@ -280,16 +331,16 @@ def add_routes(app: web.Application, emulator: "Emulator") -> None:
 
     for path, methods in routes.items():
         for method, handler in methods.items():
-            app.router.add_route(method, PREFIX + path, _served(handler, emulator))
+            app.router.add_route(method, PREFIX + path, _served(handler, backend))
     app.router.add_route("*", PREFIX, unknown)
     app.router.add_route("*", PREFIX + r"/{path:[\s\S]*}", unknown)
 
 
-def _served(handler: Handler, emulator: "Emulator") -> Callable[[web.Request], Awaitable[web.Response]]:
+def _served(handler: Handler, backend: Backend) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def serve(request: web.Request) -> web.Response:
         try:
             result = await handler(request)
-            await emulator.persist()
+            await backend.persist()
         except ApiError as error:
             return web.json_response(error.body(), status=error.status)
         except StateFileError as error:

@@ -1,4 +1,4 @@
-"""What the emulator answers when it refuses a request."""
+"""The errors that the emulator answers with."""
 
 from collections.abc import Mapping
 
@@ -6,9 +6,14 @@ from pydantic import JsonValue
 
 
 class ApiError(Exception):
-    """A refusal in Vercel's shape: ``{"error": {"code": …, "message": …, …}}`` under an HTTP status.
+    """A refusal in Vercel's format: ``{"error": {"code": …, "message": …, …}}`` with an HTTP status.
 
-    ``fields`` are further fields of the error object; ``headers`` go with the answer.
+    Attributes:
+        status: The HTTP status.
+        code: The error's code.
+        message: The error's message.
+        fields: More fields of the error object.
+        headers: Headers of the answer.
     """
 
     def __init__(
@@ -20,6 +25,7 @@ class ApiError(Exception):
         fields: Mapping[str, JsonValue] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        """Set the attributes."""
         super().__init__(message)
         self.status = status
         self.code = code
@@ -28,19 +34,19 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
     def body(self) -> dict[str, JsonValue]:
-        """The JSON body."""
+        """Return the JSON body."""
         return error_body(self.code, self.message, self.fields)
 
 
 class StateFileError(Exception):
-    """The state file can't be read or written; the message says why, and what to do."""
+    """The state file can't be read or written. The message says why, and what to do."""
 
 
 def error_body(code: str, message: str, fields: Mapping[str, JsonValue] | None = None) -> dict[str, JsonValue]:
-    """An error in Vercel's shape."""
+    """Return the JSON body of an error in Vercel's format."""
     return {"error": {"code": code, "message": message, **(fields or {})}}
 
 
 def cert_not_found(cert_id: str) -> ApiError:
-    """404 for a certificate that does not exist in the scope of the request."""
+    """Return the 404 for a certificate that does not exist in the request's scope."""
     return ApiError(404, "cert_not_found", f"The certificate {cert_id[:100]} does not exist.")

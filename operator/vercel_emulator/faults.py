@@ -1,8 +1,8 @@
-"""Which request meets which fault, and what hangs because of it."""
+"""Faults: which request gets which fault, and which requests hang because of it."""
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from vercel_emulator.models import Call, Fault, FaultView, Then
 from vercel_emulator.signals import Signal
@@ -11,11 +11,15 @@ from vercel_emulator.signals import Signal
 class ActiveFault:
     """A fault that was added, with its counters.
 
-    ``matched`` counts the requests it was chosen for, ``fired`` those on which it has taken effect: with ``when``
-    ``after``, their work is done by then.
+    Attributes:
+        id: Its id.
+        fault: What it does, and to which requests.
+        matched: How many requests it was chosen for.
+        fired: How many requests it has affected. With ``when`` set to ``after``, their work is done by then.
     """
 
     def __init__(self, fault_id: str, fault: Fault) -> None:
+        """Start with both counters at 0."""
         self.id = fault_id
         self.fault = fault
         self.matched = 0
@@ -27,16 +31,16 @@ class ActiveFault:
 
     @property
     def used_up(self) -> bool:
-        """It will not be applied again."""
+        """Whether it will not be applied again."""
         return self._over.is_set() or (self.fault.times is not None and self.matched >= self.fault.times)
 
     @property
     def hanging(self) -> int:
-        """How many requests hang because of it."""
+        """How many requests hang because of it now."""
         return len(self._hanging)
 
     def view(self) -> FaultView:
-        """As the control API shows it."""
+        """Return what the control API shows."""
         return FaultView(
             id=self.id,
             matched=self.matched,
@@ -47,11 +51,27 @@ class ActiveFault:
         )
 
     async def wait(self, fired: int = 1, *, within: float = 10) -> None:
-        """Until it has fired so often; TimeoutError after ``within`` seconds of real time."""
+        """Wait until it has fired often enough.
+
+        Args:
+            fired: How often.
+            within: How long to wait, in seconds of real time.
+
+        Raises:
+            TimeoutError: It has fired less often after ``within`` seconds.
+        """
         await self._signal.until(lambda: self.fired >= fired, within)
 
     def release(self, then: Then = "continue", count: int | None = None) -> int:
-        """Let requests that hang go on, or drop their connections, the longest-hanging first; how many it were."""
+        """Release hanging requests, the oldest first.
+
+        Args:
+            then: Continue with the request, or drop its connection.
+            count: How many requests to release; None for all.
+
+        Returns:
+            How many were released.
+        """
         released, self._hanging = self._hanging[:count], self._hanging[len(self._hanging[:count]) :]
         for hanging in released:
             if not hanging.done():
@@ -59,14 +79,14 @@ class ActiveFault:
         return len(released)
 
     def end(self, then: Then = "continue") -> None:
-        """No more of it: delays end, slow answers become fast, what hangs is released."""
+        """End the fault: end its delays, speed up its slow answers, release its hanging requests."""
         self._over.set()
         self.release(then)
 
     # --- for the server
 
     def choose(self) -> bool:
-        """Whether a request that fits is to meet this fault; counts it."""
+        """Decide whether a matching request gets this fault, and count it."""
         if self.used_up:
             return False
         if self._skipped < self.fault.skip:
@@ -76,12 +96,12 @@ class ActiveFault:
         return True
 
     def fire(self) -> None:
-        """It takes effect now."""
+        """Count that the fault takes effect now."""
         self.fired += 1
         self._signal.notify()
 
     async def hang(self) -> Then:
-        """It takes effect now; return when released."""
+        """Take effect now, and return when the request is released."""
         if self._over.is_set():
             self.fire()
             return "continue"
@@ -91,7 +111,7 @@ class ActiveFault:
         return await hanging
 
     async def pause(self, seconds: float) -> None:
-        """Real time passes, unless the fault ends before."""
+        """Wait for ``seconds`` of real time, or until the fault ends."""
         if seconds > 0:
             try:
                 async with asyncio.timeout(seconds):
@@ -101,49 +121,77 @@ class ActiveFault:
 
 
 class Faults:
-    """The faults that were added, the oldest first. One that is used up stays to be looked at until it is removed."""
+    """The faults that were added, the oldest first. A used-up fault remains visible until it is removed."""
 
     def __init__(self) -> None:
+        """Start without faults."""
         self._ids = itertools.count(1)
         self._active: dict[str, ActiveFault] = {}
 
-    def __iter__(self) -> "itertools.chain[ActiveFault]":
-        return itertools.chain(self._active.values())
+    def __iter__(self) -> Iterator[ActiveFault]:
+        """Iterate over the faults, the oldest first."""
+        return iter(list(self._active.values()))
 
     def add(self, fault: Fault) -> ActiveFault:
-        """From now on, requests can meet this fault."""
+        """Apply a fault to matching requests from now on."""
         active = ActiveFault(f"fault_{next(self._ids)}", fault)
         self._active[active.id] = active
         return active
 
     def get(self, fault_id: str) -> ActiveFault | None:
-        """A fault by its id."""
+        """Return the fault with this id, or None."""
         return self._active.get(fault_id)
 
     def remove(self, fault_id: str, then: Then = "continue") -> bool:
-        """End a fault; what hangs because of it goes on (or is dropped). False if there is none."""
+        """End and remove a fault.
+
+        Args:
+            fault_id: Its id.
+            then: What happens to its hanging requests: they continue, or are dropped.
+
+        Returns:
+            Whether the fault existed.
+        """
         active = self._active.pop(fault_id, None)
         if active is not None:
             active.end(then)
         return active is not None
 
     def clear(self, then: Then = "continue") -> None:
-        """End all faults."""
+        """End and remove all faults. Their hanging requests continue, or are dropped."""
         for fault_id in list(self._active):
             self.remove(fault_id, then)
 
     def take(
-        self, call: Call, *, cns: Sequence[str] | None, cert_id: str | None, token: str | None
+        self,
+        call: Call,
+        *,
+        cns: Sequence[str] | None,
+        cert_id: str | None,
+        token: str | None,
+        teams: Container[str],
     ) -> ActiveFault | None:
-        """The fault that this request meets. ``cns`` are the names asked for, or those of the certificate named."""
+        """Choose the fault for a request, and count it.
+
+        Args:
+            call: The kind of call.
+            cns: The names in the request's body, or those of the certificate that its path names.
+            cert_id: The certificate that its path names.
+            token: The name of its token.
+            teams: The id and the slug of its team (see ``Accounts.team_names``).
+
+        Returns:
+            The oldest fault that matches and is not used up, or None.
+        """
         names = {name.lower() for name in cns or ()}
         for active in self._active.values():
             fault = active.fault
             if (
-                fault.call in {"any", call}
+                (fault.call in {"any", call} if isinstance(fault.call, str) else call in fault.call)
                 and (fault.cns is None or names.issuperset(name.lower() for name in fault.cns))
                 and (fault.id is None or fault.id == cert_id)
                 and (fault.token is None or fault.token == token)
+                and (fault.team is None or fault.team in teams)
                 and active.choose()
             ):
                 return active

@@ -1,7 +1,7 @@
-"""The shapes of the control API and of the state: what is sent, what is answered, what is kept.
+"""The data of the control API, of the journal and of the state file.
 
-JSON names are camelCase, as Vercel's are; Python names are snake_case. Unknown fields are refused. Times are epoch
-milliseconds, durations seconds.
+Names are camelCase in JSON, as Vercel's are, and snake_case in Python. Unknown fields are refused. Times are in epoch
+milliseconds, durations in seconds.
 """
 
 import re
@@ -24,10 +24,12 @@ from pydantic.alias_generators import to_camel
 
 from vercel_emulator.durations import LONGEST, parse_duration
 
-Call = Literal["issue", "get", "list", "remove", "upload", "other"]
+Call = Literal["issue", "get", "list", "remove", "upload", "config", "other"]
+"""``config`` is the configuration of a domain; ``other`` is everything that Vercel's side doesn't know."""
 When = Literal["before", "after"]
 Action = Literal[
     "answer",
+    "other-certificate",
     "error",
     "reset",
     "hang",
@@ -41,20 +43,30 @@ Action = Literal[
     "raw",
 ]
 Then = Literal["continue", "drop"]
+ListOrder = Literal["newest-first", "oldest-first", "shuffled"]
 
 PERSONAL = "personal:"
 DEFAULT_USER = "user"
 DEFAULT_SCOPE = PERSONAL + DEFAULT_USER
+NO_TEAM = "personal"
+"""The ``team`` of a fault that is for requests without a team."""
+EVERY_DOMAIN = "*"
+"""The domain of a setup that holds for all domains without one of their own."""
 
 _MAX_MS = 10**15
 _TOKEN_NAME = re.compile(r"sha256:[0-9a-f]{12}")
 
 
 def token_name(token: str) -> str:
-    """A name for a token that can be shown: the start of its hash. A name is its own name."""
+    """Return a name for a token that can be shown: the start of its hash. The name of a name is the name itself."""
     if _TOKEN_NAME.fullmatch(token):
         return token
     return "sha256:" + sha256(token.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def to_ms(duration: timedelta) -> int:
+    """Return a duration in whole milliseconds."""
+    return duration // timedelta(milliseconds=1)
 
 
 def _to_timedelta(value: Any) -> Any:
@@ -69,20 +81,20 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class Model(BaseModel):
-    """Camel case outside, snake case inside, nothing unknown."""
+    """camelCase in JSON, snake_case in Python, no unknown fields."""
 
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel, validate_by_alias=True, validate_by_name=True)
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object, with the names used outside."""
+        """Return the JSON object."""
         return self.model_dump(mode="json", by_alias=True)
 
 
-# --- what the emulator keeps
+# --- the state and the journal
 
 
 class Certificate(Model):
-    """A certificate and all that the emulator knows of it; Vercel's API shows only the first five fields."""
+    """A certificate, with everything that the emulator knows about it. Vercel's API shows the first five fields."""
 
     id: str
     created_at: EpochMs
@@ -90,22 +102,24 @@ class Certificate(Model):
     auto_renew: bool
     cns: list[Name]
     scope: str = DEFAULT_SCOPE
-    """The team's id, or ``personal:`` and the user's name."""
+    """A team's id, or ``personal:`` and a user's name."""
     origin: Literal["issued", "uploaded", "renewed", "injected"] = "issued"
-    """``renewed``: made by Vercel's own renewal under a new id; ``injected``: by the control API."""
+    """``renewed``: by Vercel's own renewal under a new id; ``injected``: by the control API."""
     token: str | None = None
-    """The name of the token that it was made with."""
+    """The name of the token of the request that made it."""
     removed_at: EpochMs | None = None
     removed_by: Literal["request", "control", "renewal"] | None = None
     renewals: int = 0
-    """How often Vercel's own renewal has moved its expiry."""
+    """How often Vercel renewed it under the same id."""
     replaced_by: str | None = None
-    """The certificate that Vercel's own renewal made in its place."""
+    """The id of the certificate that Vercel's own renewal made to replace it."""
+    made_at: EpochMs = 0
+    """When it was made. ``created_at`` can be earlier, if the issuer back-dates it."""
     settled_at: EpochMs = 0
-    """When it was last made or changed; its own renewal is not dated before this."""
+    """When it was made or last changed; a renewal by Vercel is not dated before this."""
 
     def public(self) -> dict[str, JsonValue]:
-        """What Vercel's API answers with."""
+        """Return the certificate as Vercel's API shows it."""
         return {
             "id": self.id,
             "createdAt": self.created_at,
@@ -116,7 +130,7 @@ class Certificate(Model):
 
 
 class Snapshot(Model):
-    """The state file."""
+    """The content of the state file."""
 
     version: Literal[1] = 1
     clock_offset: float = 0
@@ -124,7 +138,7 @@ class Snapshot(Model):
 
 
 class Entry(Model):
-    """One request in the journal."""
+    """A request in the journal."""
 
     seq: int
     time: EpochMs
@@ -133,23 +147,23 @@ class Entry(Model):
     path: str
     query: dict[str, str] = {}
     token: str | None = None
-    """The token's name (see :func:`token_name`), also of a token that is not known."""
+    """The token's name (see ``token_name``), also if the token is not valid."""
     scope: str | None = None
-    """Where the request was at home; null if it was refused before that was known."""
+    """The scope of the request; null if the request was refused before the scope was known."""
     cns: list[str] | None = None
-    """The names asked for, as they were sent."""
+    """The names in the request, as the client wrote them."""
     outcome: Literal["pending", "answered", "dropped"] = "pending"
     status: int | None = None
     code: str | None = None
     certificate: str | None = None
-    """The id that was issued, uploaded, read or removed, also where the reply was lost."""
+    """The id that was issued, uploaded, read or removed, also if the reply was lost."""
     fault: str | None = None
     """The id of the fault that was applied."""
     action: Action | None = None
 
 
 class JournalView(Model):
-    """The journal, as the control API shows it. ``counts`` go on when old entries have been dropped."""
+    """The journal, as the control API shows it. ``counts`` includes entries that were dropped."""
 
     counts: dict[Call, int]
     last: int
@@ -160,35 +174,65 @@ class JournalView(Model):
 
 
 class Behaviour(Model):
-    """What is not known of Vercel, and what a test may want otherwise."""
+    """The switches: what is not known about Vercel, and what a test may need to be different."""
 
     lifetime: Duration = Field(default=timedelta(days=90), ge=timedelta(milliseconds=1), le=LONGEST)
-    """How long new certificates live."""
+    """The time from createdAt to expiresAt of new certificates."""
+    backdate: Duration = Field(default=timedelta(0), ge=timedelta(0))
+    """How long before the request createdAt of new certificates is. At most half of the lifetime is used."""
+    upload_created_at: Literal["now", "not-before"] = "now"
+    """createdAt of an uploaded certificate: the time of the upload, or the certificate's own notBefore."""
     renewal: Literal["off", "same-id", "new-id"] = "off"
     """Vercel's own renewal of certificates with autoRenew."""
     renew_before: Duration | None = Field(default=None, ge=timedelta(0))
-    """How long before expiry that happens; null: one third of the certificate's lifetime."""
+    """How long before expiry that happens; null: a third of the certificate's lifetime."""
+    renewal_backdate: Duration | None = Field(default=None, ge=timedelta(0))
+    """``backdate`` of renewals; null: the same as of new certificates."""
+    renewal_adds: list[Name] = []
+    """Names that a renewal adds to certificates of the same root domain."""
     renewal_moves_created_at: bool = True
     """With ``same-id``: createdAt becomes the time of the renewal."""
     renewal_removes_old: bool = False
-    """With ``new-id``: the old certificate goes at once. Otherwise both are there."""
-    reissue: Literal["new", "old"] = "new"
-    """A POST for names that have a live certificate makes a new one, or answers with the newest one there is."""
+    """With ``new-id``: the old certificate is removed at once."""
+    reissue: Literal["new", "old", "old-even-expired", "oldest"] = "new"
+    """What a POST answers if there are certificates with exactly these names: a new one; the newest one until that has
+    expired; the newest one, expired or not; the oldest one, expired or not."""
+    issuances_per_week: int | None = Field(default=None, ge=0)
+    """The issuer's limit for one exact set of names; null: no limit. A further POST is answered 429."""
+    wildcard_status: Literal[400, 449] = 400
+    """The status of ``wildcard_not_allowed``."""
     page_size: int = Field(default=20, ge=1, le=100)
     """Certificates on a page of the list, without ``limit``."""
     until: Literal["exclusive", "inclusive"] = "exclusive"
-    """Whether ``until`` leaves out the certificates of that very millisecond, or repeats them."""
-    unknown_token_status: Literal[401, 403] = 401
+    """Whether ``until`` omits or repeats the certificates of that same millisecond."""
+    list_order: ListOrder = "newest-first"
+    """The order of the list. ``until`` continues after the certificates of that millisecond, in this order."""
+    list_lag: Duration = Field(default=timedelta(0), ge=timedelta(0))
+    """How long a new certificate is missing from the list."""
+    list_lag_of_removals: Duration = Field(default=timedelta(0), ge=timedelta(0))
+    """How long a removed certificate remains in the list."""
+    unknown_token_status: Literal[401, 403] = 403
+    """The status for a token that is missing, unknown, expired or revoked."""
+    invalid_token: bool = True
+    """Put ``"invalidToken": true`` into that error, unless the token is missing."""
+    date_header: bool = True
+    """Send the ``Date`` header."""
+    date_offset: float = Field(default=0, allow_inf_nan=False)
+    """How many seconds the ``Date`` header is ahead of the emulator's clock; negative: behind."""
 
 
 class RateLimit(Model):
-    """So many requests per token in a window of time, on the emulator's clock."""
+    """How many requests a token can make in a window of time."""
 
     limit: int = Field(ge=0)
     window: float = Field(default=60, gt=0)
-    """Seconds, from a token's first request."""
+    """Seconds of the emulator's clock, from a token's first request."""
     calls: list[Call] | None = None
-    """The calls that count; null: all."""
+    """Which calls are limited; null: all."""
+    per_call: bool = False
+    """Count each kind of call by itself."""
+    token: str | None = None
+    """Limit only this token; null: each token, counted by itself. It is stored as its name."""
     code: str = "rate_limited"
     retry_after: bool = True
     """Send Retry-After with the 429."""
@@ -196,6 +240,71 @@ class RateLimit(Model):
     """Send X-RateLimit-Limit, -Remaining and -Reset with each answer."""
     retry_after_ms: bool = True
     """Put ``retryAfterMs`` into the error."""
+    limit_in_body: bool = False
+    """Put ``limit`` into the error: ``{"remaining", "reset" (epoch seconds), "resetMs" (epoch ms), "total"}``."""
+
+    @model_validator(mode="after")
+    def _hide_the_token(self) -> Self:
+        if self.token is not None:
+            self.token = token_name(self.token)
+        return self
+
+
+# --- domains
+
+
+class IPv4Recommendation(Model):
+    """Addresses for an A record; the lowest rank is the best."""
+
+    rank: int
+    value: list[str]
+
+
+class CNAMERecommendation(Model):
+    """A target for a CNAME record; the lowest rank is the best."""
+
+    rank: int
+    value: str
+
+
+ConfiguredBy = Literal["A", "CNAME", "http", "dns-01"]
+Challenge = Literal["dns-01", "http-01"]
+RecommendedIPv4 = Annotated[list[IPv4Recommendation], Field(alias="recommendedIPv4")]
+RecommendedCNAME = Annotated[list[CNAMERecommendation], Field(alias="recommendedCNAME")]
+
+
+class DomainConfig(Model):
+    """The configuration of a domain, as Vercel's API shows it."""
+
+    configured_by: ConfiguredBy | None
+    accepted_challenges: list[Challenge]
+    recommended_ipv4: RecommendedIPv4
+    recommended_cname: RecommendedCNAME
+    misconfigured: bool
+
+
+class DomainSetup(Model):
+    """What Vercel sees of a domain and the names below it, for the names without a closer setup."""
+
+    misconfigured: bool = True
+    """Refuse to issue for its names: 449 ``configuration_error``."""
+    configured_by: ConfiguredBy | None = None
+    """Null: nothing if misconfigured, else ``A`` for a root domain and ``CNAME`` for a name below one."""
+    accepted_challenges: list[Challenge] | None = None
+    """Null: none if misconfigured, else both. Without ``dns-01``, wildcards are refused: ``wildcard_not_allowed``."""
+    recommended_ipv4: RecommendedIPv4 = [IPv4Recommendation(rank=1, value=["76.76.21.21"])]
+    recommended_cname: RecommendedCNAME = [CNAMERecommendation(rank=1, value="cname.vercel-dns.com")]
+    external: bool = True
+    """``external`` of the ``configuration_error``: whether the domain's DNS is outside Vercel."""
+
+
+class DomainView(DomainSetup):
+    """The setup of a domain, as the control API shows it."""
+
+    domain: str
+
+
+# --- faults
 
 
 _BY_ACTION: dict[str, frozenset[str]] = {
@@ -211,57 +320,62 @@ _BY_ACTION: dict[str, frozenset[str]] = {
     "slow": frozenset({"status", "code", "message", "fields", "rate"}),
     "redirect": frozenset({"status", "location"}),
     "raw": frozenset({"status", "body", "content_type"}),
+    "other-certificate": frozenset({"certificate"}),
 }
 _OWN_FIELDS = frozenset().union(*_BY_ACTION.values())
 _SHOWS_THE_ANSWER = frozenset({"answer", "truncate", "wrong-types", "slow"})
 
 
 class Fault(Model):
-    """Something to go wrong with the next requests that match.
+    """A fault: what goes wrong with the next requests that match.
 
-    The oldest fault that matches a request and is not used up is applied, one per request. ``call``, ``cns``, ``id``
-    and ``token`` choose the requests, ``skip`` lets the first ones pass, ``times`` ends it (null: never).
+    A request gets the oldest fault that matches and is not used up, and no other. ``call``, ``cns``, ``id``, ``token``
+    and ``team`` choose the requests. The fault skips the first ``skip`` of them, and is used up after ``times`` more.
 
-    ``when`` says whether the work (issuing, removing, …) is done: with ``before`` it is not, and the request is not
-    even looked at; with ``after`` it is, and only the answer suffers. The default is ``after`` for the actions that
-    show the true answer in some bad way (``answer``, ``truncate``, ``wrong-types``, ``slow``), else ``before``.
+    ``when`` says whether the work (issuing, removing, …) is done. With ``before`` it isn't, and the request isn't even
+    checked. With ``after`` it is, and only the answer is affected. The default is ``after`` for the actions that change
+    the true answer (``answer``, ``truncate``, ``wrong-types``, ``slow``), and ``before`` for the others.
 
-    ``status`` and the other fields of an answer are used where the action makes up an answer of its own.
+    ``status`` and the fields after it describe the answer of an action that doesn't use the true one.
     """
 
-    call: Call | Literal["any"] = "any"
+    call: Call | Literal["any"] | list[Call] = "any"
     times: int | None = Field(default=1, ge=1)
     skip: int = Field(default=0, ge=0)
     cns: list[Name] | None = None
-    """Only requests for a certificate with all these names."""
+    """Only requests for a certificate with all of these names."""
     id: str | None = None
     """Only requests that name this certificate."""
     token: str | None = None
-    """Only requests with this token; kept as its name."""
+    """Only requests with this token. It is stored as its name."""
+    team: str | None = None
+    """Only requests for this team: its id or slug; ``personal``: requests without a team."""
     when: When = "before"
     action: Action = "error"
     delay: float = Field(default=0, ge=0)
     """Seconds of real time before the answer; with ``before``, also before the work of ``answer``."""
     headers: dict[str, str | None] = {}
-    """Headers of the answer; null leaves one out (``Date`` too)."""
+    """Headers of the answer; null omits a header, also ``Date``."""
     status: int | None = Field(default=None, ge=200, le=599)
     code: str | None = None
-    """The error's code; null: one that goes with the status."""
+    """The error's code; null: one that fits the status."""
     message: str = "The emulator was told to answer so."
     fields: dict[str, JsonValue] = {}
-    """More fields of the error object; with ``answer``: fields of the true answer's object to be changed."""
+    """More fields of the error object; with ``answer``: fields to change in the true answer."""
     omit: list[str] = []
-    """With ``answer``: fields of the true answer's object to be left out."""
+    """With ``answer``: fields to omit from the true answer."""
     keep: int | None = Field(default=None, ge=0)
-    """With ``truncate``: bytes sent before the connection ends; null: half of them."""
+    """With ``truncate``: how many bytes to send before the connection closes; null: half of them."""
     size: int = Field(default=100_000_000, ge=1)
-    """With ``huge``: bytes of the body."""
+    """With ``huge``: the size of the body in bytes."""
     rate: float = Field(default=1, gt=0)
     """With ``slow``: bytes per second."""
     location: str = "/redirected"
     body: JsonValue = ""
     """With ``raw``: a string is sent as it is, anything else as JSON."""
     content_type: str = "application/json"
+    certificate: str | None = None
+    """With ``other-certificate``: the id of the certificate to answer with."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -270,6 +384,8 @@ class Fault(Model):
             raise ValueError(f"action `{self.action}` does not use {', '.join(sorted(map(to_camel, useless)))}")
         if "when" not in self.model_fields_set and self.action in _SHOWS_THE_ANSWER:
             self.when = "after"
+        if self.action == "other-certificate" and self.certificate is None:
+            raise ValueError("action `other-certificate` needs `certificate`: the id to answer with")
         if self.action in {"truncate", "slow"} and self.when == "after" and self.status is not None:
             raise ValueError(f"action `{self.action}` with a status of its own needs `when` to be `before`")
         if self.token is not None:
@@ -278,22 +394,22 @@ class Fault(Model):
 
     @model_serializer(mode="wrap")
     def _without_the_useless(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Only what the action uses: what is shown can be sent again."""
+        """Omit the fields that the action doesn't use, so that the output is valid input."""
         useless = _OWN_FIELDS - _BY_ACTION[self.action]
         dropped = useless | {to_camel(name) for name in useless}
         return {name: value for name, value in serialize(self).items() if name not in dropped}
 
 
 class FaultView(Model):
-    """A fault as the control API shows it."""
+    """A fault, as the control API shows it."""
 
     id: str
     matched: int
-    """Requests that it was chosen for."""
+    """How many requests it was chosen for."""
     fired: int
-    """How often it has taken effect; with ``after``, the work is done by then."""
+    """How many requests it has affected; with ``after``, their work is done by then."""
     hanging: int
-    """Requests that hang because of it now."""
+    """How many requests hang because of it now."""
     used_up: bool
     fault: Fault
 
@@ -302,15 +418,15 @@ class FaultView(Model):
 
 
 class Release(Model):
-    """Let hanging requests go on (with ``before``: to do their work and answer), or drop their connections."""
+    """Release hanging requests: let them continue, or drop their connections."""
 
     then: Then = "continue"
     count: int | None = Field(default=None, ge=1)
-    """How many, the longest-hanging first; null: all that hang now."""
+    """How many, the oldest first; null: all."""
 
 
 class Injection(Model):
-    """A certificate that somebody else has made."""
+    """A certificate that another person makes."""
 
     cns: list[Name] = Field(min_length=1)
     scope: str = DEFAULT_SCOPE
@@ -318,12 +434,13 @@ class Injection(Model):
     created_at: EpochMs | None = None
     """Null: now."""
     expires_at: EpochMs | None = None
-    """Null: as a new one."""
+    """Null: ``createdAt`` plus the lifetime of new certificates."""
     auto_renew: bool = True
+    """False for a certificate that the other person uploads."""
 
 
 class CertificateChange(Model):
-    """What somebody else may do to a certificate. Fields that are not given stay."""
+    """A change of a certificate by another person. The other fields remain as they are."""
 
     cns: list[Name] | None = Field(default=None, min_length=1)
     created_at: EpochMs | None = None
@@ -331,19 +448,37 @@ class CertificateChange(Model):
     auto_renew: bool | None = None
 
 
+class Renewal(Model):
+    """A renewal by Vercel that happens now, whatever the switches say."""
+
+    form: Literal["same-id", "new-id"] = "new-id"
+    id: str | None = Field(default=None, min_length=1)
+    """With ``new-id``: the new id."""
+    expires_at: EpochMs | None = None
+    """Null: as a new certificate."""
+    backdate: Duration = Field(default=timedelta(0), ge=timedelta(0))
+    """How long ago the new createdAt is."""
+    adds: list[Name] = []
+    """Names to add."""
+    moves_created_at: bool = True
+    """With ``same-id``: createdAt becomes the time of the renewal."""
+    removes_old: bool = False
+    """With ``new-id``: the old certificate is removed at once."""
+
+
 class ClockChange(Model):
-    """Exactly one of the three."""
+    """How to move the clock: exactly one of the three fields."""
 
     advance: float | None = Field(default=None, allow_inf_nan=False)
-    """Seconds to move on by."""
+    """How many seconds to move forward; negative: back."""
     set: EpochMs | None = None
     offset: float | None = Field(default=None, allow_inf_nan=False)
-    """Seconds ahead of real time; 0: real time."""
+    """How many seconds ahead of real time; 0: real time."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if len(self.model_fields_set) != 1:
-            raise ValueError("give one of advance (seconds), set (epoch ms) and offset (seconds)")
+            raise ValueError("give exactly one of advance (seconds), set (epoch ms) and offset (seconds)")
         return self
 
 
@@ -355,31 +490,34 @@ class ClockView(Model):
 
 
 class TokenGrant(Model):
-    """A token that is valid from now on."""
+    """A token to make valid."""
 
     token: str
     user: str = DEFAULT_USER
-    """Whose it is: tokens of one user share their personal scope."""
+    """The user that it belongs to. The tokens of one user share a personal scope."""
     teams: list[str] | None = None
-    """The teams that it may use, by id; null: all."""
+    """The ids of the teams that it can use; null: all."""
+    expires_at: EpochMs | None = None
+    """When it expires; null: never."""
 
 
 class TokenRevocation(Model):
-    """A token (or its name) that is no longer valid."""
+    """A token to make invalid, or its name."""
 
     token: str
 
 
 class TokenView(Model):
-    """A valid token, by its name."""
+    """A valid token, as the control API shows it."""
 
     name: str
     user: str
     teams: list[str] | None
+    expires_at: EpochMs | None
 
 
 class Team(Model):
-    """A team, by its id and its URL slug."""
+    """A team: its id and its URL slug."""
 
     id: str
     slug: str

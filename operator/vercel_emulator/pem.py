@@ -1,4 +1,4 @@
-"""Reading the certificates that are uploaded."""
+"""Reading uploaded certificates."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -11,22 +11,42 @@ MISSING = "uploading certificates needs the package `cryptography`: pip install 
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """What counts of an uploaded certificate: its names, and its expiry in epoch milliseconds."""
+    """What the emulator keeps of an uploaded certificate.
+
+    Attributes:
+        cns: Its DNS names, in lower case.
+        not_before: When it becomes valid, in epoch milliseconds.
+        expires_at: When it expires, in epoch milliseconds.
+    """
 
     cns: tuple[str, ...]
+    not_before: int
     expires_at: int
 
 
 def can_read() -> bool:
-    """Whether `cryptography` is there (it is not imported yet: that takes its time, and few upload)."""
+    """Return whether the package ``cryptography`` is installed."""
+    # It is imported later: importing takes time, and few clients upload.
     return importlib.util.find_spec("cryptography") is not None
 
 
 def read_upload(*, ca: str, key: str, cert: str, skip_validation: bool, now: datetime) -> Uploaded:
-    """The names and the expiry of a certificate in PEM.
+    """Read and check an uploaded certificate.
 
-    Raises ApiError: 400 for what is not PEM, a key that does not fit, a certificate without DNS names and, unless
-    ``skip_validation``, one that is not valid at ``now`` or was not issued by ``ca``; 500 without `cryptography`.
+    Args:
+        ca: The issuer's certificates, PEM text; may be empty.
+        key: The private key, PEM text.
+        cert: The certificate and its chain, PEM text.
+        skip_validation: Skip the checks of validity and issuer.
+        now: The time at which the certificate must be valid.
+
+    Returns:
+        The certificate's names and expiry.
+
+    Raises:
+        ApiError: 400, because the text isn't PEM, the key doesn't match, the certificate has no DNS name, or (without
+            ``skip_validation``) it isn't valid at ``now`` or wasn't issued by ``ca``; 500 without the package
+            ``cryptography``.
     """
     if not can_read():
         raise ApiError(500, "internal_server_error", f"This emulator can't do that: {MISSING}.")
@@ -71,5 +91,8 @@ def read_upload(*, ca: str, key: str, cert: str, skip_validation: bool, now: dat
         except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
             message = "`cert` was not issued by `ca` (`skipValidation` lets it pass)."
             raise ApiError(400, "bad_request", message) from error
-    expires_at = round(leaf.not_valid_after_utc.timestamp() * 1000)
-    return Uploaded(cns=tuple(name.lower() for name in cns), expires_at=expires_at)
+    return Uploaded(
+        cns=tuple(name.lower() for name in cns),
+        not_before=round(leaf.not_valid_before_utc.timestamp() * 1000),
+        expires_at=round(leaf.not_valid_after_utc.timestamp() * 1000),
+    )

@@ -1,4 +1,4 @@
-"""Putting answers on the wire: whole ones, and all the broken ones that a fault can ask for."""
+"""Sending answers: correct ones, and the broken ones that a fault asks for."""
 
 import json
 import socket
@@ -9,13 +9,14 @@ from aiohttp import web
 from pydantic import JsonValue
 
 from vercel_emulator.api import Answer
-from vercel_emulator.errors import error_body
+from vercel_emulator.domains import HELP_URL
+from vercel_emulator.errors import cert_not_found, error_body
 from vercel_emulator.faults import ActiveFault
-from vercel_emulator.models import Entry, Fault
+from vercel_emulator.models import Certificate, Entry, Fault
 
 JSON = "application/json; charset=utf-8"
 HEADERS: web.RequestKey[Mapping[str, str | None]] = web.RequestKey("headers", Mapping)
-"""Headers that a fault sets; None leaves one out. They win over the emulator's own, ``Date`` included."""
+"""The headers of a fault; None omits a header. They take precedence over the emulator's own, also over ``Date``."""
 
 _CHUNK = 64 * 1024
 _CODES = {
@@ -43,19 +44,36 @@ _WRONG: dict[str, JsonValue] = {
 
 
 class ConnectionCutError(ConnectionError):
-    """The connection was cut instead of an answer."""
+    """The emulator cut the connection instead of answering."""
 
 
 Work = Callable[[], Awaitable[Answer]]
+Find = Callable[[str], Certificate | None]
 
 
 async def send(request: web.Request, answer: Answer) -> web.StreamResponse:
-    """An answer as it should be."""
+    """Send a correct answer."""
     return await _send_bytes(request, answer.status, _encode(answer.body), JSON, answer.headers)
 
 
-async def misbehave(request: web.Request, active: ActiveFault, work: Work, entry: Entry) -> web.StreamResponse:
-    """Answer as the fault says. Raises ConnectionCutError if the connection was cut instead."""
+async def misbehave(
+    request: web.Request, active: ActiveFault, work: Work, entry: Entry, find: Find
+) -> web.StreamResponse:
+    """Answer a request as a fault says.
+
+    Args:
+        request: The request.
+        active: Its fault.
+        work: Does what the request asks for, and returns the true answer.
+        entry: The request's journal entry. The code of the answer is recorded in it.
+        find: Returns the certificate with an id.
+
+    Returns:
+        The response that was sent.
+
+    Raises:
+        ConnectionCutError: The fault cut the connection.
+    """
     fault = active.fault
     request[HEADERS] = fault.headers
     answer = await work() if fault.when == "after" else None
@@ -74,6 +92,8 @@ async def misbehave(request: web.Request, active: ActiveFault, work: Work, entry
             shown = _made_up(fault, entry)
         case "slow" | "truncate":
             shown = answer or _made_up(fault, entry)
+        case "other-certificate":
+            shown = _other_certificate(fault, entry, find)
         case "wrong-types":
             shown = _wrong_types(answer or Answer(fault.status or 200, dict.fromkeys(_CERTIFICATE)))
         case _:
@@ -87,7 +107,7 @@ async def misbehave(request: web.Request, active: ActiveFault, work: Work, entry
 
 
 def drop(request: web.Request) -> ConnectionCutError:
-    """Reset the connection: the peer gets an RST, not an orderly end."""
+    """Reset the connection: the client receives an RST. Returns the exception to raise."""
     transport = request.transport
     if transport is not None:
         sock = transport.get_extra_info("socket")
@@ -102,7 +122,7 @@ def _made_up(fault: Fault, entry: Entry) -> Answer:
     code = fault.code or _CODES.get(status, "internal_server_error" if status >= 500 else "unexpected")
     fields: dict[str, JsonValue] = {}
     if code == "configuration_error":
-        fields = {"cns": list[JsonValue](entry.cns or []), "external": True, "helpUrl": "https://vercel.com/help"}
+        fields = {"cns": list[JsonValue](entry.cns or []), "external": True, "helpUrl": HELP_URL}
     return Answer(status, error_body(code, fault.message, {**fields, **fault.fields}))
 
 
@@ -113,8 +133,19 @@ def _altered(answer: Answer, fault: Fault) -> Answer:
     return Answer(answer.status, body, answer.headers)
 
 
+def _other_certificate(fault: Fault, entry: Entry, find: Find) -> Answer:
+    cert_id = fault.certificate or ""
+    certificate = find(cert_id)
+    if certificate is None:
+        refusal = cert_not_found(cert_id)
+        return Answer(refusal.status, refusal.body())
+    if entry.certificate is None:
+        entry.certificate = certificate.id
+    return Answer(200, certificate.public())
+
+
 def _wrong_types(answer: Answer) -> Answer:
-    """The same fields, none of them of its type; of an object without fields, not even an object."""
+    """Change the type of every field. If there are no fields, answer with a list instead of an object."""
     if not isinstance(answer.body, dict) or not answer.body:
         return Answer(answer.status, [], answer.headers)
     return Answer(answer.status, {name: _WRONG.get(name, 0) for name in answer.body}, answer.headers)
@@ -147,7 +178,7 @@ async def _send_bytes(
 
 
 async def _send_huge(request: web.Request, fault: Fault) -> web.StreamResponse:
-    """JSON that would be a certificate, if it were not for its size."""
+    """Stream a JSON object of the fault's size."""
     start, end = b'{"id": "cert_huge", "padding": "', b'"}'
     response = web.StreamResponse(status=fault.status or 200, headers={"Content-Type": JSON})
     await response.prepare(request)
@@ -177,7 +208,7 @@ async def _send_slowly(request: web.Request, active: ActiveFault, answer: Answer
 
 
 async def _cut_short(request: web.Request, fault: Fault, answer: Answer) -> ConnectionCutError:
-    """Send less than Content-Length has promised, then end the connection."""
+    """Send fewer bytes than Content-Length says, then close the connection."""
     body = _encode(answer.body)
     response = web.StreamResponse(status=answer.status, headers={**answer.headers, "Content-Type": JSON})
     response.content_length = len(body)

@@ -1,6 +1,6 @@
-"""Which names a certificate may have.
+"""Which names a certificate can have.
 
-The codes are those that Vercel's clients know; where several would do, the most telling one is taken.
+The error codes are those that Vercel's clients know. If several codes fit, the emulator uses the most specific one.
 """
 
 import re
@@ -12,18 +12,25 @@ MAX_NAMES = 100
 _MAX_NAME_LENGTH = 253
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
-# A registrable domain is the last two labels, or three under one of these. The real list (publicsuffix.org) has
-# thousands; these few are enough to see that a client does not go by "the last two labels" itself.
+# A registrable domain is the last two labels, or three under one of these suffixes. The real list (publicsuffix.org)
+# has thousands. These few are enough to catch a client that always takes the last two labels.
 TWO_LABEL_SUFFIXES = frozenset(
     {"co.uk", "org.uk", "com.au", "com.br", "co.jp", "co.nz", "co.in", "co.kr", "co.za", "com.cn", "com.mx", "com.tr"}
 )
 
 
 def check_names(cns: Iterable[str]) -> list[str]:
-    """The names in lower case, each once, in the order given.
+    """Check the names of a certificate.
 
-    Raises ApiError (400) for no name, too many, one that is malformed or a suffix that nobody can own, and for names
-    of different root domains.
+    Args:
+        cns: The names as the client sent them.
+
+    Returns:
+        The names in lower case, without duplicates, in the order given.
+
+    Raises:
+        ApiError: 400, because there are no names or too many, a name is malformed or a public suffix, or the names
+            have different root domains.
     """
     names = list(dict.fromkeys(name.lower() for name in cns))
     if not names:
@@ -42,7 +49,7 @@ def check_names(cns: Iterable[str]) -> list[str]:
 
 
 def root_domain(name: str) -> str:
-    """The registrable domain of a well-formed name: ``example.co.uk`` for ``*.shop.example.co.uk``."""
+    """Return the registrable domain of a well-formed name: ``example.co.uk`` for ``*.shop.example.co.uk``."""
     labels = name.removeprefix("*.").split(".")
     return ".".join(labels[-3 if ".".join(labels[-2:]) in TWO_LABEL_SUFFIXES else -2 :])
 

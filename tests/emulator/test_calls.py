@@ -130,7 +130,7 @@ async def test_other_names_are_refused(emulator: Emulator, vercel: httpx.AsyncCl
 
 
 @pytest.mark.parametrize("body", ["", "{", "[]", '"cns"', "{}", "[" * 100_000, b"\xff"])
-async def test_a_body_that_is_no_json_object_is_refused(vercel: httpx.AsyncClient, body: str | bytes) -> None:
+async def test_a_body_that_is_not_a_json_object_is_refused(vercel: httpx.AsyncClient, body: str | bytes) -> None:
     assert refusal(await vercel.post(CERTS, content=body)) == (400, "bad_request")
 
 
@@ -151,6 +151,9 @@ async def test_a_body_that_is_too_large_is_refused(vercel: httpx.AsyncClient) ->
         ("GET", "/v8/certs/cert_none", (404, "cert_not_found")),
         ("PATCH", "/v8/certs", (405, "method_not_allowed")),
         ("POST", "/v8/certs/cert_none", (405, "method_not_allowed")),
+        ("POST", "/v6/domains/example.com/config", (405, "method_not_allowed")),
+        ("GET", "/v6/domains/example.com", (404, "not_found")),
+        ("GET", "/v6/domains/a/b/config", (404, "not_found")),
     ],
 )
 async def test_other_paths_and_methods_are_refused_in_the_same_shape(
@@ -204,13 +207,15 @@ async def test_teams_and_the_user_do_not_see_each_others_certificates(vercel: ht
         ({"teamId": "team_a", "slug": "none"}, (400, "bad_request")),
     ],
 )
-async def test_a_team_that_is_not_there_or_not_clear_is_refused(
+async def test_an_unknown_or_ambiguous_team_is_refused(
     vercel: httpx.AsyncClient, query: dict[str, str], expected: tuple[int, str]
 ) -> None:
     assert refusal(await vercel.get(CERTS, params=query)) == expected
 
 
-async def test_a_token_may_be_anothers_and_for_some_teams_only(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
+async def test_a_token_can_belong_to_another_user_and_to_some_teams(
+    emulator: Emulator, vercel: httpx.AsyncClient
+) -> None:
     await issue(vercel, "example.com")
     emulator.accounts.grant(TokenGrant(token="another-test-token", user="other", teams=["team_a"]))
     vercel.headers["Authorization"] = "Bearer another-test-token"
@@ -223,7 +228,9 @@ async def test_a_token_may_be_anothers_and_for_some_teams_only(emulator: Emulato
 async def test_a_revoked_token_is_refused(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
     assert emulator.accounts.revoke(TOKEN)
 
-    assert refusal(await vercel.get(CERTS)) == (401, "unauthorized_request_error")
+    response = await vercel.get(CERTS)
+    assert refusal(response) == (403, "forbidden")
+    assert response.json()["error"]["invalidToken"] is True
 
 
 # --- pages
@@ -276,7 +283,7 @@ async def test_certificates_of_one_millisecond_are_all_listed(
 
 
 @pytest.mark.parametrize("query", [{"limit": "0"}, {"limit": "101"}, {"limit": "x"}, {"until": "x"}, {"until": ""}])
-async def test_paging_by_what_is_no_number_is_refused(vercel: httpx.AsyncClient, query: dict[str, str]) -> None:
+async def test_invalid_paging_parameters_are_refused(vercel: httpx.AsyncClient, query: dict[str, str]) -> None:
     assert refusal(await vercel.get(CERTS, params=query)) == (400, "bad_request")
 
 
@@ -330,7 +337,7 @@ def make_pem() -> Pem:
     return make
 
 
-async def test_an_uploaded_certificate_brings_its_names_and_its_expiry(
+async def test_an_uploaded_certificate_keeps_its_names_and_its_expiry(
     emulator: Emulator, vercel: httpx.AsyncClient, make_pem: Pem
 ) -> None:
     ca = make_pem()
@@ -346,9 +353,18 @@ async def test_an_uploaded_certificate_brings_its_names_and_its_expiry(
     assert (await vercel.get(f"{CERTS}/{certificate['id']}")).json() == certificate
 
 
-async def test_an_upload_that_is_not_right_is_refused(
+async def test_an_upload_can_be_created_when_it_became_valid(
     emulator: Emulator, vercel: httpx.AsyncClient, make_pem: Pem
 ) -> None:
+    emulator.state.behaviour = Behaviour(upload_created_at="not-before")
+    cert, key = make_pem("up.example.org")
+
+    uploaded = (await vercel.put(CERTS, json={"ca": cert, "key": key, "cert": cert})).json()
+
+    assert uploaded["expiresAt"] - uploaded["createdAt"] == (30 + 60) * DAY_MS
+
+
+async def test_an_invalid_upload_is_refused(emulator: Emulator, vercel: httpx.AsyncClient, make_pem: Pem) -> None:
     ca = make_pem()
     cert, key = make_pem("up.example.org", issuer=ca)
     old, old_key = make_pem("up.example.org", issuer=ca, days=-1)

@@ -32,8 +32,8 @@ async def test_the_journal_has_every_request_and_no_token(vercel: httpx.AsyncCli
         "team_a",
     )
     assert (issued.cns, issued.certificate, issued.outcome, issued.status) == (["Example.com"], made, "answered", 200)
-    assert (refused.call, refused.scope, refused.status) == ("list", None, 401)
-    assert refused.code == "unauthorized_request_error"
+    assert (refused.call, refused.scope, refused.status) == ("list", None, 403)
+    assert refused.code == "forbidden"
     assert (removed.call, removed.certificate, removed.outcome, removed.status) == ("remove", made, "dropped", None)
     assert removed.action == "reset"
     assert issued.time <= refused.time <= removed.time
@@ -41,14 +41,14 @@ async def test_the_journal_has_every_request_and_no_token(vercel: httpx.AsyncCli
     text = (await vercel.get("/_emulator/journal")).text
     assert TOKEN not in text
     assert "another-test-token" not in text
-    assert journal.counts == {"issue": 1, "get": 0, "list": 1, "remove": 1, "upload": 0, "other": 0}
+    assert journal.counts == {"issue": 1, "get": 0, "list": 1, "remove": 1, "upload": 0, "config": 0, "other": 0}
     assert [entry.seq for entry in (await control.journal(since=1, call="remove")).entries] == [3]
     assert (await control.journal(since=3)).entries == []
     await control.clear_journal()
     assert (await control.journal()).last == 0
 
 
-async def test_old_entries_give_way_to_new_ones_but_are_counted() -> None:
+async def test_old_journal_entries_are_dropped_but_counted() -> None:
     async with Emulator(tokens=(TOKEN,), journal_size=2) as emulator, EmulatorControl(emulator.url) as control:
         async with httpx.AsyncClient(trust_env=False) as client:
             for _ in range(3):
@@ -68,7 +68,9 @@ async def test_a_test_can_wait_for_requests(vercel: httpx.AsyncClient, control: 
         await control.wait_for_requests("issue", within=0)
 
 
-async def test_others_make_change_and_remove_certificates(vercel: httpx.AsyncClient, control: EmulatorControl) -> None:
+async def test_other_people_add_change_and_remove_certificates(
+    vercel: httpx.AsyncClient, control: EmulatorControl
+) -> None:
     injected = await control.inject(
         Injection(cns=["Any thing"], scope="team_a", id="cert_theirs", created_at=5, expires_at=6, auto_renew=False)
     )
@@ -137,11 +139,11 @@ async def test_clock_limit_and_behaviour_are_set(vercel: httpx.AsyncClient, cont
     assert (await vercel.get(CERTS)).status_code == 200
 
 
-async def test_tokens_and_teams_come_and_go(vercel: httpx.AsyncClient, control: EmulatorControl) -> None:
+async def test_tokens_and_teams_can_be_added_and_removed(vercel: httpx.AsyncClient, control: EmulatorControl) -> None:
     await control.add_team("team_c", "gamma")
     await control.grant(TokenGrant(token="another-test-token"))
     await control.revoke(TOKEN)
-    assert (await vercel.get(CERTS)).status_code == 401
+    assert (await vercel.get(CERTS)).status_code == 403
     vercel.headers["Authorization"] = "Bearer another-test-token"
     assert (await vercel.get(CERTS, params={"slug": "gamma"})).status_code == 200
     await control.remove_team("team_c")
@@ -159,7 +161,7 @@ async def test_tokens_and_teams_come_and_go(vercel: httpx.AsyncClient, control: 
     assert len((await vercel.get("/_emulator/teams")).json()) == 2
 
 
-async def test_reset_brings_everything_back_to_the_beginning(
+async def test_reset_restores_the_initial_state(
     emulator: Emulator, vercel: httpx.AsyncClient, control: EmulatorControl
 ) -> None:
     await vercel.post(CERTS, json={"cns": ["example.com"]})
@@ -167,6 +169,7 @@ async def test_reset_brings_everything_back_to_the_beginning(
     request = asyncio.create_task(vercel.get(CERTS))
     await control.wait_for_fault(hanging.id)
     await control.limit(RateLimit(limit=0))
+    await control.misconfigure("*")
     await control.behave(renewal="same-id", lifetime="1h")
     await control.advance(1e6)
     await control.revoke(TOKEN)
@@ -181,6 +184,7 @@ async def test_reset_brings_everything_back_to_the_beginning(
     assert (await control.clock()).offset == 0
     assert (await control.journal()).counts["issue"] == 0
     assert emulator.state.behaviour.renewal == "off"
+    assert await control.domains() == []
     certificate = (await vercel.post(CERTS, json={"cns": ["example.com"]}, params={"slug": "alpha"})).json()
     assert certificate["expiresAt"] - certificate["createdAt"] == 90 * 86_400_000
 
@@ -204,9 +208,15 @@ async def test_reset_brings_everything_back_to_the_beginning(
         ("GET", "/journal?call=x", "", "one of issue"),
         ("GET", "/journal/wait", "", "call"),
         ("POST", "/tokens", '{"token": "two words"}', "without spaces"),
+        ("POST", "/rate-limits", '{"limit": -1}', "limit"),
+        ("PUT", "/domains/*.example.com", "{}", "wildcard"),
+        ("PUT", "/domains/example.com", '{"acceptedChallenges": ["tls-alpn-01"]}', "acceptedChallenges"),
+        ("PATCH", "/behaviour", '{"listOrder": "random"}', "shuffled"),
+        ("PATCH", "/behaviour", '{"listLag": -1}', "listLag"),
+        ("PATCH", "/behaviour", '{"dateOffset": "NaN"}', "dateOffset"),
     ],
 )
-async def test_a_mistake_is_refused_with_a_reason(
+async def test_an_invalid_control_request_is_refused_with_a_reason(
     vercel: httpx.AsyncClient, method: str, path: str, body: str, says: str
 ) -> None:
     response = await vercel.request(method, f"/_emulator{path}", content=body)

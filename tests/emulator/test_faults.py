@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from vercel_emulator import Emulator, Fault
+from vercel_emulator.models import Injection, TokenGrant
 
 CERTS = "/v8/certs"
 BODY = {"cns": ["example.com"]}
@@ -74,6 +75,9 @@ async def test_a_configuration_error_says_which_names_are_concerned(
     assert error["cns"] == ["example.com"]
     assert isinstance(error["external"], bool)
     assert isinstance(error["helpUrl"], str)
+    emulator.faults.add(Fault(status=449, fields={"cns": ["www.example.com"], "external": False}))
+    error = (await issue(vercel)).json()["error"]
+    assert (error["code"], error["cns"], error["external"]) == ("configuration_error", ["www.example.com"], False)
 
 
 async def test_a_fault_skips_some_and_ends_after_some(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
@@ -84,7 +88,7 @@ async def test_a_fault_skips_some_and_ends_after_some(emulator: Emulator, vercel
     assert (fault.fired, fault.used_up) == (2, True)
 
 
-async def test_a_fault_without_end_lasts_until_it_is_removed(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
+async def test_an_unlimited_fault_lasts_until_it_is_removed(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
     fault = emulator.faults.add(Fault(times=None, status=500))
 
     assert [(await vercel.get(CERTS)).status_code for _ in range(3)] == [500, 500, 500]
@@ -93,9 +97,87 @@ async def test_a_fault_without_end_lasts_until_it_is_removed(emulator: Emulator,
     assert not emulator.faults.remove(fault.id)
 
 
-async def test_a_fault_can_be_meant_for_names_a_certificate_or_a_token(
-    emulator: Emulator, vercel: httpx.AsyncClient
+@pytest.mark.parametrize("team", ["team_a", "alpha"])
+@pytest.mark.parametrize("query", [{"teamId": "team_a"}, {"slug": "alpha"}])
+async def test_a_token_that_may_not_list_a_team_may_do_everything_else(
+    emulator: Emulator, vercel: httpx.AsyncClient, team: str, query: dict[str, str]
 ) -> None:
+    emulator.accounts.grant(TokenGrant(token="another-test-token"))
+    emulator.faults.add(Fault(call="list", team=team, token="another-test-token", status=403, times=None))
+
+    async def status(method: str, query: dict[str, str], token: str) -> int:
+        headers = {"Authorization": f"Bearer {token}"}
+        return (await vercel.request(method, CERTS, json=BODY, params=query, headers=headers)).status_code
+
+    assert await status("GET", query, "another-test-token") == 403
+    assert await status("POST", query, "another-test-token") == 200
+    assert await status("GET", query, "test-token-not-a-secret") == 200
+    assert await status("GET", {"slug": "beta"}, "another-test-token") == 200
+    assert await status("GET", {}, "another-test-token") == 200
+
+
+async def test_a_fault_can_be_for_requests_without_a_team(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
+    emulator.faults.add(Fault(team="personal", status=403, times=None))
+
+    assert (await vercel.get(CERTS)).status_code == 403
+    assert (await vercel.get(CERTS, params={"slug": "alpha"})).status_code == 200
+    assert (await vercel.get(CERTS, params={"slug": "unknown"})).json()["error"]["message"].endswith("there is none.")
+
+
+@pytest.mark.parametrize("status", [404, 500])
+async def test_vercel_can_offer_nothing_but_issuing(emulator: Emulator, vercel: httpx.AsyncClient, status: int) -> None:
+    emulator.faults.add(Fault(call=["list", "get", "remove"], status=status, times=None))
+
+    made = (await issue(vercel)).json()["id"]
+
+    assert (await vercel.get(CERTS)).status_code == status
+    assert (await vercel.get(f"{CERTS}/{made}")).status_code == status
+    assert (await vercel.delete(f"{CERTS}/{made}")).status_code == status
+    assert [certificate.id for certificate in emulator.state.live()] == [made]
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, "bad_request"), (403, "forbidden"), (409, "conflict")])
+async def test_the_removal_of_one_certificate_can_be_refused(
+    emulator: Emulator, vercel: httpx.AsyncClient, status: int, code: str
+) -> None:
+    kept, other = (emulator.state.issue(["example.com"]).id for _ in range(2))
+    emulator.faults.add(Fault(call="remove", id=kept, status=status, times=None))
+
+    refused = await vercel.delete(f"{CERTS}/{kept}")
+
+    assert (refused.status_code, refused.json()["error"]["code"]) == (status, code)
+    assert (await vercel.delete(f"{CERTS}/{other}")).status_code == 200
+    assert [certificate.id for certificate in emulator.state.live()] == [kept]
+
+
+@pytest.mark.parametrize(("when", "made"), [("before", 0), ("after", 1)])
+async def test_a_post_can_answer_with_any_certificate(
+    emulator: Emulator, vercel: httpx.AsyncClient, when: str, made: int
+) -> None:
+    old = emulator.state.inject(Injection(cns=["other.example"], scope="team_a", expires_at=1000))
+    emulator.faults.add(
+        Fault.model_validate({"call": "issue", "action": "other-certificate", "certificate": old.id, "when": when})
+    )
+
+    response = await issue(vercel)
+
+    assert (response.status_code, response.json()) == (200, old.public())
+    assert [c.origin for c in emulator.state.live()] == ["injected", *["issued"] * made]
+    assert emulator.journal.entries[0].certificate == emulator.state.live()[-1].id
+    emulator.faults.add(Fault(action="other-certificate", certificate="cert_none"))
+    assert (await issue(vercel)).json()["error"]["code"] == "cert_not_found"
+
+
+async def test_a_fault_can_make_one_token_invalid(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
+    emulator.faults.add(Fault(token="test-token-not-a-secret", status=403, fields={"invalidToken": True}))
+
+    response = await issue(vercel)
+
+    assert (response.status_code, response.json()["error"]["code"]) == (403, "forbidden")
+    assert response.json()["error"]["invalidToken"] is True
+
+
+async def test_a_fault_can_be_for_names_a_certificate_or_a_token(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
     one, other = (emulator.state.issue([name]).id for name in ("one.example", "other.example"))
     emulator.faults.add(Fault(times=None, cns=["ONE.example"], status=410))
     emulator.faults.add(Fault(times=None, id=other, status=411))
@@ -166,7 +248,7 @@ async def test_a_truncated_answer_is_shorter_than_it_said(emulator: Emulator, ve
         ("raw", 200, "application/json", ""),
     ],
 )
-async def test_answers_that_are_none(
+async def test_an_answer_can_be_something_other_than_a_certificate(
     emulator: Emulator, vercel: httpx.AsyncClient, action: str, status: int, content_type: str, body: str
 ) -> None:
     emulator.faults.add(Fault.model_validate({"action": action}))
@@ -243,7 +325,7 @@ async def test_a_huge_body_is_as_large_as_asked_for(emulator: Emulator, vercel: 
     assert json.loads(response.content)["id"] == "cert_huge"
 
 
-async def test_a_client_that_leaves_a_huge_body_does_no_harm(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
+async def test_a_client_can_leave_in_the_middle_of_a_huge_body(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
     emulator.faults.add(Fault(action="huge", size=100_000_000))
     async with vercel.stream("POST", CERTS, json=BODY) as response:
         await anext(response.aiter_raw())
@@ -299,7 +381,7 @@ async def test_a_request_hangs_until_it_is_released(
 
 
 @pytest.mark.parametrize(("when", "made"), [("before", 0), ("after", 1)])
-async def test_a_request_that_hangs_can_be_dropped(
+async def test_a_hanging_request_can_be_dropped(
     emulator: Emulator, vercel: httpx.AsyncClient, when: str, made: int
 ) -> None:
     fault = emulator.faults.add(Fault.model_validate({"action": "hang", "when": when}))
@@ -313,7 +395,7 @@ async def test_a_request_that_hangs_can_be_dropped(
     assert len(emulator.state.live()) == made
 
 
-async def test_a_request_can_do_its_work_long_after_its_client_has_gone(
+async def test_a_request_can_do_its_work_after_its_client_has_left(
     emulator: Emulator, vercel: httpx.AsyncClient
 ) -> None:
     fault = emulator.faults.add(Fault(action="hang"))
@@ -329,7 +411,7 @@ async def test_a_request_can_do_its_work_long_after_its_client_has_gone(
     assert len(emulator.state.live()) == 1
 
 
-async def test_requests_that_hang_are_released_one_by_one(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
+async def test_hanging_requests_are_released_one_by_one(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
     fault = emulator.faults.add(Fault(action="hang", times=None))
     requests = [asyncio.create_task(vercel.get(CERTS)) for _ in range(3)]
     await fault.wait(3)
@@ -341,7 +423,7 @@ async def test_requests_that_hang_are_released_one_by_one(emulator: Emulator, ve
     assert [(await request).status_code for request in requests] == [200, 200, 200]
 
 
-async def test_stopping_the_emulator_drops_what_hangs(vercel: httpx.AsyncClient, emulator: Emulator) -> None:
+async def test_stopping_the_emulator_drops_hanging_requests(vercel: httpx.AsyncClient, emulator: Emulator) -> None:
     fault = emulator.faults.add(Fault(action="hang"))
     request = asyncio.create_task(issue(vercel))
     await fault.wait()
@@ -352,7 +434,7 @@ async def test_stopping_the_emulator_drops_what_hangs(vercel: httpx.AsyncClient,
         await request
 
 
-async def test_waiting_in_vain_ends(emulator: Emulator) -> None:
+async def test_a_wait_ends_after_its_time_limit(emulator: Emulator) -> None:
     fault = emulator.faults.add(Fault())
     with pytest.raises(TimeoutError):
         await fault.wait(within=0.01)
@@ -374,9 +456,11 @@ async def test_waiting_in_vain_ends(emulator: Emulator) -> None:
         {"action": "error", "body": "x"},
         {"action": "slow", "rate": 0},
         {"action": "truncate", "when": "after", "status": 500},
+        {"action": "other-certificate"},
+        {"call": ["list", "patch"]},
     ],
 )
-def test_a_fault_that_makes_no_sense_is_refused(fault: dict[str, object]) -> None:
+def test_an_invalid_fault_is_refused(fault: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Fault.model_validate(fault)
 

@@ -45,7 +45,7 @@ async def running(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Pro
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_at_once_even_while_a_request_hangs(stop: signal.Signals) -> None:
+async def test_a_signal_ends_the_emulator_at_once_even_while_a_request_hangs(stop: signal.Signals) -> None:
     async with running() as (process, url), EmulatorControl(url) as control:
         fault = await control.add_fault(Fault(action="hang"))
         async with httpx.AsyncClient(base_url=url, headers=HEADERS, trust_env=False) as vercel:
@@ -102,7 +102,7 @@ async def test_removals_and_the_clock_survive_a_restart(tmp_path: Path) -> None:
     assert TOKEN not in state.read_text()
 
 
-async def test_a_state_file_that_can_no_longer_be_written_is_an_error_not_a_lie(tmp_path: Path) -> None:
+async def test_a_state_file_that_can_no_longer_be_written_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     async with Emulator(tokens=(TOKEN,), state=folder / "state.json") as emulator:
@@ -116,7 +116,7 @@ async def test_a_state_file_that_can_no_longer_be_written_is_an_error_not_a_lie(
             await emulator.stop()
 
 
-def test_mistakes_on_the_command_line_are_one_line_each(tmp_path: Path) -> None:
+def test_usage_errors_are_one_line_each(tmp_path: Path) -> None:
     garbage = tmp_path / "garbage"
     garbage.write_text('{"not": "ours"}')
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -137,7 +137,7 @@ def test_mistakes_on_the_command_line_are_one_line_each(tmp_path: Path) -> None:
             ([*token, "--team", "alpha=beta"], "team_"),
             ([*token, "--team", "team_a=No Slug"], "slug"),
             ([*token, "--team", "team_a=a", "--team", "team_a=b"], "twice"),
-            ([*token, "--team", "team_a=a", "--team", "team_b=a"], "another team's"),
+            ([*token, "--team", "team_a=a", "--team", "team_b=a"], "slug is a"),
             ([*token, "--state", str(tmp_path)], "directory"),
             ([*token, "--state", str(tmp_path / "none" / "x")], "state file"),
             ([*token, "--state", str(garbage)], "not a state file"),
@@ -152,12 +152,24 @@ def test_mistakes_on_the_command_line_are_one_line_each(tmp_path: Path) -> None:
     assert garbage.read_text() == '{"not": "ours"}'
 
 
-def test_help_tells_every_option() -> None:
+def test_help_lists_every_option() -> None:
     result = CliRunner().invoke(emulate, ["--help"])
 
     assert result.exit_code == 0
     for option in ("--host", "--port", "--token", "--team", "--lifetime", "--state", "VERCEL_EMULATOR_TOKEN"):
         assert option in result.output
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+async def test_it_listens_on_ipv6(host: str) -> None:
+    async with (
+        Emulator(tokens=(TOKEN,), host=host) as emulator,
+        httpx.AsyncClient(base_url=emulator.url, headers=HEADERS, trust_env=False) as vercel,
+        EmulatorControl(emulator.url) as control,
+    ):
+        assert emulator.url.startswith("http://[::1]:")
+        assert (await vercel.post(CERTS, json=BODY)).status_code == 200
+        assert len(await control.certificates()) == 1
 
 
 async def test_a_stopped_emulator_refuses_connections_and_comes_back_as_it_was() -> None:

@@ -1,12 +1,14 @@
-"""Clock, rate limits and the switches for what is not known of Vercel."""
+"""The clock, and the switches for what is not known about Vercel."""
 
 from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
 
 import httpx
 import pytest
 
-from vercel_emulator import Behaviour, Emulator, RateLimit
-from vercel_emulator.models import CertificateChange
+from vercel_emulator import Behaviour, Emulator, EmulatorControl
+from vercel_emulator.models import Injection, TokenGrant
 
 CERTS = "/v8/certs"
 DAY = 86_400
@@ -19,7 +21,7 @@ async def listed(vercel: httpx.AsyncClient) -> list[dict[str, object]]:
     return certs
 
 
-async def test_the_clock_comes_from_outside_and_can_be_moved() -> None:
+async def test_the_clock_is_injected_and_can_be_moved() -> None:
     async with Emulator(tokens=("t",), clock=lambda: 1000.5) as emulator:
         assert emulator.clock.now_ms() == 1_000_500
         emulator.clock.advance(60)
@@ -35,79 +37,6 @@ async def test_the_lifetime_can_be_chosen() -> None:
     async with Emulator(tokens=("t",), lifetime=timedelta(minutes=1), clock=lambda: START) as emulator:
         certificate = emulator.state.issue(["example.com"])
         assert certificate.expires_at - certificate.created_at == 60_000
-
-
-async def test_vercel_renews_under_the_same_id(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
-    emulator.state.behaviour = Behaviour(renewal="same-id")
-    made = (await vercel.post(CERTS, json={"cns": ["example.com"]})).json()
-
-    emulator.clock.advance(59 * DAY)
-    assert await listed(vercel) == [made]
-
-    emulator.clock.advance(2 * DAY)
-    due = made["createdAt"] + 60 * DAY_MS
-    assert await listed(vercel) == [{**made, "createdAt": due, "expiresAt": due + 90 * DAY_MS}]
-
-    emulator.clock.advance(365 * DAY)  # six more of them
-    due += 6 * 60 * DAY_MS
-    assert await listed(vercel) == [{**made, "createdAt": due, "expiresAt": due + 90 * DAY_MS}]
-    assert [certificate.renewals for certificate in emulator.state.all()] == [7]
-
-
-async def test_a_renewal_may_leave_created_at_as_it_was(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
-    emulator.state.behaviour = Behaviour(
-        renewal="same-id", renewal_moves_created_at=False, renew_before=timedelta(days=10)
-    )
-    made = (await vercel.post(CERTS, json={"cns": ["example.com"]})).json()
-
-    emulator.clock.advance(81 * DAY)
-
-    assert await listed(vercel) == [{**made, "expiresAt": made["createdAt"] + (80 + 90) * DAY_MS}]
-
-
-@pytest.mark.parametrize("removes_old", [False, True])
-async def test_vercel_renews_under_a_new_id(
-    emulator: Emulator, vercel: httpx.AsyncClient, *, removes_old: bool
-) -> None:
-    emulator.state.behaviour = Behaviour(renewal="new-id", renewal_removes_old=removes_old)
-    made = (await vercel.post(CERTS, json={"cns": ["example.com"]})).json()
-
-    emulator.clock.advance(61 * DAY)
-
-    new, *old = await listed(vercel)
-    assert old == ([] if removes_old else [made])
-    assert new["id"] != made["id"]
-    assert new["cns"] == made["cns"]
-    assert new["createdAt"] == made["createdAt"] + 60 * DAY_MS
-    assert len(await listed(vercel)) == len(old) + 1
-    first, second = emulator.state.all()
-    assert first.replaced_by == second.id == new["id"]
-    assert second.origin == "renewed"
-
-
-async def test_what_is_uploaded_expired_or_removed_is_renewed_only_if_it_may_be(
-    emulator: Emulator, vercel: httpx.AsyncClient
-) -> None:
-    emulator.state.behaviour = Behaviour(renewal="same-id")
-    kept, removed = (emulator.state.issue(["example.com"]) for _ in range(2))
-    emulator.state.change(kept.id, CertificateChange(auto_renew=False))
-    emulator.state.remove(removed.id, scope=removed.scope)
-
-    emulator.clock.advance(365 * DAY)
-
-    assert [certificate["id"] for certificate in await listed(vercel)] == [kept.id]
-    assert [certificate.renewals for certificate in emulator.state.all()] == [0, 0]
-
-
-async def test_a_renewal_is_not_dated_before_it_was_switched_on(emulator: Emulator) -> None:
-    emulator.state.issue(["example.com"])
-    emulator.clock.advance(80 * DAY)
-    emulator.state.behaviour = Behaviour(renewal="same-id")
-    now = emulator.clock.now_ms()
-
-    [certificate] = emulator.state.live()
-
-    assert now - 1000 <= certificate.created_at <= emulator.clock.now_ms()
 
 
 async def test_a_post_for_known_names_can_answer_with_the_old_certificate(
@@ -136,56 +65,166 @@ async def test_the_page_size_can_be_chosen(emulator: Emulator, vercel: httpx.Asy
     assert len(await listed(vercel)) == 1
 
 
-# --- rate limits
-
-
-async def test_a_rate_limit_says_when_to_come_back(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
-    emulator.limits.rule = RateLimit(limit=2, window=60)
-    for remaining in ("1", "0"):
-        response = await vercel.get(CERTS)
-        assert response.status_code == 200
-        assert response.headers["X-RateLimit-Limit"] == "2"
-        assert response.headers["X-RateLimit-Remaining"] == remaining
-
-    refused = await vercel.post(CERTS, json={"cns": ["example.com"]})
-
-    assert refused.status_code == 429
-    error = refused.json()["error"]
-    assert error["code"] == "rate_limited"
-    assert 0 < error["retryAfterMs"] <= 60_000
-    assert 0 < int(refused.headers["Retry-After"]) <= 60
-    assert 0 <= int(refused.headers["X-RateLimit-Reset"]) * 1000 - emulator.clock.now_ms() <= 61_000
-    assert emulator.state.all() == []
-    emulator.clock.advance(60)
-    assert (await vercel.get(CERTS)).status_code == 200
-
-
-@pytest.mark.parametrize("hint", ["retry_after", "rate_limit_headers", "retry_after_ms"])
-async def test_each_hint_of_a_rate_limit_can_be_left_out(
-    emulator: Emulator, vercel: httpx.AsyncClient, hint: str
+@pytest.mark.parametrize(
+    ("reissue", "before_expiry", "after_expiry"),
+    [
+        ("new", "another", "another"),
+        ("old", "newest", "another"),
+        ("old-even-expired", "newest", "newest"),
+        ("oldest", "oldest", "oldest"),
+    ],
+)
+async def test_a_post_for_known_names_answers_with_a_new_or_an_older_certificate(
+    emulator: Emulator, vercel: httpx.AsyncClient, reissue: str, before_expiry: str, after_expiry: str
 ) -> None:
-    emulator.limits.rule = RateLimit.model_validate({"limit": 0, "code": "too_many_requests", hint: False})
+    now = emulator.clock.now_ms()
+    for name, age in (("oldest", 3), ("newest", 1), ("middle", 2)):
+        emulator.state.inject(Injection(id=name, cns=["example.com"], created_at=now - age * DAY_MS))
+    emulator.state.inject(Injection(cns=["example.com", "www.example.com"]))
+    emulator.state.inject(Injection(cns=["example.com"], scope="team_a"))
+    emulator.state.behaviour = Behaviour.model_validate({"reissue": reissue})
+
+    async def answered() -> str:
+        cert_id: str = (await vercel.post(CERTS, json={"cns": ["example.com"]})).json()["id"]
+        return cert_id if cert_id in {"oldest", "newest", "middle"} else "another"
+
+    assert await answered() == before_expiry
+    for certificate in emulator.state.live():
+        if certificate.origin == "issued":
+            emulator.state.vanish(certificate.id)
+    emulator.clock.advance(90 * DAY)
+    assert await answered() == after_expiry
+
+
+async def test_new_certificates_can_be_backdated(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
+    emulator.state.behaviour = Behaviour.model_validate({"backdate": "1h"})
+
+    made = (await vercel.post(CERTS, json={"cns": ["example.com"]})).json()
+
+    assert 0 <= emulator.clock.now_ms() - 3_600_000 - made["createdAt"] < 60_000
+    assert made["expiresAt"] - made["createdAt"] == 90 * DAY_MS
+    emulator.state.behaviour = Behaviour.model_validate({"backdate": "1h", "lifetime": 60})
+    assert emulator.state.issue(["example.com"]).expires_at > emulator.clock.now_ms()
+
+
+# --- the list
+
+
+async def test_a_list_can_lag_behind_what_exists(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
+    emulator.state.behaviour = Behaviour.model_validate({"listLag": 60, "listLagOfRemovals": 120, "backdate": "1h"})
+    old = emulator.state.inject(Injection(cns=["example.com"], created_at=1000)).id
+    new = (await vercel.post(CERTS, json={"cns": ["example.com"]})).json()["id"]
+
+    async def ids() -> list[object]:
+        return [certificate["id"] for certificate in await listed(vercel)]
+
+    assert (await vercel.get(f"{CERTS}/{new}")).status_code == 200
+    assert await ids() == [old]
+    emulator.clock.advance(60)
+    assert await ids() == [new, old]
+    for cert_id in (old, new):
+        assert (await vercel.delete(f"{CERTS}/{cert_id}")).status_code == 200
+    assert (await vercel.get(f"{CERTS}/{old}")).status_code == 404
+    assert await ids() == [new, old]
+    emulator.clock.advance(120)
+    assert await ids() == []
+
+
+@pytest.mark.parametrize("until", ["exclusive", "inclusive"])
+@pytest.mark.parametrize("limit", [1, 2, 7, 100])
+@pytest.mark.parametrize("order", ["newest-first", "oldest-first", "shuffled"])
+async def test_in_any_order_a_client_that_follows_the_pages_sees_every_certificate(
+    emulator: Emulator, vercel: httpx.AsyncClient, order: str, limit: int, until: str
+) -> None:
+    emulator.state.behaviour = Behaviour.model_validate({"listOrder": order, "until": until})
+    times = [1, 2, 2, 2, 3, 4, 4, 5, 5, 5, 5, 5, 6]
+    made = {emulator.state.inject(Injection(cns=["example.com"], created_at=time)).id for time in times}
+    pages: list[list[dict[str, Any]]] = []
+    following: dict[str, int] = {}
+    while not pages or following:
+        page = (await vercel.get(CERTS, params={"limit": limit, **following})).json()
+        assert len(pages) < 20
+        pages.append(page["certs"])
+        assert until == "inclusive" or (page["pagination"]["prev"] is None) == (len(pages) == 1)
+        following = {} if page["pagination"]["next"] is None else {"until": page["pagination"]["next"]}
+
+    seen = [certificate for page in pages for certificate in page]
+    assert {certificate["id"] for certificate in seen} == made
+    if until == "exclusive":
+        assert len(seen) == len(made)
+        created = [certificate["createdAt"] for certificate in seen]
+        assert (created == sorted(created)) == (order == "oldest-first")
+        assert (created == sorted(created, reverse=True)) == (order == "newest-first")
+
+
+async def test_a_page_continues_where_a_removed_certificate_was(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
+    emulator.state.behaviour = Behaviour(list_order="shuffled", page_size=3)
+    for time in range(9):
+        emulator.state.inject(Injection(cns=["example.com"], created_at=time))
+    everything = [certificate["id"] for certificate in (await vercel.get(CERTS, params={"limit": 100})).json()["certs"]]
+    first = (await vercel.get(CERTS)).json()
+    emulator.state.vanish(first["certs"][-1]["id"])
+
+    second = (await vercel.get(CERTS, params={"until": first["pagination"]["next"]})).json()
+
+    assert [certificate["id"] for certificate in second["certs"]] == everything[3:6]
+
+
+# --- tokens, and the Date header
+
+
+@pytest.mark.parametrize("invalid_token", [True, False])
+@pytest.mark.parametrize(("status", "code"), [(401, "unauthorized_request_error"), (403, "forbidden")])
+@pytest.mark.parametrize("how", ["unknown", "revoked", "expired"])
+async def test_a_dead_token_is_refused_in_several_ways(
+    emulator: Emulator, vercel: httpx.AsyncClient, how: str, status: int, code: str, *, invalid_token: bool
+) -> None:
+    emulator.state.behaviour = Behaviour.model_validate({"unknownTokenStatus": status, "invalidToken": invalid_token})
+    if how != "unknown":
+        expires_at = emulator.clock.now_ms() + 60_000 if how == "expired" else None
+        emulator.accounts.grant(TokenGrant(token="dying-test-token", expires_at=expires_at))
+    vercel.headers["Authorization"] = "Bearer dying-test-token"
+    if how != "unknown":
+        assert (await vercel.get(CERTS)).status_code == 200
+    emulator.clock.advance(61)
+    if how == "revoked":
+        emulator.accounts.revoke("dying-test-token")
 
     response = await vercel.get(CERTS)
 
-    assert response.json()["error"]["code"] == "too_many_requests"
-    assert ("Retry-After" in response.headers) == (hint != "retry_after")
-    assert ("X-RateLimit-Reset" in response.headers) == (hint != "rate_limit_headers")
-    assert ("retryAfterMs" in response.json()["error"]) == (hint != "retry_after_ms")
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (status, code)
+    assert error.get("invalidToken") is (True if invalid_token else None)
+    assert ("expired" in error["message"]) == (how == "expired")
 
 
-async def test_a_rate_limit_can_hold_for_some_calls_only(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
-    emulator.limits.rule = RateLimit(limit=0, calls=["issue"])
+async def test_a_missing_token_is_not_called_invalid(vercel: httpx.AsyncClient) -> None:
+    error = (await vercel.get(CERTS, headers={"Authorization": ""})).json()["error"]
 
-    assert (await vercel.get(CERTS)).status_code == 200
-    assert (await vercel.post(CERTS, json={"cns": ["example.com"]})).status_code == 429
+    assert "invalidToken" not in error
+    assert error["message"].startswith("Not authorized")
 
 
-async def test_each_token_has_a_limit_of_its_own() -> None:
-    async with Emulator(tokens=("one", "two")) as emulator, httpx.AsyncClient(trust_env=False) as client:
-        emulator.limits.rule = RateLimit(limit=1)
-        statuses = [
-            (await client.get(emulator.url + CERTS, headers={"Authorization": f"Bearer {token}"})).status_code
-            for token in ("one", "one", "two")
-        ]
-    assert statuses == [200, 429, 200]
+@pytest.mark.parametrize("offset", [-3600, 0, 86_400])
+async def test_the_date_header_can_be_ahead_of_the_clock_or_behind(
+    emulator: Emulator, vercel: httpx.AsyncClient, control: EmulatorControl, offset: int
+) -> None:
+    emulator.clock.advance(1e6)
+    await control.behave(date_offset=offset)
+
+    date = parsedate_to_datetime((await vercel.get(CERTS)).headers["Date"]).timestamp()
+
+    assert -30 < date - offset - emulator.clock.now_ms() / 1000 <= 0
+
+
+@pytest.mark.parametrize("offset", [-1e18, 1e18])
+async def test_an_impossible_date_is_clamped(emulator: Emulator, vercel: httpx.AsyncClient, offset: float) -> None:
+    emulator.state.behaviour = Behaviour(date_offset=offset)
+
+    assert parsedate_to_datetime((await vercel.get(CERTS)).headers["Date"]).year in {1970, 9999}
+
+
+async def test_the_date_header_can_be_omitted(emulator: Emulator, vercel: httpx.AsyncClient) -> None:
+    emulator.state.behaviour = Behaviour(date_header=False)
+
+    assert "Date" not in (await vercel.get(CERTS)).headers
