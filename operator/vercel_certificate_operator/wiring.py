@@ -124,7 +124,7 @@ def build(
         accounts=accounts,
         clock=clock,
         scope=settings.scope,
-        limits=Limits(post=timedelta(seconds=settings.post_timeout)),
+        limits=Limits(post=timedelta(seconds=settings.post_timeout), issuances=settings.issuance_limit),
         drift_interval=settings.drift_interval,
         longest_sleep=settings.longest_sleep,
         new_id=new_id,

@@ -21,6 +21,8 @@ class Limits:
 
     post: timedelta = timedelta(seconds=120)
     """How long a POST to Vercel may take."""
+    issuances: int = 5
+    """How many certificates may be issued per resource and week without a request of the user."""
 
     @property
     def grace(self) -> float:

@@ -64,7 +64,9 @@ class DefaultToken:
     ) -> None:
         """
         Args:
-            namespaces: those that may use it; none: all.
+            file: where the token is; takes precedence over the value.
+            value: the token itself.
+            namespaces: those that may use it. ``*`` stands for all of them; none: nobody may.
         """
         self._file = file
         self._value = value
@@ -72,7 +74,8 @@ class DefaultToken:
 
     def read_for(self, namespace: str) -> Token:
         """The token for a resource in this namespace. Raises TokenMissing."""
-        if self.namespaces and namespace not in self.namespaces:
+        exists = self._file is not None or self._value is not None
+        if exists and not self.namespaces & {namespace, "*"}:
             raise TokenMissing(
                 f"namespace {namespace} may not use the operator's default token: set spec.tokenSecretRef"
             )
@@ -104,7 +107,7 @@ class Tokens:
         self._missing_since: dict[Place, float] = {}
 
     def may_adopt(self, namespace: str, ref: TokenSecretRef | None) -> bool:
-        """Whether resources there may name certificates to adopt: with a token of their own, or if listed."""
+        """Whether resources there may adopt: with a token of their own, or if the namespace is listed by its name."""
         return ref is not None or namespace in self._default.namespaces
 
     async def get_for_removal(self, namespace: str, ref: TokenSecretRef | None) -> Token:
