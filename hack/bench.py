@@ -66,7 +66,7 @@ class Bench:
         self.vercel = found[1]
 
     def process(self, name: str, *args: str) -> Process:
-        environment = {**os.environ, "VERCEL_TOKEN": TOKEN}
+        environment = {**os.environ, "VERCEL_TOKEN": TOKEN, "VERCEL_DEFAULT_TOKEN_NAMESPACES": "*"}
         how = ["-m", "cProfile", "-o", str(self.profile)] if self.profile and args[0] == "run" else []
         command = (sys.executable, *how, "-m", "vercel_certificate_operator", *args)
         process = Process(command, log=self.folder / f"{name}.log", env=environment)

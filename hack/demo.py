@@ -176,6 +176,8 @@ curl -H 'Authorization: Bearer {TOKEN}' {self.vercel_url}/v8/certs
             f"--kubeconfig={self.control_plane.kubeconfig}",
             f"--vercel-api-url={self.vercel_url}",
             f"--vercel-token-file={token_file}",
+            "--default-token-namespace=*",
+            "--issuance-limit=1000",  # certificates live for seconds here
         )
         self.screen.detail(f"API server {self.control_plane.url}, emulated Vercel {self.vercel_url}")
 

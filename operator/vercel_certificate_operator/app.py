@@ -21,7 +21,7 @@ from vercel_certificate_operator.metrics import page as metrics_page
 from vercel_certificate_operator.probes import probe, watch_goes_on, watch_is_fresh, work_goes_on
 from vercel_certificate_operator.process import Process, WatchFailed
 from vercel_certificate_operator.resync import Resync
-from vercel_certificate_operator.settings import Address, Settings
+from vercel_certificate_operator.settings import ALL_NAMESPACES, Address, Settings
 from vercel_certificate_operator.web import Page, serving
 from vercel_certificate_operator.wiring import CannotStart, Operator, build, default_token
 
@@ -38,6 +38,7 @@ async def run(settings: Settings) -> None:
         LeadershipLost: another replica leads; started again, this one is a standby.
     """
     clock = SystemClock()
+    logger.info("vercel-certificate-operator %s: %s", __version__, who_may_use_the_default_token(settings))
     _check_default_token(settings)
     async with AsyncExitStack() as stack:
         try:
@@ -130,10 +131,19 @@ async def _listen(address: Address, pages: Mapping[str, Page], stack: AsyncExitS
     logger.info("listening on port %d", port)
 
 
+def who_may_use_the_default_token(settings: Settings) -> str:
+    """In words, for the first line of the log."""
+    if not settings.has_default_token:
+        return "there is no default token: only resources with spec.tokenSecretRef get certificates"
+    named = ", ".join(name for name in settings.default_token_namespaces if name != ALL_NAMESPACES)
+    if ALL_NAMESPACES not in settings.default_token_namespaces:
+        return f"only these namespaces may use the default token: {named}"
+    return "all namespaces may use the default token" + (f", and these may adopt with it: {named}" if named else "")
+
+
 def _check_default_token(settings: Settings) -> None:
-    """Raises CannotStart if a default token is set and can't be read."""
-    if settings.vercel_token_file is None and settings.vercel_token is None:
-        logger.info("no default token is set: only resources with spec.tokenSecretRef get certificates")
+    """Raises CannotStart if there is a default token that can't be read."""
+    if not settings.has_default_token:
         return
     try:
         default_token(settings).read()

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,55 @@ import click
 from pydantic import ValidationError
 
 from vercel_certificate_operator import __version__
+from vercel_certificate_operator.core.durations import readable
 from vercel_emulator.cli import emulate
 
 _PATH = click.Path(path_type=Path)
+_DURATION = "DURATION"
+"""The metavar of options that take seconds, or a duration such as 1h30m."""
+
+
+class _Setting(click.Option):
+    """An option for the field of Settings that has its name. The help shows the field's default."""
+
+    def __init__(self, *args: Any, default_text: str = "", **options: Any) -> None:
+        """
+        Args:
+            args: as click has them.
+            default_text: describes the default if the field's default is None or empty.
+            options: as click has them.
+        """
+        self._default_text = default_text
+        super().__init__(*args, **options | {"show_envvar": True})
+
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        extra = super().get_help_extra(ctx)
+        if text := self._default_text or self._default_of_the_settings():
+            extra["default"] = text
+        return extra
+
+    def _default_of_the_settings(self) -> str:
+        # Imported here, so that only the help of ``run`` waits for it.
+        from vercel_certificate_operator.settings import Settings
+
+        value = Settings.model_fields[self.name or ""].default
+        match value:
+            case bool():
+                return "on" if value else "off"
+            case int() | float() if self.metavar == _DURATION:
+                return readable(timedelta(seconds=value))
+            case int() | str():
+                return str(value)
+        return ""
+
+
+def _no_token_here(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise click.UsageError(
+            "there is no --vercel-token, because everybody on this machine can read command lines. Write the token to "
+            "a file and set --vercel-token-file, or set the variable VERCEL_TOKEN",
+            ctx,
+        )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -20,139 +67,151 @@ _PATH = click.Path(path_type=Path)
 def main() -> None:
     """Manage TLS certificates at Vercel from Kubernetes.
 
-    A VercelCertificate resource lists its names; the operator issues the certificate through Vercel's REST API,
-    reports it in the resource's status, renews it in time, and removes it with the resource.
+    A VercelCertificate resource lists its names. The operator issues the certificate through Vercel's REST API,
+    reports it in the resource's status, renews it before it expires, and removes it with the resource.
     """
 
 
 @main.command()
 @click.option(
     "--kubeconfig",
+    cls=_Setting,
     type=_PATH,
-    help="Kubeconfig file. Default: the pod's own account, else KUBECONFIG or ~/.kube/config.",
+    default_text="the pod's own account, else KUBECONFIG or ~/.kube/config",
+    help="Kubeconfig file.",
 )
 @click.option(
     "--namespace",
     "namespaces",
+    cls=_Setting,
     multiple=True,
     envvar="VERCEL_OPERATOR_NAMESPACES",
-    show_envvar=True,
-    help="Serve this namespace only; repeatable (in the variable: separated by spaces). Default: all namespaces.",
+    default_text="all namespaces",
+    help="Serve only this namespace; repeatable. The variable takes several, separated by spaces.",
 )
 @click.option(
     "--selector",
+    cls=_Setting,
     envvar="VERCEL_OPERATOR_SELECTOR",
-    show_envvar=True,
-    help="Serve resources with these labels only, such as 'shard=a' or 'team in (web,shop)'. Others are not seen.",
+    default_text="all resources",
+    help="Serve only resources with these labels, such as 'shard=a' or 'team in (web,shop)'.",
 )
 @click.option(
     "--leader-elect/--no-leader-elect",
+    cls=_Setting,
     default=None,
     envvar="VERCEL_OPERATOR_LEADER_ELECT",
-    show_envvar=True,
-    help="Work only while holding a Lease, so that several replicas can run and one works. Default: off.",
+    help="Elect a leader by a Lease. Required for several replicas, of which only the leader makes changes.",
 )
 @click.option(
     "--lease-name",
+    cls=_Setting,
     envvar="VERCEL_OPERATOR_LEASE_NAME",
-    show_envvar=True,
-    help="One for each set of replicas. Default: vercel-certificate-operator.",
+    help="Name of the leader election Lease. Replicas of one installation share it.",
 )
 @click.option(
     "--lease-namespace",
+    cls=_Setting,
     envvar="VERCEL_OPERATOR_LEASE_NAMESPACE",
-    show_envvar=True,
-    help="Default: the pod's own.",
+    default_text="the pod's namespace",
+    help="Namespace of the leader election Lease.",
 )
 @click.option(
     "--lease-duration",
-    type=int,
+    cls=_Setting,
     envvar="VERCEL_OPERATOR_LEASE_DURATION",
-    show_envvar=True,
-    metavar="SECONDS",
-    help="How long a leader that is not heard of is waited for. The same for all replicas. Default: 15.",
+    metavar=_DURATION,
+    help="How long standbys wait before replacing an unresponsive leader. Must be the same for all replicas.",
 )
 @click.option(
     "--listen",
+    cls=_Setting,
     envvar="VERCEL_OPERATOR_LISTEN",
-    show_envvar=True,
     metavar="[HOST]:PORT",
-    help="Answer there by HTTP: /livez and /readyz for probes, /metrics for Prometheus. Default: off.",
+    default_text="off",
+    help="Serve HTTP: /livez and /readyz for probes, /metrics for Prometheus.",
 )
 @click.option(
     "--metrics-per-certificate/--no-metrics-per-certificate",
+    cls=_Setting,
     default=None,
     envvar="VERCEL_OPERATOR_METRICS_PER_CERTIFICATE",
-    show_envvar=True,
-    help="Whether /metrics has series of each certificate: three to five of them. Default: on.",
+    help="Export series for each certificate, four or five each.",
 )
 @click.option(
     "--vercel-api-url",
+    cls=_Setting,
     envvar="VERCEL_API_URL",
-    show_envvar=True,
-    help="Default: https://api.vercel.com.",
     metavar="URL",
+    help="Base URL of Vercel's REST API.",
 )
 @click.option(
     "--vercel-token-file",
+    cls=_Setting,
     type=_PATH,
     envvar="VERCEL_TOKEN_FILE",
-    show_envvar=True,
-    help="File with the default token, for resources without spec.tokenSecretRef. Read again when it changes. "
-    "Or set VERCEL_TOKEN to the token itself; the file wins.",
+    default_text="no default token",
+    help="File with the default token, for resources without spec.tokenSecretRef. It is read again when it changes. "
+    "Alternatively, set the variable VERCEL_TOKEN to the token itself; the file takes precedence.",
 )
-@click.option("--team-id", envvar="VERCEL_TEAM_ID", show_envvar=True, help="Team of resources without spec.team.")
-@click.option("--team-slug", envvar="VERCEL_TEAM_SLUG", show_envvar=True, help="The same, by its slug in URLs.")
-@click.option(
-    "--post-timeout",
-    type=float,
-    envvar="VERCEL_POST_TIMEOUT",
-    show_envvar=True,
-    metavar="SECONDS",
-    help="How long Vercel may take to issue a certificate. Default: 120.",
-)
+@click.option("--vercel-token", hidden=True, expose_value=False, callback=_no_token_here)
 @click.option(
     "--default-token-namespace",
     "default_token_namespaces",
+    cls=_Setting,
     multiple=True,
     envvar="VERCEL_DEFAULT_TOKEN_NAMESPACES",
-    show_envvar=True,
-    help="Namespace whose resources may use the default token, and so have power over all certificates of its team; "
-    "repeatable. Default: all namespaces.",
+    metavar="NAMESPACE|'*'",
+    help="Namespace whose resources may use the default token, which gives them power over all certificates of its "
+    "team; repeatable. '*' allows all namespaces. Required if there is a default token.",
+)
+@click.option("--team-id", cls=_Setting, envvar="VERCEL_TEAM_ID", help="Team of resources without spec.team.")
+@click.option("--team-slug", cls=_Setting, envvar="VERCEL_TEAM_SLUG", help="The same, by its slug in URLs.")
+@click.option(
+    "--post-timeout",
+    cls=_Setting,
+    envvar="VERCEL_POST_TIMEOUT",
+    metavar=_DURATION,
+    help="How long Vercel may take to issue a certificate.",
 )
 @click.option(
     "--max-in-flight",
+    cls=_Setting,
     type=int,
     envvar="VERCEL_MAX_IN_FLIGHT",
-    show_envvar=True,
-    help="Calls to Vercel at a time, per token. Default: 8.",
+    metavar="N",
+    help="Maximum number of concurrent requests to Vercel per token.",
+)
+@click.option(
+    "--issuance-limit",
+    cls=_Setting,
+    type=int,
+    envvar="VERCEL_OPERATOR_ISSUANCE_LIMIT",
+    metavar="N",
+    help="Maximum number of issuances per resource and week, apart from those that a user requests.",
 )
 @click.option(
     "--drift-interval",
-    type=float,
+    cls=_Setting,
     envvar="VERCEL_DRIFT_INTERVAL",
-    show_envvar=True,
-    metavar="SECONDS",
-    help="How often the certificates at Vercel are listed to see what has changed there. Default: 21600.",
+    metavar=_DURATION,
+    help="How often to list the certificates at Vercel, to find out what has changed there.",
 )
 @click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    envvar="LOG_FORMAT",
-    show_envvar=True,
-    help="Default: text.",
+    "--log-format", cls=_Setting, type=click.Choice(["text", "json"]), envvar="LOG_FORMAT", help="Format of the log."
 )
 @click.option(
     "--log-level",
+    cls=_Setting,
     type=click.Choice(["debug", "info", "warning", "error"]),
     envvar="LOG_LEVEL",
-    show_envvar=True,
-    help="Default: info.",
+    help="Least severe messages to log.",
 )
 def run(**options: Any) -> None:
     """Run the operator.
 
-    Flags beat environment variables, which beat defaults.
+    A flag takes precedence over its environment variable. A DURATION is a number of seconds, or something like 90s,
+    1h30m or 6h.
     """
     # Imported here, so that --help and the emulator don't wait for kopf and kubernetes.
     from vercel_certificate_operator import app, log
@@ -162,11 +221,11 @@ def run(**options: Any) -> None:
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
     if "VERCEL_TOKEN" in os.environ:
-        given["vercel_token"] = os.environ["VERCEL_TOKEN"]  # no flag: command lines are there for everybody to read
+        given["vercel_token"] = os.environ["VERCEL_TOKEN"]  # see _no_token_here
     try:
         settings = Settings(**given)
     except ValidationError as error:
-        raise click.UsageError(_first_problem(error)) from None
+        raise click.UsageError(first_problem(error)) from None
     log.set_up(settings.log_format, settings.log_level)
     try:
         asyncio.run(app.run(settings))
@@ -178,10 +237,23 @@ def run(**options: Any) -> None:
         sys.exit(130)
 
 
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = f"--{str(problem['loc'][0]).replace('_', '-')}: " if problem["loc"] else ""
-    return where + problem["msg"].removeprefix("Value error, ")
+def first_problem(error: ValidationError) -> str:
+    """The first thing that is wrong with the settings, in one line, with the flag that it is about."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    limits = problem.get("ctx", {})
+    field = str(problem["loc"][0]) if problem["loc"] else ""
+    option = next((option for option in run.params if option.name == field), None)
+    unit = "s" if isinstance(option, click.Option) and option.metavar == _DURATION else ""
+    match problem["type"]:
+        case "greater_than_equal":
+            text = f"must be at least {limits['ge']:g}{unit}"
+        case "less_than_equal":
+            text = f"must be at most {limits['le']:g}{unit}"
+        case _:
+            text = problem["msg"].removeprefix("Value error, ")
+    if not field:
+        return text
+    return f"{option.opts[0] if option is not None else field}: {text}"
 
 
 main.add_command(emulate)

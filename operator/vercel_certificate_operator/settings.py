@@ -1,6 +1,6 @@
-"""The operator's settings, from flags and the environment.
+"""The operator's settings, from flags and the environment, and all their defaults.
 
-One precedence: a flag beats its environment variable, which beats the default.
+A flag takes precedence over its environment variable, which takes precedence over the default.
 """
 
 import re
@@ -11,7 +11,11 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.durations import parse_duration
 from vercel_certificate_operator.core.selector import Selector
+
+ALL_NAMESPACES = "*"
+"""In ``default_token_namespaces``: every namespace may use the default token."""
 
 
 def _api_url(text: str) -> str:
@@ -40,6 +44,24 @@ def _lease_name(text: str) -> str:
     return text
 
 
+def _default_token_namespace(text: str) -> str:
+    return text if text == ALL_NAMESPACES else _namespace(text)
+
+
+def _seconds(value: object) -> object:
+    """Seconds of ``90``, ``90s`` or ``1h30m``."""
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
+        return float(value)
+    try:
+        return parse_duration(value).total_seconds()
+    except ValueError:
+        raise ValueError(
+            f"{value!r} is not a duration: use seconds, or h, m and s, as in 90, 90s, 1h30m or 6h"
+        ) from None
+
+
 def _selector(value: object) -> object:
     return Selector.parse(value) if isinstance(value, str) else value
 
@@ -62,10 +84,11 @@ def _address(value: object) -> object:
 
 
 Namespace = Annotated[str, AfterValidator(_namespace)]
+Seconds = BeforeValidator(_seconds)
 
 
 class Settings(BaseModel):
-    """Everything that ``run`` can be told."""
+    """Everything that a user can choose about ``run``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -79,7 +102,7 @@ class Settings(BaseModel):
     lease_name: Annotated[str, AfterValidator(_lease_name)] = "vercel-certificate-operator"
     lease_namespace: Namespace | None = None
     """None: the pod's own."""
-    lease_duration: Annotated[int, Field(ge=5, le=600)] = 15
+    lease_duration: Annotated[int, Seconds, Field(ge=5, le=600)] = 15
     """Seconds after which another replica takes the Lease of a leader that has not renewed it."""
     listen: Annotated[Address | None, BeforeValidator(_address)] = None
     """Where probes and Prometheus are answered, by HTTP. None: nowhere."""
@@ -88,18 +111,20 @@ class Settings(BaseModel):
     vercel_api_url: Annotated[str, AfterValidator(_api_url)] = "https://api.vercel.com"
     vercel_token_file: Path | None = None
     vercel_token: SecretStr | None = None
-    default_token_namespaces: tuple[Namespace, ...] = ()
-    """Namespaces whose resources may use the default token; none: all of them."""
+    default_token_namespaces: tuple[Annotated[str, AfterValidator(_default_token_namespace)], ...] = ()
+    """Namespaces whose resources may use the default token. ``*`` stands for all of them; none: nobody may."""
     team_id: str | None = None
     team_slug: str | None = None
-    post_timeout: Annotated[float, Field(ge=1, le=600)] = 120.0
+    post_timeout: Annotated[float, Seconds, Field(ge=1, le=600)] = 120.0
     """Seconds that a POST to Vercel may take."""
     call_timeout: Annotated[float, Field(ge=1)] = 30.0
     """Seconds that any other request to Vercel may take. There is no flag for it."""
     max_in_flight: Annotated[int, Field(ge=1, le=100)] = 8
     """Calls to Vercel at a time, per token."""
-    drift_interval: Annotated[float, Field(ge=1)] = 6 * 3600.0
-    """Seconds between two listings of a scope that show what has changed at Vercel."""
+    issuance_limit: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Issuances per resource and week without a request of the user."""
+    drift_interval: Annotated[float, Seconds, Field(ge=1, le=365 * 86400)] = 6 * 3600.0
+    """Seconds between two lists of a scope that show what has changed at Vercel."""
     longest_sleep: Annotated[float, Field(ge=1)] = 3600.0
     """Seconds after which a resource is reconciled again in any case: the wall clock may have been set meanwhile.
 
@@ -118,6 +143,21 @@ class Settings(BaseModel):
                 f"--team-id {self.team_id!r} is not a team's id, which begins with team_; use --team-slug?"
             )
         return self
+
+    @model_validator(mode="after")
+    def default_token_is_for_somebody(self) -> Self:
+        """Who may use the default token has to be said."""
+        if self.has_default_token and not self.default_token_namespaces:
+            raise ValueError(
+                "there is a default token, but no namespace may use it: set --default-token-namespace to the "
+                "namespaces whose resources may use it, or to '*' for all of them"
+            )
+        return self
+
+    @property
+    def has_default_token(self) -> bool:
+        """Whether the operator has a token of its own."""
+        return self.vercel_token_file is not None or self.vercel_token is not None
 
     @property
     def scope(self) -> Scope:

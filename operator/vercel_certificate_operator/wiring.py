@@ -136,7 +136,7 @@ def build(
         clock=clock,
         time=time,
         scope=settings.scope,
-        limits=Limits(post=timedelta(seconds=settings.post_timeout)),
+        limits=Limits(post=timedelta(seconds=settings.post_timeout), issuances=settings.issuance_limit),
         drift_interval=settings.drift_interval,
         longest_sleep=settings.longest_sleep,
         new_id=new_id,

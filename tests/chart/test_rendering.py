@@ -17,10 +17,15 @@ from vercel_certificate_operator.reconciler import RECORD_LIMIT
 from vercel_certificate_operator.settings import Settings
 
 FAKE = "test-token-not-a-secret"
+SHARED = {"defaultToken": {"namespaces": ["*"]}}
 SWITCHES: dict[str, list[dict[str, Any]]] = {
     "crds": [{"crds": {"enabled": False}}, {"crds": {"keep": False}}, {}],
-    "token": [{}, {"token": {"value": FAKE}}, {"token": {"existingSecret": "mine", "key": "other"}}],
-    "default": [{}, {"defaultToken": {"namespaces": ["default"]}}],
+    "token": [
+        {},
+        {"token": {"value": FAKE}, **SHARED},
+        {"token": {"existingSecret": "mine", "key": "other"}, "defaultToken": {"namespaces": ["default", "web"]}},
+        SHARED,
+    ],
     "secrets": [{}, {"tokenSecrets": {"names": ["one", "two"]}}, {"tokenSecrets": {"enabled": False}}],
     "watch": [{}, {"watchNamespaces": ["default", "kube-public"]}],
     "selector": [{}, {"selector": "team in (web,shop)"}],
@@ -161,6 +166,7 @@ def test_every_pair_of_switches_is_accepted_by_the_api_server(
         {"serviceAccount": {"create": False}},
         {"tokenSecrets": {"names": ["Not_a_name"]}},
         {"defaultToken": {"namespace": "web"}},
+        {"defaultToken": {"namespaces": ["web*"]}},
         {"podDisruptionBudget": {"maxUnavailable": "some"}},
         {"terminationGracePeriodSeconds": 1},
         {"metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}},
@@ -265,9 +271,25 @@ def test_labels_annotations_and_placement_reach_everything(helm: Helm) -> None:
 
 
 def test_a_token_is_mounted_and_stands_in_no_argument(helm: Helm) -> None:
-    objects = helm.template({"token": {"value": FAKE}})
+    objects = helm.template({"token": {"value": FAKE}, **SHARED})
     assert FAKE not in json.dumps(container(objects))
     assert container(objects)["env"] == [{"name": "VERCEL_TOKEN_FILE", "value": "/var/run/secrets/vercel/token"}]
+
+
+@pytest.mark.parametrize("token", [{"value": FAKE}, {"existingSecret": "mine"}])
+def test_who_may_use_a_default_token_has_to_be_written(helm: Helm, token: dict[str, Any]) -> None:
+    assert "list the namespaces whose resources may use the default token" in helm.refusal({"token": token})
+    for namespaces in (["*"], ["web", "shop"]):
+        objects = helm.template({"token": token, "defaultToken": {"namespaces": namespaces}})
+        flags = [arg for arg in container(objects)["args"] if arg.startswith("--default-token")]
+        assert flags == [f"--default-token-namespace={namespace}" for namespace in namespaces]
+
+
+def test_all_namespaces_may_use_the_token_of_an_emulator(helm: Helm) -> None:
+    emulated = {"emulator": {"enabled": True}, "token": {"existingSecret": "mine"}}
+    assert "--default-token-namespace=*" in container(helm.template(emulated))["args"]
+    listed = container(helm.template({**emulated, "defaultToken": {"namespaces": ["web"]}}))["args"]
+    assert [arg for arg in listed if arg.startswith("--default-token")] == ["--default-token-namespace=web"]
 
 
 def test_a_pod_that_ends_is_given_time_to_write_down_what_vercel_answers(helm: Helm) -> None:

@@ -92,6 +92,7 @@ def release(cluster: Cluster, helm: Helm, image: dict[str, str], emulator: Relea
         "replicas": 2,
         "podDisruptionBudget": {"enabled": True},
         "token": {"existingSecret": "vercel-token"},
+        "defaultToken": {"namespaces": ["*"]},
         "extraArgs": [f"--vercel-api-url=http://{emulator.full_name}-emulator.{emulator.namespace}.svc:8080"],
         "selector": "!try-out",  # another release serves what has this label
     }

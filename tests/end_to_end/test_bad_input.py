@@ -14,7 +14,7 @@ def run(*args: str, env: dict[str, str] | None = None, command: str = "run") -> 
     clean = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     return subprocess.run(
         [sys.executable, "-m", "vercel_certificate_operator", command, *args],
-        env={**clean, "HOME": "/nonexistent", **(env or {})},
+        env={**clean, "HOME": "/nonexistent", "VERCEL_DEFAULT_TOKEN_NAMESPACES": "*", **(env or {})},
         capture_output=True,
         text=True,
         timeout=60,
@@ -48,6 +48,20 @@ def one_line(completed: subprocess.CompletedProcess[str]) -> str:
         (["--kubeconfig", "/no/such/config"], {"VERCEL_TOKEN": "t"}, "kubeconfig /no/such/config can't be used"),
         ([], {"VERCEL_TOKEN": "t"}, "Set --kubeconfig or KUBECONFIG"),
         (["--log-level", "loud"], {}, "--log-level"),
+        (
+            [],
+            {"VERCEL_TOKEN": "t", "VERCEL_DEFAULT_TOKEN_NAMESPACES": ""},
+            "set --default-token-namespace to the names",
+        ),
+        (["--default-token-namespace", "w*"], {}, "--default-token-namespace: 'w*' is not the name of a namespace"),
+        (["--namespace", "Web"], {}, "--namespace: 'Web' is not the name of a namespace"),
+        (["--namespaces", "web"], {}, "'--namespace'"),
+        (["--vercel-token", "two words"], {}, "there is no --vercel-token, because everybody on this machine can read"),
+        (
+            ["--drift-interval", "soon"],
+            {},
+            "'soon' is not a duration: use seconds, or h, m and s, as in 90, 90s, 1h30m",
+        ),
     ],
 )
 def test_a_bad_setting_is_one_line_that_says_what_to_do(args: list[str], env: dict[str, str], words: str) -> None:

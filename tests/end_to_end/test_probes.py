@@ -24,6 +24,7 @@ async def test_a_replica_is_ready_whether_it_leads_or_stands_by(ns: Namespace, s
     flags = ("--listen=127.0.0.1:0", "--leader-elect", f"--lease-namespace={ns.name}")
     leader = await start_operator(*flags)
     await eventually("it leads", lambda: "leading:" in leader.logs())
+    assert "all namespaces may use the default token" in leader.logs().splitlines()[0]
     ready = (200, "[+]list ok\n[+]watch ok\n[+]lease ok\nreadyz check passed\n")
     assert await ask(leader, "readyz") == ready
     standby = await start_operator(*flags)

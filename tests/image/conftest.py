@@ -58,6 +58,7 @@ def operator(
         f"--namespace={namespace}",
         f"--vercel-api-url={emulator}",
         "--vercel-token-file=/etc/operator/token",
+        f"--default-token-namespace={namespace}",
         folder=tmp_path,
     )
     container.line("serves")

@@ -1,23 +1,44 @@
 """Settings: each bad value is one readable line, and no line shows a token."""
 
+import re
 import traceback
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from pydantic import ValidationError
 
-from vercel_certificate_operator.cli import _first_problem
+from vercel_certificate_operator.cli import first_problem, run
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.settings import Settings
 
 TOKEN = "test-token-not-a-secret"
+NO_FLAGS = {"vercel_token", "call_timeout", "longest_sleep"}
+"""Settings that are a variable of the environment, or a test's."""
+SHOWN = {
+    "kubeconfig": "the pod's own account, else KUBECONFIG or ~/.kube/config",
+    "namespaces": "all namespaces",
+    "selector": "all resources",
+    "leader_elect": "off",
+    "lease_namespace": "the pod's namespace",
+    "lease_duration": "15s",
+    "listen": "off",
+    "metrics_per_certificate": "on",
+    "vercel_token_file": "no default token",
+    "default_token_namespaces": None,
+    "team_id": None,
+    "team_slug": None,
+    "post_timeout": "2m",
+    "drift_interval": "6h",
+}
+"""How defaults are shown that are not shown as they are; None: not at all."""
 
 
 def problem(**given: Any) -> str:
     with pytest.raises(ValidationError) as refused:
         Settings(**given)
-    return _first_problem(refused.value)
+    return first_problem(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -77,10 +98,20 @@ def test_a_url_is_kept_without_its_last_slash(url: str, kept: str) -> None:
             {"team_id": "acme"},
             "--team-id 'acme' is not a team's id, which begins with team_; use --team-slug?",
         ),
-        ({"post_timeout": 0.5}, "--post-timeout: Input should be greater than or equal to 1"),
-        ({"post_timeout": 601}, "--post-timeout: Input should be less than or equal to 600"),
-        ({"post_timeout": -1}, "--post-timeout: Input should be greater than or equal to 1"),
-        ({"post_timeout": float("inf")}, "--post-timeout: Input should be less than or equal to 600"),
+        ({"post_timeout": 0.5}, "--post-timeout: must be at least 1s"),
+        ({"post_timeout": 601}, "--post-timeout: must be at most 600s"),
+        ({"post_timeout": "11m"}, "--post-timeout: must be at most 600s"),
+        ({"post_timeout": -1}, "--post-timeout: must be at least 1s"),
+        ({"post_timeout": float("inf")}, "--post-timeout: must be at most 600s"),
+        (
+            {"drift_interval": "soon"},
+            "--drift-interval: 'soon' is not a duration: use seconds, or h, m and s, as in 90, 90s, 1h30m or 6h",
+        ),
+        ({"drift_interval": "9" * 400}, "--drift-interval: must be at most 3.1536e+07s"),
+        ({"lease_duration": "4s"}, "--lease-duration: must be at least 5s"),
+        ({"max_in_flight": 0}, "--max-in-flight: must be at least 1"),
+        ({"issuance_limit": 0}, "--issuance-limit: must be at least 1"),
+        ({"issuance_limit": 1001}, "--issuance-limit: must be at most 1000"),
         ({"log_format": "xml"}, "--log-format: Input should be 'text' or 'json'"),
         ({"log_level": "loud"}, "--log-level: Input should be 'debug', 'info', 'warning' or 'error'"),
     ],
@@ -90,14 +121,46 @@ def test_a_bad_value_is_one_readable_line(given: dict[str, Any], line: str) -> N
 
 
 def test_a_setting_that_is_none_is_refused() -> None:
-    assert problem(vercel_api_ulr="https://api.vercel.com").startswith("--vercel-api-ulr: ")
+    assert problem(vercel_api_ulr="https://api.vercel.com").startswith("vercel_api_ulr: ")
+
+
+@pytest.mark.parametrize("text", ["", " 5", "5 s", "-5s", "1e3", "inf", "nan", "5d", "1h-30m", "1.5h", "s"])
+def test_a_duration_that_is_none_is_refused(text: str) -> None:
+    assert problem(drift_interval=text).startswith(f"--drift-interval: {text!r} is not a duration: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90.5", 90.5), ("90s", 90), ("1h30m", 5400), ("6h", 21600), ("2m", 120)]
+)
+def test_seconds_are_given_as_a_number_or_as_a_duration(text: str, seconds: float) -> None:
+    assert Settings.model_validate({"drift_interval": text}).drift_interval == seconds
+    if seconds == 90:
+        settings = Settings.model_validate({"post_timeout": text, "lease_duration": text})
+        assert (settings.post_timeout, settings.lease_duration) == (90.0, 90)
 
 
 @pytest.mark.parametrize("namespace", ["", " ", "Web", "a_b", "-web", "web/a", "a" * 64])
 def test_a_namespace_that_can_not_be_one_is_refused(namespace: str) -> None:
-    line = problem(namespaces=("web", namespace))
-    assert line.startswith("--namespace")
-    assert "\n" not in line
+    for field, flag in (("namespaces", "--namespace"), ("default_token_namespaces", "--default-token-namespace")):
+        line = problem(**{field: ("web", namespace)})
+        assert line.startswith(f"{flag}: {namespace!r} is not the name of a namespace")
+        assert "\n" not in line
+
+
+def test_only_the_default_token_can_be_for_all_namespaces() -> None:
+    assert Settings(default_token_namespaces=("*", "web")).default_token_namespaces == ("*", "web")
+    assert problem(namespaces=("*",)).startswith("--namespace: '*' is not the name of a namespace")
+
+
+@pytest.mark.parametrize("token", [{"vercel_token": TOKEN}, {"vercel_token_file": Path("token")}])
+def test_who_may_use_a_default_token_has_to_be_said(token: dict[str, Any]) -> None:
+    assert problem(**token) == (
+        "there is a default token, but no namespace may use it: set --default-token-namespace to the namespaces whose "
+        "resources may use it, or to '*' for all of them"
+    )
+    for namespaces in (("*",), ("web",)):
+        assert Settings(**token, default_token_namespaces=namespaces).has_default_token
+    assert not Settings(default_token_namespaces=("web",)).has_default_token
 
 
 @pytest.mark.parametrize(
@@ -119,6 +182,7 @@ def test_the_defaults_work() -> None:
     assert settings.vercel_api_url == "https://api.vercel.com"
     assert settings.post_timeout == 120.0
     assert settings.max_in_flight == 8
+    assert settings.issuance_limit == 5
     assert settings.namespaces == ()
 
 
@@ -128,7 +192,8 @@ def test_settings_can_not_be_changed() -> None:
 
 
 def test_the_token_is_not_shown() -> None:
-    settings = Settings.model_validate({"vercel_token": TOKEN, "vercel_token_file": Path("token")})
+    token = {"vercel_token": TOKEN, "vercel_token_file": Path("token"), "default_token_namespaces": ("*",)}
+    settings = Settings.model_validate(token)
     for text in (repr(settings), str(settings), settings.model_dump_json(), str(settings.model_dump())):
         assert TOKEN not in text
 
@@ -147,4 +212,24 @@ def test_no_error_shows_the_token(given: dict[str, Any]) -> None:
         Settings.model_validate(given)
     told = "".join(traceback.format_exception(refused.value))
     assert TOKEN not in told
-    assert TOKEN not in _first_problem(refused.value)
+    assert TOKEN not in first_problem(refused.value)
+
+
+# --- the command line
+
+
+def shown_help(name: str) -> str:
+    """The help of the option with this name; empty if the help doesn't have it."""
+    option = next(option for option in run.params if option.name == name)
+    return " ".join(option.get_help_record(click.Context(run)) or ())
+
+
+@pytest.mark.parametrize("field", [name for name in Settings.model_fields if name not in NO_FLAGS])
+def test_each_setting_has_a_flag_whose_help_shows_its_default(field: str) -> None:
+    shown = SHOWN.get(field, str(Settings.model_fields[field].default))
+    assert re.findall(r"default: (.*)\]$", shown_help(field)) == ([shown] if shown is not None else [])
+
+
+def test_the_help_shows_no_flag_for_the_token_itself() -> None:
+    assert not shown_help("vercel_token")
+    assert "VERCEL_TOKEN to the token itself" in shown_help("vercel_token_file")

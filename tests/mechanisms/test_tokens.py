@@ -105,7 +105,23 @@ def test_only_listed_namespaces_may_use_the_default_token() -> None:
     assert limited.read_for("web").value.get_secret_value() == TOKEN
     with pytest.raises(TokenMissing, match="namespace other may not use the operator's default token"):
         limited.read_for("other")
-    assert DefaultToken(value=SecretStr(TOKEN)).read_for("any").value.get_secret_value() == TOKEN
+
+
+def test_an_asterisk_stands_for_all_namespaces() -> None:
+    for namespaces in (["*"], ["web", "*"]):
+        shared = DefaultToken(value=SecretStr(TOKEN), namespaces=namespaces)
+        assert shared.read_for("any").value.get_secret_value() == TOKEN
+
+
+def test_without_a_list_nobody_may_use_the_default_token() -> None:
+    with pytest.raises(TokenMissing, match="namespace web may not use the operator's default token"):
+        DefaultToken(value=SecretStr(TOKEN)).read_for("web")
+
+
+def test_without_a_default_token_it_makes_no_difference_who_may_use_it() -> None:
+    for namespaces in ([], ["web"], ["*"]):
+        with pytest.raises(TokenMissing, match=r"spec\.tokenSecretRef is not set"):
+            DefaultToken(namespaces=namespaces).read_for("web")
 
 
 # --- Secrets ----------------------------------------------------------------------------------------------------------
@@ -144,7 +160,8 @@ def secrets(monkeypatch: pytest.MonkeyPatch) -> Secrets:
 
 @pytest.fixture
 def tokens(secrets: Secrets, clock: TestClock) -> Tokens:
-    return Tokens(cast(ApiClient, None), DefaultToken(value=SecretStr("test-token-default")), clock)
+    default = DefaultToken(value=SecretStr("test-token-default"), namespaces=["*"])
+    return Tokens(cast(ApiClient, None), default, clock)
 
 
 async def value(tokens: Tokens, ref: TokenSecretRef | None = REF) -> str:
@@ -269,4 +286,6 @@ def test_who_may_adopt() -> None:
     assert listed.may_adopt("other", REF), "with a token of its own"
     assert listed.may_adopt("web", None), "listed"
     assert not listed.may_adopt("other", None)
-    assert not Tokens(cast(ApiClient, None), DefaultToken(), TestClock()).may_adopt("web", None), "not by default"
+    for namespaces in ([], ["*"]):
+        shared = Tokens(cast(ApiClient, None), DefaultToken(namespaces=namespaces), TestClock())
+        assert not shared.may_adopt("web", None), "that takes a namespace's name"

@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from pydantic import SecretStr
 
 from support.clock import TestClock
 from support.memory_api import MemoryApi, simulated_world
@@ -33,7 +32,7 @@ async def test_as_many_posts_as_are_allowed_are_in_flight_at_once() -> None:
 
 
 def test_an_environment_that_can_not_be_used_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings, clock = Settings(vercel_token=SecretStr("test-token-not-a-secret")), TestClock()
+    settings, clock = Settings(), TestClock()
     monkeypatch.setenv("HTTPS_PROXY", "socks5://proxy")
     with pytest.raises(CannotStart, match=r"^HTTPS_PROXY is not a proxy that can be used"):
         build(settings, api=MemoryApi(clock).client(), clock=clock, fence=SingleReplica().fence)

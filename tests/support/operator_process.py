@@ -15,6 +15,8 @@ import aiohttp
 from control_plane import Process
 
 TOKEN = "test-token-not-a-secret"
+DEFAULT_TOKEN = {"VERCEL_TOKEN": TOKEN, "VERCEL_DEFAULT_TOKEN_NAMESPACES": "*"}
+"""The environment of an operator whose default token every namespace may use."""
 PATIENCE = 30.0
 """Seconds after which something that should happen at once has not. No test measures a time by it."""
 
@@ -133,7 +135,7 @@ class OperatorProcess:
         clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self._log = log
         self._start = log.stat().st_size if log.exists() else 0
-        self.process = Process(command, log=log, env={**clean, **(env or {"VERCEL_TOKEN": TOKEN})})
+        self.process = Process(command, log=log, env={**clean, **(env or DEFAULT_TOKEN)})
 
     def logs(self) -> str:
         """What it has said."""

@@ -262,6 +262,7 @@ def settings_for(namespace: str, emulator: Emulator, **changes: Any) -> Settings
         namespaces=(namespace,),
         vercel_api_url=emulator.url,
         vercel_token=SecretStr(TOKEN),
+        default_token_namespaces=("*",),
         call_timeout=10,  # real seconds
         longest_sleep=30 * 86400,  # nothing but a test of clock steps needs the usual hour
     )
