@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 import chart_readme
-from chart.helm import CHART, Helm
 from chart.pairs import all_pairs
 from control_plane import ControlPlane, binaries
+from support.helm import CHART, Helm
 from vercel_certificate_operator import app
 from vercel_certificate_operator.reconciler import RECORD_LIMIT
 from vercel_certificate_operator.settings import Settings

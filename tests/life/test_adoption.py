@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from pydantic import SecretStr
 
-from life.acting import DAY, HOUR, MINUTE, REF, advance_to, asked, events, notes, put_secret, seconds_until
+from support.acting import DAY, HOUR, MINUTE, REF, advance_to, asked, events, notes, put_secret, seconds_until
 from support.world import OTHER_TOKEN, TOKEN, World
 from vercel_certificate_operator.kube.tokens import DefaultToken
 from vercel_emulator.models import Behaviour, Certificate, Injection

@@ -10,7 +10,7 @@ from kubernetes.aio.client import ApiException, CoreV1Api
 from pydantic import SecretStr
 
 from control_plane import ControlPlane
-from life.acting import (
+from support.acting import (
     HOUR,
     MINUTE,
     REF,
