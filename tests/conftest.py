@@ -9,7 +9,8 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from control_plane import ControlPlane, binaries
+import tools
+from control_plane import ControlPlane
 from support.helm import Helm
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -36,7 +37,7 @@ def crd(control_plane: ControlPlane) -> None:
 @pytest.fixture(scope="session")
 def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     """Helm, with settings and caches of its own."""
-    return Helm(binaries.helm(), tmp_path_factory.mktemp("helm"))
+    return Helm(tools.helm(), tmp_path_factory.mktemp("helm"))
 
 
 @pytest.fixture

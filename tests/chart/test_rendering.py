@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 import chart_readme
+import tools
 from chart.pairs import all_pairs
-from control_plane import ControlPlane, binaries
+from control_plane import ControlPlane
 from support.helm import CHART, Helm
 from vercel_certificate_operator import app
 from vercel_certificate_operator.reconciler import RECORD_LIMIT
@@ -126,7 +127,7 @@ def test_its_crd_is_that_of_deploy(helm: Helm) -> None:
 @pytest.fixture(scope="module")
 def monitoring(control_plane: ControlPlane) -> None:
     """prometheus-operator's definitions are installed."""
-    folder = binaries.monitoring_crds()
+    folder = tools.monitoring_crds()
     for kind in ("servicemonitors", "podmonitors", "prometheusrules"):
         file = folder / f"monitoring.coreos.com_{kind}.yaml"
         control_plane.kubectl("apply", "--server-side", "-f", file)
