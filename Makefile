@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench mutants image image-test test-cluster test-prometheus check format lock release venv clean
+.PHONY: help demo test bench mutants image image-test test-cluster test-prometheus check format generate lock release venv clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,7 +15,7 @@ help:  ## list the targets
 demo: $(READY)  ## the main job, on a real API server and an emulated Vercel (KEEP=1: leave it up to play with)
 	@$(BIN)/python hack/demo.py $(if $(KEEP),--keep)
 
-test: $(READY) check  ## all tests that need nothing more than this machine (T="-k name": some of them)
+test: $(READY)  ## all tests that need nothing more than this machine (T="-k name": some of them)
 	@$(BIN)/python -m pytest $(T)
 
 bench: $(READY)  ## what the operator costs in requests, CPU and memory (N=5000: for so many certificates)
@@ -39,9 +39,10 @@ test-cluster: $(READY)  ## try it on the cluster of KUBECONFIG (LOAD="kind load 
 test-prometheus: $(READY)  ## the alerts and the dashboard, by a real Prometheus that watches a real operator
 	@$(BIN)/python -m pytest tests/prometheus
 
-check: $(READY)  ## the static checks: format, lint, types, layers, the Dockerfile, shell scripts, workflows
+check: $(READY)  ## the static checks: format, lint, types, layers, generated files, Dockerfile, shell scripts, workflows
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
 	@$(BIN)/ruff check --quiet .
+	@$(BIN)/python hack/generate.py --check
 	@$(BIN)/mypy --no-error-summary operator/vercel_certificate_operator operator/vercel_emulator hack tests
 	@$(BIN)/lint-imports --no-logo > .import-linter.log 2>&1 || { cat .import-linter.log; rm -f .import-linter.log; exit 1; }
 	@rm -f .import-linter.log
@@ -50,9 +51,12 @@ check: $(READY)  ## the static checks: format, lint, types, layers, the Dockerfi
 	@$(BIN)/shellcheck .ci/*
 	@said=$$($(BIN)/zizmor --offline --quiet .github 2>&1) || { echo "$$said"; exit 1; }
 
-format: $(READY)  ## format the code and mend what can be mended by itself
+format: $(READY)  ## format the code, and fix what ruff can fix
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
+
+generate: $(READY)  ## write the generated files: dashboard, chart README, Argo CD ConfigMap, the chart's copy of the CRD
+	@$(BIN)/python hack/generate.py
 
 venv: $(READY)  ## set up the virtual environment (other targets do so by themselves)
 

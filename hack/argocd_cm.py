@@ -1,6 +1,6 @@
-"""Write ``deploy/argocd/argocd-cm.yaml`` from the files of the resource customization: ``python hack/argocd_cm.py``.
+"""Generate ``deploy/argocd/argocd-cm.yaml`` from the files of the resource customization; see ``generate.py``.
 
-They are for an Argo CD that does not have them built in.
+It is for an Argo CD that doesn't have the customization built in.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ CONFIG_MAP = ARGOCD / "argocd-cm.yaml"
 HEAD = """\
 # The health of a VercelCertificate, and the action to renew it, added to what stands in Argo CD's own ConfigMap:
 #   kubectl -n argocd apply --server-side --field-manager=vercel-certificate-operator -f deploy/argocd/argocd-cm.yaml
-# Made from resource_customizations/ by `python hack/argocd_cm.py`.
+# Generated from resource_customizations/ by `make generate`.
 apiVersion: v1
 kind: ConfigMap
 metadata:
@@ -23,7 +23,7 @@ data:
 
 
 def config_map() -> str:
-    """The file's text."""
+    """Return the content of ``argocd-cm.yaml``."""
     health = _text(CUSTOMIZATION / "health.lua")
     discovery = _text(CUSTOMIZATION / "actions" / "discovery.lua")
     actions = f"discovery.lua: |\n{_indented(discovery, 2)}definitions:\n"
@@ -41,7 +41,3 @@ def _text(file: Path) -> str:
 
 def _indented(text: str, by: int) -> str:
     return indent(text, " " * by)
-
-
-if __name__ == "__main__":
-    CONFIG_MAP.write_text(config_map(), encoding="utf-8")

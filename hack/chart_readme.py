@@ -1,6 +1,6 @@
-"""Write the chart's README from the comments of its values.yaml: ``python hack/chart_readme.py``.
+"""Generate the chart's README from the comments in its values.yaml; see ``generate.py``.
 
-A comment belongs to the key below it. Keys of a map of ours are listed as ``map.key``, at any depth.
+A comment belongs to the key below it. The keys of a map of ours are listed as ``map.key``, at any depth.
 """
 
 import json
@@ -14,7 +14,7 @@ import yaml
 CHART = Path(__file__).parents[1] / "deploy" / "helm" / "vercel-certificate-operator"
 HEAD = """# Helm chart of vercel-certificate-operator
 
-Made from `values.yaml` by `python hack/chart_readme.py`. How to install: `docs/installing.md`.
+Generated from `values.yaml` by `make generate`. How to install: `docs/installing.md`.
 
 | Value | Default | |
 |---|---|---|
@@ -25,7 +25,7 @@ WHOLE = {"resources", "podSecurityContext", "securityContext"}
 
 
 def readme() -> str:
-    """The README's text."""
+    """Return the content of the README."""
     text = (CHART / "values.yaml").read_text(encoding="utf-8")
     values = yaml.safe_load(text)
     rows: list[str] = []
@@ -45,7 +45,3 @@ def readme() -> str:
                 rows.append(f"| `{'.'.join(path)}` | {default} | {' '.join(comment)} |")
         comment = []
     return HEAD + "\n".join(row.replace("|  |", "| |") for row in rows) + "\n"
-
-
-if __name__ == "__main__":
-    (CHART / "README.md").write_text(readme(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Build the dashboard for Grafana, which the chart brings as a ConfigMap: ``python hack/dashboard.py``.
+"""Generate the Grafana dashboard, which the chart includes as a ConfigMap; see ``generate.py``.
 
 The JSON is that of Grafana's classic dashboard model, as it is exported and provisioned:
 https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model/. Every panel has a
@@ -8,10 +8,8 @@ description, since whoever is on call reads it there first.
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-FILE = Path(__file__).parents[1] / "deploy" / "helm" / "vercel-certificate-operator" / "files" / "dashboard.json"
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 COLUMNS = 24
 Json = dict[str, Any]
@@ -472,9 +470,5 @@ def dashboard() -> Json:
 
 
 def text() -> str:
-    """The file's."""
+    """Return the content of ``dashboard.json``."""
     return json.dumps(dashboard(), indent=2) + "\n"
-
-
-if __name__ == "__main__":
-    FILE.write_text(text(), encoding="utf-8")

@@ -9,7 +9,9 @@ from subprocess import CompletedProcess
 
 import pytest
 
+import tools
 from control_plane import ControlPlane
+from support.helm import Helm
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts so what it runs in the background. Processes started by tests would inherit it, deaf to Ctrl-C.
@@ -30,6 +32,12 @@ def crd(control_plane: ControlPlane) -> None:
     """The CustomResourceDefinition of VercelCertificate is installed and served."""
     control_plane.kubectl("apply", "--server-side", "-f", CRDS)
     control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", CRDS)
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """Helm, with settings and caches of its own."""
+    return Helm(tools.helm(), tmp_path_factory.mktemp("helm"))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import generate
 from vercel_certificate_operator import __version__
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +40,17 @@ def test_the_version_stands_in_one_place() -> None:
     )
     assert shown.stdout.split()[-1] == __version__
     assert f'"{__version__}"' not in (ROOT / "pyproject.toml").read_text()
+
+
+def test_a_generated_file_that_is_missing_or_changed_is_reported_until_it_is_written(tmp_path: Path) -> None:
+    everything = list(generate.GENERATED)
+    assert generate.outdated(tmp_path) == everything
+    assert generate.write(tmp_path) == everything
+    assert generate.outdated(tmp_path) == []
+    with (tmp_path / everything[0]).open("a") as file:
+        file.write("more")
+    assert generate.outdated(tmp_path) == generate.write(tmp_path) == everything[:1]
+    assert generate.outdated(tmp_path) == []
 
 
 @pytest.mark.parametrize("lock", ["requirements/build.txt", "requirements/runtime.txt", "requirements/dev.txt"])

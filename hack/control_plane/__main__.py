@@ -1,9 +1,10 @@
-"""Get the control plane's programs and print the folder, for ``KUBEBUILDER_ASSETS``."""
+"""Provide the control plane's programs and print their folder, for ``KUBEBUILDER_ASSETS``."""
 
 import argparse
 import sys
 
 from control_plane import binaries
+from control_plane.cache import UnavailableError
 
 
 def main() -> int:
@@ -14,7 +15,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         assets = binaries.find(controller_manager=options.controller_manager)
-    except binaries.UnavailableError as error:
+    except UnavailableError as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -62,7 +62,7 @@ class ControlPlane:
     def __enter__(self) -> Self:
         """Start it.
 
-        :raises binaries.UnavailableError: there are no programs to start
+        :raises UnavailableError: there are no programs to start
         :raises ControlPlaneError: a server does not start
         """
         self.assets = binaries.find(controller_manager=self._with_controller_manager)

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
-from life.acting import DAY, HOUR, MINUTE, REF, create_many, seconds_until
+from support.acting import DAY, HOUR, MINUTE, REF, create_many, seconds_until
 from support.world import PATIENCE, TOKEN, World
 from vercel_certificate_operator import reconciler
 from vercel_emulator import Behaviour, Fault

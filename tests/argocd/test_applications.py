@@ -6,16 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from chart.helm import CHART, KUBE_VERSION, Helm
-from control_plane import binaries
+from support.helm import CHART, KUBE_VERSION, Helm
 
 ARGOCD = Path(__file__).parents[2] / "deploy" / "argocd"
 NAMESPACE = "vercel-certificate-operator"
-
-
-@pytest.fixture
-def helm(tmp_path: Path) -> Helm:
-    return Helm(binaries.helm(), tmp_path)
 
 
 def application(name: str) -> dict[str, Any]:

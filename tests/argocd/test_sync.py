@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from life.acting import DAY, REF, advance_to, put_secret
+from support.acting import DAY, REF, advance_to, put_secret
 from support.world import TOKEN, World
 from vercel_certificate_operator.core.resource import ADOPT_ANNOTATION
 from vercel_emulator import Fault

@@ -1,19 +1,13 @@
-"""Fixtures for the tests of the chart: Helm, and an API server whose CRD is the chart's own."""
+"""Fixtures for the tests of the chart: an API server whose CRD is the chart's own, and an emulated Vercel."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from chart.helm import Helm
-from control_plane import ControlPlane, binaries
+from control_plane import ControlPlane
 from support.emulator_process import emulator_process
 from vercel_emulator.client import EmulatorControl
-
-
-@pytest.fixture(scope="session")
-def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
-    return Helm(binaries.helm(), tmp_path_factory.mktemp("helm"))
 
 
 @pytest.fixture(scope="module")

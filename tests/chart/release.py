@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chart.helm import CHART, Helm
 from control_plane import ControlPlane
+from support.helm import CHART, Helm
 from support.operator_process import Namespace, OperatorProcess, eventually
 
 CRD = "crd/vercelcertificates.vercel-operator.io"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from chart.helm import CHART, Helm
+from support.helm import CHART, Helm
 
 NAME = "vco-vercel-certificate-operator"
 ALERTS = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text(encoding="utf-8"))["groups"]

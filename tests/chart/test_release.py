@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from chart.helm import CHART, Helm
 from chart.release import CRD, NAME, Release, installed, leads, stands_by
 from control_plane import ControlPlane
+from support.helm import CHART, Helm
 from support.operator_process import PATIENCE, Namespace, OperatorProcess
 from vercel_emulator.client import EmulatorControl
 

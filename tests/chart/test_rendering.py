@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-import chart_readme
-from chart.helm import CHART, Helm
+import tools
 from chart.pairs import all_pairs
-from control_plane import ControlPlane, binaries
+from control_plane import ControlPlane
+from support.helm import CHART, Helm
 from vercel_certificate_operator import process
 from vercel_certificate_operator.reconciler import RECORD_LIMIT
 from vercel_certificate_operator.settings import Settings
@@ -113,14 +113,8 @@ def test_it_lints_strictly(helm: Helm) -> None:
     helm("lint", "--strict", CHART)
 
 
-def test_its_readme_is_made_from_its_values() -> None:
-    assert (CHART / "README.md").read_text(encoding="utf-8") == chart_readme.readme(), "run hack/chart_readme.py"
-
-
 def test_its_crd_is_that_of_deploy(helm: Helm) -> None:
     origin = CHART.parents[1] / "crds" / "vercelcertificates.yaml"
-    copy = CHART / "files" / origin.name
-    assert copy.read_bytes() == origin.read_bytes(), f"run: cp {origin} {copy}"
     rendered = one(helm.template({}), "CustomResourceDefinition")
     kept_by_helm = {"helm.sh/resource-policy": "keep"}
     kept_by_argo_cd = {"argocd.argoproj.io/sync-options": "Prune=false"}  # its pruning doesn't go by Helm's
@@ -131,7 +125,7 @@ def test_its_crd_is_that_of_deploy(helm: Helm) -> None:
 @pytest.fixture(scope="module")
 def monitoring(control_plane: ControlPlane) -> None:
     """prometheus-operator's definitions are installed."""
-    folder = binaries.monitoring_crds()
+    folder = tools.monitoring_crds()
     for kind in ("servicemonitors", "podmonitors", "prometheusrules"):
         file = folder / f"monitoring.coreos.com_{kind}.yaml"
         control_plane.kubectl("apply", "--server-side", "-f", file)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from chart.helm import CRDS, Helm
 from chart.release import Release, Right, installed, leads, rights, without
 from control_plane import ControlPlane
+from support.helm import CRDS, Helm
 from support.operator_process import PATIENCE, TOKEN, Namespace, OperatorProcess, ask, eventually
 from vercel_emulator.client import EmulatorControl
 from vercel_emulator.models import Fault

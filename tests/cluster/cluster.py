@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from chart.helm import CHART, Helm
 from control_plane import Process, binaries, kubectl
-from waiting import wait_until
+from support.helm import CHART, Helm
+from support.waiting import wait_until
 
 PATIENCE = 120.0
 """Seconds after which something that should happen soon has not. No test measures a time by it."""

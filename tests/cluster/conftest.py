@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 import container_image
-from chart.helm import Helm
 from cluster.cluster import CRD, Cluster, Release
 from cluster.issuing import Issuing
-from control_plane import binaries
+from support.helm import Helm
 from vercel_emulator.client import EmulatorControl
 
 TOKEN = "test-token-not-a-secret"
@@ -33,11 +32,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     assert not found, f"this cluster knows VercelCertificates already, and the tests would remove them:\n{found}"
     yield cluster
     cluster.kubectl("delete", "crd", CRD, "--ignore-not-found")
-
-
-@pytest.fixture(scope="session")
-def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
-    return Helm(binaries.helm(), tmp_path_factory.mktemp("helm"))
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,9 @@ import asyncio
 import re
 from pathlib import Path
 
-from chart.helm import Helm
 from cluster.cluster import CRD, PATIENCE, Release
 from cluster.issuing import COUNT, Issuing
+from support.helm import Helm
 from support.operator_process import Namespace, eventually
 from vercel_emulator.client import EmulatorControl
 from vercel_emulator.models import TokenGrant

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from control_plane import UnavailableError, binaries
-from waiting import is_alive, wait_until
+from support.waiting import is_alive, wait_until
 
 WRITE = 'printf "#!/bin/sh\\n" > "$2"; chmod +x "$2"'
 Install = Callable[[str], None]

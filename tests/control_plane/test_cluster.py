@@ -10,7 +10,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from control_plane import ControlPlane, ControlPlaneError, KubectlError, Process, cluster
-from waiting import wait_until
+from support.waiting import wait_until
 
 Kubectl = partial[CompletedProcess[str]]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from control_plane import Process
-from waiting import is_alive, wait_until
+from support.waiting import is_alive, wait_until
 
 HACK = Path(__file__).parents[2] / "hack"
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from life.acting import DAY, HOUR, MINUTE, REF, advance_to, asked, events, notes, put_secret, seconds_until
+from support.acting import DAY, HOUR, MINUTE, REF, advance_to, asked, events, notes, put_secret, seconds_until
 from support.world import OTHER_TOKEN, World
 from vercel_emulator.models import Behaviour, Certificate, Injection
 

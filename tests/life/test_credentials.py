@@ -10,7 +10,7 @@ import yaml
 from kubernetes.aio.client import ApiException, CoreV1Api
 
 from control_plane import ControlPlane
-from life.acting import (
+from support.acting import (
     HOUR,
     MINUTE,
     REF,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from life.acting import HOUR, MINUTE, advance_to, asked, create_many, events, notes, seconds_until
+from support.acting import HOUR, MINUTE, advance_to, asked, create_many, events, notes, seconds_until
 from support.world import TOKEN, World
 from vercel_certificate_operator.core.resource import FINALIZER, Resource
 from vercel_certificate_operator.kube.vercel_certificates import Body, VercelCertificates

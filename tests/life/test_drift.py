@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import pytest
 
-from life.acting import (
+from support.acting import (
     DAY,
     HOUR,
     MINUTE,

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from life.acting import DAY, HOUR, MINUTE, SECOND, advance_to, asked, events, notes, seconds_until, time
+from support.acting import DAY, HOUR, MINUTE, SECOND, advance_to, asked, events, notes, seconds_until, time
 from support.world import World
 from vercel_emulator import Fault
 from vercel_emulator.models import Injection

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from life.acting import HOUR, MINUTE, REF, advance_to, put_secret
+from support.acting import HOUR, MINUTE, REF, advance_to, put_secret
 from support.world import OTHER_TOKEN, World
 from vercel_emulator import Fault
 

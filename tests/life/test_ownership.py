@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from life.acting import MINUTE, REF, advance_to, asked, by_age, events, notes, put_secret
+from support.acting import MINUTE, REF, advance_to, asked, by_age, events, notes, put_secret
 from support.world import OTHER_TOKEN, World
 from vercel_emulator import Fault
 

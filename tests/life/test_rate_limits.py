@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from life.acting import HOUR, MINUTE, REF, asked, create_many, put_secret, reasons, seconds_until
+from support.acting import HOUR, MINUTE, REF, asked, create_many, put_secret, reasons, seconds_until
 from support.world import OTHER_TOKEN, World
 from vercel_emulator import Fault, RateLimit
 from vercel_emulator.models import Behaviour

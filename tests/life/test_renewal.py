@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from life.acting import (
+from support.acting import (
     DAY,
     HOUR,
     MINUTE,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from life.acting import (
+from support.acting import (
     DAY,
     HOUR,
     MINUTE,

@@ -12,8 +12,8 @@ from subprocess import CompletedProcess
 import pytest
 import yaml
 
-from life.acting import HOUR, MINUTE, REF, advance_to, asked, create_many, events, put_secret
 from support import invariants
+from support.acting import HOUR, MINUTE, REF, advance_to, asked, create_many, events, put_secret
 from support.world import OTHER_TOKEN, TOKEN, World
 from vercel_certificate_operator import log
 from vercel_certificate_operator.core.reasons import Reason

@@ -9,8 +9,7 @@ import pytest
 import yaml
 
 import release
-from chart.helm import KUBE_VERSION, Helm
-from control_plane import binaries
+from support.helm import KUBE_VERSION, Helm
 from vercel_certificate_operator import __version__
 
 DAY = date(2026, 11, 26)
@@ -127,8 +126,7 @@ def test_versions_that_differ_are_told(root: Path) -> None:
         release.current(root)
 
 
-def test_the_released_chart_has_the_released_image_by_its_digest(tmp_path: Path) -> None:
-    helm = Helm(binaries.helm(), tmp_path)
+def test_the_released_chart_has_the_released_image_by_its_digest(helm: Helm, tmp_path: Path) -> None:
     release.chart(f"ghcr.io/somebody/vercel-certificate-operator@{DIGEST}", tmp_path / "chart")
     helm("package", tmp_path / "chart", "--destination", tmp_path)
     package = tmp_path / f"vercel-certificate-operator-{__version__}.tgz"

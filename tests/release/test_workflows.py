@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from control_plane import binaries
+import tools
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
@@ -31,7 +31,7 @@ def test_actionlint_has_nothing_to_say() -> None:
     shellcheck = Path(sys.executable).with_name("shellcheck")
     assert shellcheck.exists()
     done = subprocess.run(
-        [binaries.actionlint(), "-no-color", "-shellcheck", shellcheck, "-pyflakes", "", *WORKFLOWS],
+        [tools.actionlint(), "-no-color", "-shellcheck", shellcheck, "-pyflakes", "", *WORKFLOWS],
         cwd=ROOT,
         capture_output=True,
         text=True,

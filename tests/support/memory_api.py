@@ -2,7 +2,7 @@
 
 Uids and resourceVersions are counters, and times come from the test's clock, so that a run can be repeated exactly.
 It sits below the real client library, in the place of its HTTP connection: everything above runs unchanged.
-``tests/model/test_memory_api.py`` holds it against a real API server.
+``tests/random_lives/test_memory_api.py`` holds it against a real API server.
 """
 
 import asyncio

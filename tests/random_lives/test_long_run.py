@@ -4,7 +4,7 @@ Half of the resources are left alone by their users: theirs must be ready at the
 may be issued for them before its time. With the other half, users and others at Vercel do as they please. What happens
 follows from a seed, which is printed, and is the same in every run of ``make test``. For another year::
 
-    LONG_RUN_SEED=7 LONG_RUN_RESOURCES=1000 .venv/bin/python -m pytest -s tests/model/test_long_run.py
+    LONG_RUN_SEED=7 LONG_RUN_RESOURCES=1000 .venv/bin/python -m pytest -s tests/random_lives/test_long_run.py
 """
 
 import asyncio

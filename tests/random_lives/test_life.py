@@ -2,7 +2,7 @@
 
 A fixed set of lives, the same in every run, is part of ``make test``. For as many random ones as wanted::
 
-    MODEL_EXAMPLES=2000 .venv/bin/python -m pytest tests/model/test_life.py
+    MODEL_EXAMPLES=2000 .venv/bin/python -m pytest tests/random_lives/test_life.py
 
 prints its seed; ``MODEL_SEED=…`` repeats it. ``MODEL_STEPS`` is how many steps a life has at most (20). A failure is
 shrunk to the fewest steps that show it, and printed as the code of a test.
@@ -14,7 +14,7 @@ import random
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from model.life import Life
+from random_lives.life import Life
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "0"))
 STEPS = int(os.environ.get("MODEL_STEPS", "20"))
