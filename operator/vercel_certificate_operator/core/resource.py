@@ -92,7 +92,7 @@ class Status(Model):
     id: str | None = None
     origin: str | None = None
     cns: Texts = ()
-    requested_cns: Texts = ()
+    requested_cns: Texts = Field(default=(), alias="requestedCNs")
     """The names that the certificate was requested for, where they are not all that it covers."""
     created_at: Time | None = None
     expires_at: Time | None = None
