@@ -53,7 +53,7 @@ class Operator:
     @property
     def working(self) -> set[asyncio.Task[None]]:
         """Everything in progress: keys in work, POSTs in flight, lists in the background."""
-        return {*self.queue.running.values(), *self.reconciler.posts.values(), *self.accounts.lists}
+        return {*self.queue.running.values(), *self.reconciler.posts.tasks.values(), *self.accounts.lists}
 
     def sources(self, leads: Callable[[], bool]) -> Sources:
         """What the metrics are read from.
