@@ -22,6 +22,7 @@ from vercel_certificate_operator.probes import probe, watch_goes_on, watch_is_fr
 from vercel_certificate_operator.process import Process, WatchFailed
 from vercel_certificate_operator.resync import Resync
 from vercel_certificate_operator.settings import ALL_NAMESPACES, Address, Settings
+from vercel_certificate_operator.vercel_time import VercelTime
 from vercel_certificate_operator.web import Page, serving
 from vercel_certificate_operator.wiring import CannotStart, Operator, build, default_token
 
@@ -38,6 +39,7 @@ async def run(settings: Settings) -> None:
         LeadershipLost: another replica leads; started again, this one is a standby.
     """
     clock = SystemClock()
+    time = VercelTime(clock)
     logger.info("vercel-certificate-operator %s: %s", __version__, who_may_use_the_default_token(settings))
     _check_default_token(settings)
     async with AsyncExitStack() as stack:
@@ -46,8 +48,12 @@ async def run(settings: Settings) -> None:
         except connection.NotConfigured as error:
             raise CannotStart(str(error)) from error
         election = await _election(settings, configuration, clock, stack)
-        api = await stack.enter_async_context(connection.api_client(configuration, election.fence))
-        operator = build(settings, api=api, clock=clock, fence=election.fence, instance=os.environ.get("HOSTNAME"))
+        api = await stack.enter_async_context(
+            connection.api_client(configuration, election.fence, time.kubernetes_said)
+        )
+        operator = build(
+            settings, api=api, clock=clock, time=time, fence=election.fence, instance=os.environ.get("HOSTNAME")
+        )
         stack.push_async_callback(operator.accounts.aclose)
         resync = Resync(operator, settings, clock)
         if settings.listen is not None:

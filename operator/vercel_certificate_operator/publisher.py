@@ -1,15 +1,20 @@
 """What is reported about a resource: an Event, a log line and a count, always together."""
 
 import logging
+from dataclasses import replace
 
 from vercel_certificate_operator.core.known import Note
 from vercel_certificate_operator.core.record import Attempt
 from vercel_certificate_operator.core.resource import Key
+from vercel_certificate_operator.core.words import printable
 from vercel_certificate_operator.kube.events import Events
 from vercel_certificate_operator.observer import Observer
 from vercel_certificate_operator.vercel_time import VercelTime
 
 logger = logging.getLogger(__name__)
+
+LONGEST_NOTE = 2_000
+"""Characters. An Event holds about half of that; the log line holds all."""
 
 
 class Publisher:
@@ -26,6 +31,7 @@ class Publisher:
         Args:
             attempt: the attempt that it is about, for the log.
         """
+        note = replace(note, text=printable(note.text, LONGEST_NOTE))
         level = logging.WARNING if note.type == "Warning" else logging.INFO
         fields = log_fields(key, attempt=attempt.id if attempt else None, reason=note.reason)
         logger.log(level, "%s: %s", note.reason, note.text, extra=fields)

@@ -80,28 +80,42 @@ async def _load_file(path: str | None, configuration: Configuration) -> None:
         configuration.proxy = proxy_for(configuration.host, os.environ)
 
 
-def api_client(configuration: Configuration, fence: Callable[[], str | None] | None = None) -> ApiClient:
-    """A client for the typed and the custom APIs.
+def api_client(
+    configuration: Configuration,
+    fence: Callable[[], str | None] | None = None,
+    dated: Callable[[str | None], None] | None = None,
+) -> ApiClient:
+    """Returns a client for the typed and the custom APIs.
 
     Args:
         fence: asked before each request that writes. What it says is why it is not sent; then Fenced is raised.
+        dated: called with the Date header of each answer.
     """
-    client = _FencedClient(configuration, fence) if fence is not None else ApiClient(configuration)
+    client = _Client(configuration, fence, dated)
     client.user_agent = USER_AGENT
     return client
 
 
-class _FencedClient(ApiClient):
-    """Below all that writes, so that nothing can forget to ask."""
+class _Client(ApiClient):
+    """Below everything that makes requests, so that nothing can bypass the fence."""
 
-    def __init__(self, configuration: Configuration, fence: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        fence: Callable[[], str | None] | None,
+        dated: Callable[[str | None], None] | None,
+    ) -> None:
         super().__init__(configuration)
         self._fence = fence
+        self._dated = dated
 
     async def call_api(self, method: str, *args: Any, **options: Any) -> Any:
-        if method != "GET" and (why := self._fence()) is not None:
+        if method != "GET" and self._fence is not None and (why := self._fence()) is not None:
             raise Fenced(f"not written: {why}")
-        return await super().call_api(method, *args, **options)
+        response = await super().call_api(method, *args, **options)
+        if self._dated is not None:
+            self._dated(response.headers.get("Date"))
+        return response
 
 
 class WatchSigns:
