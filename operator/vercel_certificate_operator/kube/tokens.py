@@ -190,8 +190,6 @@ class Tokens:
         where = f"Secret {namespace}/{name}"
         try:
             data = await self._secrets.read(namespace, name)
-                    "data"
-                ) or {}
         except Gone as error:
             raise TokenMissing(f"{where} does not exist: create it, or correct spec.tokenSecretRef") from error
         except Denied as error:
