@@ -1,5 +1,6 @@
 """``run``: from settings to an operator that works, in the order in which it starts."""
 
+import errno
 import logging
 import os
 import platform
@@ -133,7 +134,10 @@ async def _listen(address: Address, pages: Mapping[str, Page], stack: AsyncExitS
     try:
         port = await stack.enter_async_context(serving(address, pages))
     except OSError as error:
-        raise CannotStart(f"--listen: {error.strerror or error}") from error
+        # asyncio puts its own text, with the address as a tuple, into strerror.
+        number = error.errno or 0
+        why = os.strerror(number) if number in errno.errorcode else error.strerror or str(error)
+        raise CannotStart(f"--listen: can't listen on {address}: {why}") from error
     logger.info("listening on port %d", port)
 
 
