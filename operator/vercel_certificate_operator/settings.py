@@ -73,6 +73,11 @@ class Address(NamedTuple):
     """None: on all addresses of the machine."""
     port: int
 
+    def __str__(self) -> str:
+        """As a user writes it."""
+        host = self.host or ""
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
 
 def _address(value: object) -> object:
     if not isinstance(value, str):

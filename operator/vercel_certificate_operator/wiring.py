@@ -18,6 +18,7 @@ from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.core.sightings import ScopeKey
 from vercel_certificate_operator.kube.connection import ApiClient, WatchSigns
 from vercel_certificate_operator.kube.events import Events
+from vercel_certificate_operator.kube.secrets import Secrets
 from vercel_certificate_operator.kube.tokens import DefaultToken, Tokens
 from vercel_certificate_operator.kube.vercel_certificates import VercelCertificates
 from vercel_certificate_operator.leadership import Fence
@@ -53,7 +54,7 @@ class Operator:
     @property
     def working(self) -> set[asyncio.Task[None]]:
         """Everything in progress: keys in work, POSTs in flight, lists in the background."""
-        return {*self.queue.running.values(), *self.reconciler.posts.values(), *self.accounts.lists}
+        return {*self.queue.running.values(), *self.reconciler.posts.tasks.values(), *self.accounts.lists}
 
     def sources(self, leads: Callable[[], bool]) -> Sources:
         """What the metrics are read from.
@@ -84,6 +85,7 @@ def build(
     api: ApiClient,
     clock: Clock,
     fence: Fence,
+    time: VercelTime | None = None,
     instance: str | None = None,
     certificates_class: type[VercelCertificates] = VercelCertificates,
     new_id: Callable[[], str] = random_id,
@@ -95,6 +97,7 @@ def build(
         api: the client for the Kubernetes API. If there is an election, it has the same fence.
         clock: where all parts take the time from.
         fence: asked before each request that changes something at Vercel.
+        time: Vercel's time, which the client for the Kubernetes API informs too.
         instance: the name under which Events are written. None: the host's name.
         certificates_class: for tests that interfere with requests for VercelCertificates.
         new_id: returns a new id for an attempt, never the same twice.
@@ -106,7 +109,7 @@ def build(
         network = Network.for_url(settings.vercel_api_url)
     except NetworkError as error:
         raise CannotStart(str(error)) from error
-    counted, time = Counted(), VercelTime(clock)
+    counted, time = Counted(), time or VercelTime(clock)
     client_for = partial(
         VercelClient,
         base_url=settings.vercel_api_url,
@@ -121,10 +124,10 @@ def build(
         dated=time.vercel_said,
     )
     objects = Objects(settings.selector, settings.scope)
-    queue: WorkQueue[Key | ScopeKey] = WorkQueue(clock)
+    queue: WorkQueue[Key | ScopeKey] = WorkQueue(clock, group_of=tenant_of)
     certificates = certificates_class(api)
     events = Events(api, instance=instance)
-    tokens = Tokens(api, default_token(settings), clock)
+    tokens = Tokens(Secrets(api), default_token(settings), clock)
     accounts = Accounts(client_for, clock, slots=settings.max_in_flight)
     reconciler = Reconciler(
         objects=objects,
@@ -144,6 +147,13 @@ def build(
     )
     signs = WatchSigns(clock, watches=max(1, len(settings.namespaces)))
     return Operator(objects, queue, certificates, events, tokens, accounts, reconciler, counted, signs, clock, time)
+
+
+def tenant_of(key: Key | ScopeKey) -> str | None:
+    """Returns the namespace that a key belongs to; None: the drift watch of the default token."""
+    if isinstance(key, Key):
+        return key.namespace
+    return key.token[0] if key.token is not None else None
 
 
 def default_token(settings: Settings) -> DefaultToken:

@@ -21,6 +21,7 @@ from vercel_certificate_operator.core.record import (
     scope_of_team,
 )
 from vercel_certificate_operator.core.schema import Model, NullAsEmpty, Texts, Time, whole_seconds
+from vercel_certificate_operator.core.words import printable
 
 GROUP = "vercel-operator.io"
 VERSION = "v1"
@@ -183,7 +184,7 @@ class Status(Model):
             type=kind,
             status=status,
             reason=str(reason),
-            message=message[:LONGEST_MESSAGE],
+            message=printable(message, LONGEST_MESSAGE - 1),
             last_transition_time=before.last_transition_time if before and before.status == status else now,
             observed_generation=generation,
         )

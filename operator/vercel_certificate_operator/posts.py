@@ -1,0 +1,96 @@
+"""POSTs in flight. None of them occupies a worker."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from vercel_certificate_operator.accounts import Account
+from vercel_certificate_operator.clock import Clock
+from vercel_certificate_operator.core import words
+from vercel_certificate_operator.core.failures import Failure, Fate, meaning
+from vercel_certificate_operator.core.known import Reply
+from vercel_certificate_operator.core.memory import Memory
+from vercel_certificate_operator.core.reasons import Reason
+from vercel_certificate_operator.core.record import Attempt
+from vercel_certificate_operator.core.resource import Key
+from vercel_certificate_operator.observer import Observer
+from vercel_certificate_operator.publisher import log_fields
+from vercel_certificate_operator.vercel import VercelError
+from vercel_certificate_operator.vercel_calls import VercelCalls, failure_of
+
+logger = logging.getLogger(__name__)
+
+
+class Posts:
+    """Sends attempts in the background, and remembers the answers until they are recorded."""
+
+    def __init__(
+        self,
+        memories: dict[Key, Memory],
+        calls: VercelCalls,
+        clock: Clock,
+        observer: Observer,
+        *,
+        answered: Callable[[Key], None],
+        record: Callable[[Key], Awaitable[float | None]],
+    ) -> None:
+        """
+        Args:
+            answered: called when there is an answer to record.
+            record: records an answer when the process ends and no worker does. Returns the seconds after which it
+                must be tried again; None: it is recorded.
+        """
+        self._memories = memories
+        self._calls = calls
+        self._clock = clock
+        self._observer = observer
+        self._answered = answered
+        self._record = record
+        self._ending = False
+        self.tasks: dict[Key, asyncio.Task[None]] = {}
+        """The POSTs in flight."""
+
+    def send(self, key: Key, attempt: Attempt, account: Account) -> None:
+        """Sends a recorded attempt with the slot that was taken for it."""
+        self._memories[key] = self._memories[key].sent(attempt.id, self._clock.monotonic())
+        self.tasks[key] = asyncio.create_task(self._run(key, attempt, account), name=f"POST for {key}")
+
+    def unrecorded(self, key: Key) -> bool:
+        """Returns whether a POST is in flight, or answered and not recorded."""
+        memory = self._memories.get(key)
+        return key in self.tasks or (memory is not None and memory.has_unrecorded_reply)
+
+    def end(self) -> None:
+        """From now on, answers are recorded by the POSTs themselves."""
+        self._ending = True
+
+    async def _run(self, key: Key, attempt: Attempt, account: Account) -> None:
+        try:
+            reply = await self._post(key, attempt, account)
+            self._memories[key] = self._memories[key].answered(reply)
+            while self._ending and self.unrecorded(key) and (again := await self._record(key)) is not None:
+                await self._clock.wait(asyncio.Event(), again)
+        finally:
+            del self.tasks[key]
+        self._answered(key)
+
+    async def _post(self, key: Key, attempt: Attempt, account: Account) -> Reply:
+        fields = log_fields(key, attempt=attempt.id, reason=attempt.reason)
+        logger.info("requesting a certificate for %s", words.names(attempt.cns), extra=fields)
+        began = self._clock.monotonic()
+        certificate, failure = None, None
+        try:
+            certificate = await account.client.issue(attempt.names, attempt.scope)
+            account.succeeded("issue", attempt.scope)
+        except VercelError as error:
+            failure = failure_of(error)
+            self._calls.note_failure(account, "issue", attempt.scope, failure)
+        except Exception as error:
+            # A bug. The POST may have been sent, so the certificate is searched for.
+            logger.exception("the POST for %s failed", key, extra=fields)
+            failure = Failure(Fate.UNKNOWN, f"internal error: {type(error).__name__}")
+        finally:
+            account.give_slot_back()
+        self._observer.attempt(attempt.reason, Reason.ISSUED if failure is None else meaning(failure).reason)
+        ended = self._clock.monotonic()
+        return Reply(attempt, ended, ended - began, certificate, failure)
