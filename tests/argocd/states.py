@@ -4,12 +4,10 @@ The real operator writes the resources, on a real API server, with an emulated V
 is its file in ``testdata``, and begins with the health that Argo CD shows for it.
 """
 
-import asyncio
 import copy
 import json
 import re
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from functools import partial
 from typing import Any
 from unittest.mock import PropertyMock, patch
@@ -30,7 +28,7 @@ STATES: dict[str, Play] = {}
 
 
 def state(name: str) -> Callable[[Play], Play]:
-    """Register a state by its file's name in ``testdata`` without the suffix: health in lower case, ``_``, situation."""
+    """Register a state. Its name is that of its file in ``testdata``: health in lower case, ``_``, situation."""
 
     def add(play: Play) -> Play:
         STATES[name] = play
@@ -167,7 +165,7 @@ async def _(world: World) -> None:
 
 @state("healthy_issuanceLimited")
 async def _(world: World) -> None:
-    """Someone, or something, adds a name and removes it again and again. The certificate covers the fewer names, too."""
+    """Something adds a name and removes it again and again. The certificate covers the fewer names, too."""
     for number in range(6):
         await world.apply(NAME, CNS if number % 2 else [*CNS, "shop.example.com"])
         await world.quiet()

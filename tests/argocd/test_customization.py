@@ -189,7 +189,7 @@ def test_the_patch_for_the_config_map_has_the_same_scripts() -> None:
     assert actions["definitions"] == [{"name": "renew", "action.lua": text(ACTIONS / "renew" / "action.lua")}]
 
 
-CONFIG_MAP = {
+CONFIG_MAP: dict[str, Any] = {
     "apiVersion": "v1",
     "kind": "ConfigMap",
     "metadata": {"name": "argocd-cm", "labels": {"app.kubernetes.io/part-of": "argocd"}},

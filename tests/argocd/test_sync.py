@@ -1,7 +1,8 @@
 """The operator's writes make no Application OutOfSync, and one manager owns the names.
 
-Argo CD compares in one of three ways: by a dry run of a server-side apply; by a structured merge of its own, which knows
-how lists and maps merge but knows no defaults; and by a three-way diff of what was applied last, Git and the live object.
+Argo CD compares in one of three ways: by a dry run of a server-side apply; by a structured merge of its own, which
+knows how lists and maps merge but knows no defaults; and by a three-way diff of what was applied last, Git and the live
+object.
 """
 
 import asyncio
@@ -133,7 +134,9 @@ async def test_an_application_is_in_sync_whatever_the_operator_does(
 
 @pytest.mark.parametrize("deed", DEEDS)
 @pytest.mark.parametrize("example", ["example-com.yaml", "with-team-and-token.yaml"])
-async def test_an_application_without_server_side_apply_is_in_sync_too(world: World, kubectl: Kubectl, example: str, deed: str) -> None:
+async def test_an_application_without_server_side_apply_is_in_sync_too(
+    world: World, kubectl: Kubectl, example: str, deed: str
+) -> None:
     manifest = in_git(example)
     name = manifest["metadata"]["name"]
     await put_secret(world, TOKEN)
@@ -175,7 +178,7 @@ async def test_self_heal_removes_a_name_that_someone_added(world: World, kubectl
 
 async def test_another_manager_gets_a_conflict_instead_of_adding_names(world: World, kubectl: Kubectl) -> None:
     await run(kubectl, "apply", *ARGO_CD, manifest=certificate("example.com"))
-    with pytest.raises(KubectlError, match='conflict with "argocd-controller": .spec.cns'):
+    with pytest.raises(KubectlError, match=r'conflict with "argocd-controller": \.spec\.cns'):
         await run(kubectl, "apply", "--server-side", "--field-manager=dns", manifest=certificate("api.example.com"))
     assert (await live(world, "site"))["spec"]["cns"] == ["example.com"]
 
@@ -199,7 +202,9 @@ async def test_kubectl_apply_without_server_side_replaces_all_names(world: World
 # --- what the documentation says --------------------------------------------------------------------------------------
 
 
-async def test_a_resource_that_was_suspended_by_hand_stays_so_if_git_has_no_suspend(world: World, kubectl: Kubectl) -> None:
+async def test_a_resource_that_was_suspended_by_hand_stays_so_if_git_has_no_suspend(
+    world: World, kubectl: Kubectl
+) -> None:
     manifest = certificate("example.com")
     await run(kubectl, "apply", *ARGO_CD, manifest=manifest)
     await world.quiet()
