@@ -10,7 +10,15 @@ from types import MappingProxyType
 from typing import Any
 
 from vercel_certificate_operator.core.certificate import Scope
-from vercel_certificate_operator.core.failures import Call, Failure, issued_nothing, meaning, wait_after
+from vercel_certificate_operator.core.failures import (
+    Call,
+    Failure,
+    Fate,
+    is_about_the_call,
+    issued_nothing,
+    meaning,
+    wait_after,
+)
 from vercel_certificate_operator.core.known import (
     CallKey,
     FailedCall,
@@ -95,17 +103,17 @@ class Memory:
         if before is not None and before.token_hash != token_hash:
             before = None
         times = before.times + 1 if before is not None else 1
-        since = before.since if before is not None and before.failure.fate is failure.fate else tick
+        since = before.since if before is not None and _is_the_same(before.failure, failure, call[0]) else tick
         wait = wait_after(meaning(failure, call[0]), failure, times, seed)
         failed = FailedCall(failure, times, since, tick + wait.total_seconds(), token_hash)
         return replace(self, failed=MappingProxyType({**self.failed, call: failed}))
 
     def call_succeeded(self, call: CallKey) -> "Memory":
-        """Returns the memory after a call succeeded. The token for it could be read, too."""
+        """Returns the memory after a call succeeded. So there is a token, and Vercel can be reached."""
         left = {
             other: failed
             for other, failed in self.failed.items()
-            if other != call and failed.failure.status is not None
+            if other != call and failed.failure.fate not in (Fate.NOT_SENT, Fate.NO_TOKEN)
         }
         return self if len(left) == len(self.failed) else replace(self, failed=MappingProxyType(left))
 
@@ -207,6 +215,13 @@ def known(
         not_removable=not_removable,
         clock_skew=clock_skew,
     )
+
+
+def _is_the_same(before: Failure, after: Failure, call: Call) -> bool:
+    """Returns whether two failures in a row count from the first one on."""
+    if Fate.NO_TOKEN in (before.fate, after.fate):
+        return before.fate is after.fate
+    return is_about_the_call(before, call) == is_about_the_call(after, call)
 
 
 def _wish(resource: Resource) -> object:

@@ -26,7 +26,7 @@ class Secrets:
         """
         client: Any = self._client
         path = {"namespace": namespace, "name": name}
-        request = client.param_serialize(
+        request = await client.param_serialize(
             "GET", "/api/v1/namespaces/{namespace}/secrets/{name}", path, auth_settings=["BearerToken"]
         )
         async with translated(f"reading Secret {namespace}/{name}"):
