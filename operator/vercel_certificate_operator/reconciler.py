@@ -250,14 +250,17 @@ class Reconciler:
         self._memories[key] = memory
         if note is not None:
             self._publisher.publish(key, note)
-        now = self._time.now()
+        now, scope = self._time.now(), resource.spec.scope(self._scope)
+        if round_.listing is not None:
+            issued = self.posts.issued_since(resource.cns, scope, round_.listing.begun)
+            round_ = replace(round_, listing=round_.listing.with_issued(issued))
         return known(
             memory,
             round_,
             resource,
             now=now,
             tick=tick,
-            scope=resource.spec.scope(self._scope),
+            scope=scope,
             limits=self._limits,
             new_attempt_id=self._new_id(),
             may_adopt=self._tokens.may_adopt(key.namespace, resource.spec.token_secret_ref),
