@@ -9,7 +9,7 @@ from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.resource import FINALIZER, Key
 from vercel_certificate_operator.core.selector import Selector
 from vercel_certificate_operator.core.sightings import ScopeKey
-from vercel_certificate_operator.objects import Objects, key_of
+from vercel_certificate_operator.objects import LIST_LIMIT, Objects, key_of
 
 
 def body(version: int = 1, *, name: str = "example-com", uid: str = "uid-1", **parts: Any) -> dict[str, Any]:
@@ -140,20 +140,31 @@ def test_an_id_that_moves_from_superseded_to_current_stays_held(objects: Objects
     assert "cert_1" in objects.held_elsewhere(OTHER)
 
 
-def test_an_object_of_an_older_version_in_a_complete_list_is_true(objects: Objects) -> None:
+def test_an_object_of_an_older_version_in_a_complete_list_is_true() -> None:
     """etcd was restored from a backup: resourceVersions are lower than before."""
+    seconds = [0.0]
+    objects = Objects(monotonic=lambda: seconds[0])
     objects.put(body(900, id="cert_2"))
     objects.put(body(901, name="gone", uid="uid-2"))
     objects.drop(Key("web", "gone", "uid-2"))
-    assert objects.replace(body(50, id="cert_1"))
-    assert objects.replace(body(40, name="gone", uid="uid-2", id="cert_3"))
-    assert not objects.replace(body(50, id="cert_1")), "the same as before"
+    seconds[0] += LIST_LIMIT
+    assert objects.put_listed(body(50, id="cert_1"))
+    assert objects.put_listed(body(40, name="gone", uid="uid-2", id="cert_3"))
+    assert not objects.put_listed(body(50, id="cert_1")), "the same as before"
     resource = objects.get(KEY)
     assert resource is not None
     assert (resource.resource_version, resource.status.id) == ("50", "cert_1")
     assert "cert_2" not in objects.held_elsewhere(OTHER)
     assert Key("web", "gone", "uid-2") in objects
     assert objects.put(body(51)), "newer than what was restored"
+
+
+def test_a_list_that_began_before_our_own_write_does_not_undo_it(objects: Objects) -> None:
+    objects.put(body(900, id="cert_2"))
+    objects.drop(OTHER, body(901, name="other", uid="uid-2"))
+    assert not objects.put_listed(body(899)), "read before the write"
+    assert not objects.put_listed(body(890, name="other", uid="uid-2")), "read before it was deleted"
+    assert objects.put_listed(body(902)), "newer"
 
 
 def test_an_object_that_stops_matching_the_selector_counts_as_gone() -> None:
