@@ -406,17 +406,13 @@ class Reconciler:
         """Writes what was decided, if it differs from what is there. False: it was decided from a stale view."""
         key, status = resource.key, decision.status
         closes = isinstance(decision.action, Write) and decision.action.closes
-        if status is not None and (dumped := status.dump()) != resource.status.dump():
-            if decision.note is not None:
-                self._memories[key] = replace(self._memories[key], unpublished=(dumped, decision.note))
+        if status is not None and status.dump() != resource.status.dump():
+            self._memories[key] = self._memories[key].writing(decision)
             with self._objects.reserved(key, status.certificate_ids):
                 if not await self._fenced(resource, self._kube.write_status(resource, status, closes_attempt=closes)):
-                    self._memories[key] = replace(self._memories[key], unpublished=None)
+                    self._memories[key] = self._memories[key].fenced_off()
                     return False
-        memory = replace(self._memories[key], unpublished=None)
-        if isinstance(decision.action, Write) and (closes or status is None):
-            memory = replace(memory, reply=None)  # it is recorded, or can't be
-        self._memories[key] = memory
+        self._memories[key] = self._memories[key].recorded(decision)
         if decision.note is not None:
             self._publisher.publish(key, decision.note, resource.status.attempt)
         return True
