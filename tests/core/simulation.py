@@ -311,7 +311,9 @@ class World:
         match action:
             case Get(certificate_id, scope):
                 assert scope == TEAM
-                return round_.with_got(certificate_id, Got(self.monotonic, self.vercel.certificates.get(certificate_id)))
+                return round_.with_got(
+                    certificate_id, Got(self.monotonic, self.vercel.certificates.get(certificate_id))
+                )
             case List(begun_after, scope):
                 assert scope == TEAM
                 return replace(round_, listing=self._listed(begun_after))

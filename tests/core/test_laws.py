@@ -36,9 +36,11 @@ from core.building import (
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.decide import POLICIES, decide
 from vercel_certificate_operator.core.facts import open_attempt, open_reply, waiting_until
+from vercel_certificate_operator.core.failures import Call
 from vercel_certificate_operator.core.known import (
-    Call,
+    CallKey,
     Decision,
+    FailedCall,
     Issue,
     Known,
     List,
@@ -172,7 +174,7 @@ def states(draw: st.DrawFn) -> Known:
             certificates().map(lambda one: {"certificate": one}) | FAILURES.map(lambda one: {"failure": one})
         )
         reply = Reply(attempt, at, draw(st.sampled_from([0.5, 120.0, 7200.0])), **answer)
-    failed = {}
+    failed: dict[CallKey, FailedCall] = {}
     for call in draw(st.lists(st.sampled_from(CALLS), max_size=2)):
         failed |= failing(
             call,

@@ -313,7 +313,11 @@ BODY: dict[str, Any] = {
 
 def test_a_resource_is_read_as_the_api_server_sends_it() -> None:
     resource = Resource.parse(BODY)
-    assert (resource.key, resource.resource_version, resource.generation) == (Key("web", "example-com", "uid-1"), "7", 0)
+    assert (resource.key, resource.resource_version, resource.generation) == (
+        Key("web", "example-com", "uid-1"),
+        "7",
+        0,
+    )
     assert (resource.created_at, resource.deleted_at, resource.deleting) == (NOW, None, False)
     assert (resource.finalizers, resource.annotations) == ((), {})
     assert (resource.has_finalizer, resource.holds) == (False, False)

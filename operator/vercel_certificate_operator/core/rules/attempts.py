@@ -141,7 +141,7 @@ def _with_answer(known: Known, before: Status, attempt: Attempt, certificate: Ce
         kept_origin = before.origin or str(Origin.FOUND)
         return _held(known, before, attempt, certificate, kept_origin)
     own = next((entry for entry in before.superseded if entry.id == certificate.id), None)
-    how = own.origin if own is not None else str(origin)
+    how = (own.origin or str(Origin.FOUND)) if own is not None else str(origin)
     if before.id is None or _rank(known, certificate) > _current_rank(known, before):
         return _held(known, before, attempt, certificate, how)
     if own is not None or origin is not Origin.ISSUED:

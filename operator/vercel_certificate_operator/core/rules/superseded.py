@@ -26,9 +26,7 @@ def superseded_is_removed_in_time(known: Known) -> Decision | None:
         return None
     wanted = adoption_pending(known)  # the user may want this one back
     due = [
-        entry
-        for entry in status.superseded
-        if known.now >= removal_time(status, entry.since) and entry.id != wanted
+        entry for entry in status.superseded if known.now >= removal_time(status, entry.since) and entry.id != wanted
     ]
     own = [entry for entry in due if is_removable(known, entry.id, entry.origin, replaced=True)]
     for entry in own:
