@@ -459,6 +459,7 @@ def test_names_are_sorted_with_a_wildcard_after_its_domain_and_cut_after_a_few()
     assert words.names([f"{letter}.com" for letter in "edcba"]) == "a.com, b.com, c.com, d.com, e.com"
     assert words.names([f"{letter}.com" for letter in "gfedcba"]) == "a.com, b.com, c.com, d.com, e.com and 2 more"
     assert words.names(["a\n" + "b" * 300]) == "a " + "b" * 251 + "…"
+    assert words.names([]) == "no names"
     assert words.ids(["cert_1", "cert\n2"]) == "cert_1, cert 2"
     assert words.ids(["c" * 101]) == "c" * 100 + "…"
 

@@ -205,8 +205,8 @@ def _younger(certificate: Certificate, status: Status) -> bool:
 def _unexpected(known: Known, attempt: Attempt, after: Status, certificate: Certificate) -> Decision:
     """An answer that can't be used for what was requested. It is recorded, and tried again daily."""
     if not certificate.covers(attempt.names):
-        names = words.names(certificate.cns) or "no names"
-        wrong = f"certificate {certificate.id} for {names}, which does not cover {words.names(attempt.names)}"
+        has, wanted = words.names(certificate.cns), words.names(attempt.names)
+        wrong = f"certificate {certificate.id} for {has}, which does not cover {wanted}"
     elif certificate.expires_at is None:
         wrong = f"certificate {certificate.id} without an expiry time"
     else:
