@@ -434,7 +434,9 @@ def test_a_certificate_that_expires_after_the_calendars_end_does_not_change_in_e
 def other_token(**more: Any) -> Known:
     """A certificate of a personal account, and a token that isn't the one with which it was last seen."""
     status = more.pop("status", ready(team=None, token_hash="t0"))
-    return known(**{"status": status, "scope": replace(TEAM, team_id=None), "token_hash": "t1", "token_read": True, **more})
+    return known(
+        **{"status": status, "scope": replace(TEAM, team_id=None), "token_hash": "t1", "token_read": True, **more}
+    )
 
 
 def test_a_changed_token_belongs_to_the_same_account_if_its_list_has_the_certificate() -> None:
