@@ -95,9 +95,9 @@ async def test_what_vercel_refuses_has_its_reason_its_advice_and_its_back_off(wo
     await waits(world, row.first, 1)
 
     await advance_to(world, (await world.status("site"))["nextAttemptTime"], plus=-3)
-    assert world.calls() == ["issue"]
+    assert world.calls() == ["list", "issue"]
     await world.advance(10 + row.first.total_seconds() / 10)
-    assert world.calls() == ["issue", "issue"]
+    assert world.calls() == ["list", "issue", "issue"]
     status = await world.status("site")
     assert status["failedAttempts"] == 2
     second = time(status["nextAttemptTime"]) - time(status["lastFailureTime"])
@@ -140,7 +140,7 @@ async def test_a_back_off_goes_on_after_a_restart(world: World) -> None:
     before = await world.status("site")
     await world.restart()
     assert await world.status("site") == before
-    assert world.calls() == ["issue"]
+    assert world.calls() == ["list", "issue"]
     await advance_to(world, before["nextAttemptTime"])
     await waits(world, 2 * HOUR, 2)
 
@@ -167,7 +167,7 @@ async def test_a_change_of_labels_ends_no_wait(world: World) -> None:
     await world.quiet()
     await world.patch("site", {"metadata": {"labels": {"team": "web"}, "annotations": {"note": "x"}}})
     await world.quiet()
-    assert world.calls() == ["issue"]
+    assert world.calls() == ["list", "issue"]
 
 
 async def test_a_change_that_is_refused_too_begins_a_new_count(world: World) -> None:
@@ -263,7 +263,7 @@ async def test_a_certificate_that_turns_up_after_its_attempt_was_given_up_is_rep
     [late] = set(world.live()) - {(await world.status("site"))["id"]}
 
     await world.advance(DAY)
-    [note] = await notes(world, "site", "LateCertificate")
+    [note] = await notes(world, "site", "OrphanedCertificate")
     assert late in note
     assert "Nothing uses it: remove it at Vercel if it is not wanted." in note
     assert late in world.live()
@@ -287,7 +287,7 @@ async def test_of_two_certificates_that_can_be_what_came_of_it_the_one_that_is_n
     await world.quiet()
     await world.advance(DAY)
     assert await world.ready("site") == ("True", "Issued")
-    [note] = await notes(world, "site", "LateCertificate")
+    [note] = await notes(world, "site", "OrphanedCertificate")
     assert ours in note
     assert set(world.live()) - {(await world.status("site"))["id"]} == {ours}
 
@@ -312,7 +312,7 @@ async def test_where_vercel_can_not_be_reached_nothing_is_listed_and_it_is_tried
     await world.emulator.start()
     await world.advance(331)
     assert await world.ready("site") == ("True", "Issued")
-    assert world.calls() == ["issue"]
+    assert world.calls() == ["list", "issue"]
 
 
 # --- it was issued, and is not what was asked for
@@ -363,7 +363,7 @@ async def test_names_that_vercel_adds_by_itself_are_taken(world: World) -> None:
     assert await world.ready("site") == ("True", "Issued")
     assert (await world.status("site"))["cns"] == ["example.com", "www.example.com"]
     await world.advance(HOUR)
-    assert world.calls() == ["issue"]
+    assert world.calls() == ["list", "issue"]
 
 
 # --- other calls than the issuance
@@ -380,7 +380,7 @@ async def test_a_look_before_a_renewal_that_fails_is_made_again_and_ready_stays_
     assert (issuing, reason) == ("False", "VercelUnavailable")
     assert f"Looking at certificate {status['id']} failed" in message
     await world.advance(MINUTE)
-    assert world.calls() == ["issue", "get", "get", "get", "get", "issue"]
+    assert world.calls() == ["list", "issue", "get", "get", "get", "get", "issue"]
     assert await world.issuing("site") == ("False", "Issued")
 
 
