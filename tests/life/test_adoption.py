@@ -53,7 +53,7 @@ async def test_an_adopted_certificate_is_renewed_in_its_time(world: World, secre
     await advance_to(world, status["renewalTime"], plus=1)
     renewed = await world.status("site")
     assert renewed["id"] != "cert_byhand"
-    assert renewed["supersededIDs"] == ["cert_byhand"]
+    assert superseded(renewed) == ["cert_byhand"]
     await world.advance(10 * MINUTE)
     assert list(world.live()) == [renewed["id"]]
     await world.restart()
@@ -67,7 +67,7 @@ async def test_an_adopted_certificate_that_was_replaced_stays_with_retain(world:
     await world.quiet()
     await world.advance(HOUR)
     status = await world.status("site")
-    assert "supersededIDs" not in status
+    assert "superseded" not in status
     assert set(world.live()) == {"cert_byhand", status["id"]}
 
 

@@ -39,6 +39,12 @@ def renew_pending(known: Known) -> bool:
     return request is not None and request != known.resource.status.last_renew_request
 
 
+def adoption_pending(known: Known) -> str | None:
+    """Returns the id that the adopt-id annotation names, if it was not acted on yet."""
+    wanted = known.resource.adopt_request
+    return wanted if wanted != known.resource.status.last_adopt_request else None
+
+
 def renew_is_new(known: Known) -> bool:
     """Returns whether no attempt for the pending value of the renew annotation can have issued anything yet."""
     attempt = known.resource.status.attempt

@@ -21,6 +21,7 @@ from vercel_certificate_operator.core.failures import (
 )
 from vercel_certificate_operator.core.known import (
     CallKey,
+    Decision,
     FailedCall,
     Got,
     Known,
@@ -31,6 +32,7 @@ from vercel_certificate_operator.core.known import (
     Pause,
     Reply,
     Tick,
+    Write,
 )
 from vercel_certificate_operator.core.resource import Resource, Spec, Status
 from vercel_certificate_operator.core.times import SCHEMA_CHECK
@@ -89,6 +91,22 @@ class Memory:
             return self, None
         intended, note = self.unpublished
         return (replace(self, unpublished=None), note) if status.dump() == intended else (self, None)
+
+    def writing(self, decision: Decision) -> "Memory":
+        """Returns the memory before a decision's status is written. The Event is due once it turns out to be."""
+        if decision.status is None or decision.note is None:
+            return self
+        return replace(self, unpublished=(decision.status.dump(), decision.note))
+
+    def fenced_off(self) -> "Memory":
+        """Returns the memory after a write was refused, since it was decided from a stale view."""
+        return replace(self, unpublished=None)
+
+    def recorded(self, decision: Decision) -> "Memory":
+        """Returns the memory after a decision was carried out. With that, a reply is recorded, or can't be."""
+        action = decision.action
+        settled = isinstance(action, Write) and (action.closes or decision.status is None)
+        return replace(self, unpublished=None, reply=None if settled else self.reply)
 
     def call_failed(
         self, call: CallKey, failure: Failure, tick: Tick, *, seed: str, token_hash: str | None

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate
-from vercel_certificate_operator.core.facts import is_unreadable, not_here, renew_pending
+from vercel_certificate_operator.core.facts import adoption_pending, is_unreadable, not_here, renew_pending
 from vercel_certificate_operator.core.known import Decision, Get, Known, List, Note, Write
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Origin
@@ -19,8 +19,8 @@ def named_certificate_is_adopted(known: Known) -> Decision | None:
     It is adopted if it covers spec.cns, has not expired and no other resource has it. Otherwise that is reported, and
     the resource proceeds without it.
     """
-    resource, status, wanted = known.resource, known.resource.status, known.resource.adopt_request
-    if wanted is None or wanted == status.last_adopt_request or resource.spec.suspend:
+    resource, wanted = known.resource, adoption_pending(known)
+    if wanted is None or resource.spec.suspend:
         return None
     if not known.may_adopt:
         return _refused(

@@ -141,7 +141,7 @@ def _with_answer(known: Known, before: Status, attempt: Attempt, certificate: Ce
         kept_origin = before.origin or str(Origin.FOUND)
         return _held(known, before, attempt, certificate, kept_origin)
     own = next((entry for entry in before.superseded if entry.id == certificate.id), None)
-    how = own.origin or str(Origin.FOUND) if own is not None else str(origin)
+    how = (own.origin or str(Origin.FOUND)) if own is not None else str(origin)
     if before.id is None or _rank(known, certificate) > _current_rank(known, before):
         return _held(known, before, attempt, certificate, how)
     if own is not None or origin is not Origin.ISSUED:
@@ -205,8 +205,8 @@ def _younger(certificate: Certificate, status: Status) -> bool:
 def _unexpected(known: Known, attempt: Attempt, after: Status, certificate: Certificate) -> Decision:
     """An answer that can't be used for what was requested. It is recorded, and tried again daily."""
     if not certificate.covers(attempt.names):
-        names = words.names(certificate.cns) or "no names"
-        wrong = f"certificate {certificate.id} for {names}, which does not cover {words.names(attempt.names)}"
+        has, wanted = words.names(certificate.cns), words.names(attempt.names)
+        wrong = f"certificate {certificate.id} for {has}, which does not cover {wanted}"
     elif certificate.expires_at is None:
         wrong = f"certificate {certificate.id} without an expiry time"
     else:

@@ -29,8 +29,8 @@ def names_changed(known: Known) -> Need | None:
         return None
     if wants <= has and (status.origin == Origin.ADOPTED or frozenset(status.requested_cns) == wants):
         return None  # names that Vercel or the user added
-    for_whom = words.names(has) or "no names"
-    return Need(Reason.NAMES_CHANGED, f"Certificate {status.id} is for {for_whom}; spec.cns has {words.names(wants)}.")
+    message = f"Certificate {status.id} is for {words.names(has)}; spec.cns has {words.names(wants)}."
+    return Need(Reason.NAMES_CHANGED, message)
 
 
 def renew_requested(known: Known) -> Need | None:
