@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import random
 import secrets
 import signal
@@ -131,12 +132,33 @@ class ControlPlane:
         return kubectl.run(self.assets.kubectl, args, self.environment(), input=input, check=check, timeout=timeout)
 
     def get(self, path: str, *, timeout: float = 30) -> bytes:
-        """GET as admin, such as ``/api/v1/namespaces``: what ``kubectl get --raw`` does, without a process for it.
+        """Get a path such as ``/api/v1/namespaces`` as admin, without a process as ``kubectl get --raw`` needs one.
 
-        :param timeout: seconds
-        :raises OSError: there is no good answer (urllib's errors are of this kind)
+        Args:
+            path: The path and the query.
+            timeout: Seconds.
+
+        Raises:
+            OSError: There is no successful response (urllib's errors are OSErrors).
         """
-        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self._token}"})  # noqa: S310
+        return self._request(path, None, timeout)
+
+    def post(self, path: str, body: Mapping[str, object], *, timeout: float = 30) -> bytes:
+        """Post an object as admin, without a process as ``kubectl create`` needs one.
+
+        Args:
+            path: The path of the collection.
+            body: The object.
+            timeout: Seconds.
+
+        Raises:
+            OSError: There is no successful response (urllib's errors are OSErrors).
+        """
+        return self._request(path, json.dumps(body).encode(), timeout)
+
+    def _request(self, path: str, body: bytes | None, timeout: float) -> bytes:
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(self.url + path, body, headers)  # noqa: S310
         with self._http.open(request, timeout=timeout) as answer:
             content: bytes = answer.read()
         return content
@@ -198,7 +220,9 @@ class ControlPlane:
             self._stack.callback(manager.kill)
 
     def _run(self, command: Sequence[str | Path]) -> Process:
-        return Process(command, log=self.folder / f"{Path(command[0]).name}.log")
+        # Fewer garbage collections: a tenth less CPU, and some memory that a short run has.
+        environment = {"GOGC": "400", **os.environ}
+        return Process(command, log=self.folder / f"{Path(command[0]).name}.log", env=environment)
 
     def _wait_for(self, process: Process, ready: Callable[[], object]) -> None:
         deadline = time.monotonic() + START_TIMEOUT
