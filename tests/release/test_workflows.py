@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import yaml
 
-
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
 
