@@ -198,9 +198,9 @@ FLEET = Row(
             f"sum({P}attempts_unresolved{{{OURS}}})",
         ),
         stat(
-            "Unclaimed",
-            "Certificates at Vercel that came of attempts which were given up. Alert: VercelCertificateUnclaimed.",
-            f"sum({P}unclaimed_certificates{{{OURS}}})",
+            "Orphaned",
+            "Certificates at Vercel with the names of a resource that no resource uses. Alert: VercelCertificateOrphaned.",
+            f"sum({P}orphaned_certificates{{{OURS}}})",
             bad="orange",
         ),
         lines(

@@ -30,6 +30,7 @@ class Tool:
 
 
 HELM = Tool("helm", "helm.sh/helm/v3/cmd/helm", "v3.19.0")
+HELM_4 = Tool("helm", "helm.sh/helm/v4/cmd/helm", "v4.3.1")
 ACTIONLINT = Tool("actionlint", "github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12")
 CONTROLLER_GEN = Tool("controller-gen", "sigs.k8s.io/controller-tools/cmd/controller-gen", "v0.20.1")
 MONITORING = "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring"
@@ -43,6 +44,15 @@ def helm() -> Path:
         UnavailableError: It can't be built.
     """
     return _program(HELM)
+
+
+def helm_4() -> Path:
+    """Return Helm 4, for the tests that install the chart.
+
+    Raises:
+        UnavailableError: It can't be built.
+    """
+    return _program(HELM_4)
 
 
 def actionlint() -> Path:
@@ -126,6 +136,7 @@ def control_plane() -> Path:
 TOOLS: dict[str, Callable[[], Path]] = {
     "control-plane": control_plane,
     "helm": helm,
+    "helm-4": helm_4,
     "actionlint": actionlint,
     "monitoring-crds": monitoring_crds,
 }

@@ -70,7 +70,7 @@ def registry(reconciler: Reconciler, login: Login) -> kopf.OperatorRegistry:
         if event["type"] == "DELETED":
             reconciler.vanished(key_of(body), body)
         else:
-            reconciler.seen(body)
+            reconciler.seen(body, listed=event["type"] is None)  # kopf's own lists have no type
 
     return handlers
 

@@ -36,7 +36,7 @@ class Intake:
             listed: whether it is from a complete list. Then it is true whatever its resourceVersion.
         """
         key = key_of(body)
-        if self._change(key, lambda: self._objects.replace(body) if listed else self._objects.put(body)):
+        if self._change(key, lambda: self._objects.put_listed(body) if listed else self._objects.put(body)):
             self._queue.add(key)
 
     def replied(self, body: Mapping[str, Any]) -> bool:

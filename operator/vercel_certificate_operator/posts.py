@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from vercel_certificate_operator.accounts import Account
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core import words
+from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.failures import Failure, Fate, meaning
-from vercel_certificate_operator.core.known import Reply
+from vercel_certificate_operator.core.known import Reply, Tick
 from vercel_certificate_operator.core.memory import Memory
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Attempt
@@ -19,6 +22,15 @@ from vercel_certificate_operator.vercel import VercelError
 from vercel_certificate_operator.vercel_calls import VercelCalls, failure_of
 
 logger = logging.getLogger(__name__)
+
+REMEMBERED = 3600.0
+"""Seconds for which issued certificates are remembered: longer than a list is used from which an attempt is made."""
+
+
+class _Issued(NamedTuple):
+    at: Tick
+    scope: Scope
+    certificate: Certificate
 
 
 class Posts:
@@ -47,6 +59,8 @@ class Posts:
         self._answered = answered
         self._record = record
         self._ending = False
+        self._issued: defaultdict[frozenset[str], list[_Issued]] = defaultdict(list)
+        self._remembered: deque[tuple[Tick, frozenset[str]]] = deque()
         self.tasks: dict[Key, asyncio.Task[None]] = {}
         """The POSTs in flight."""
 
@@ -59,6 +73,27 @@ class Posts:
         """Returns whether a POST is in flight, or answered and not recorded."""
         memory = self._memories.get(key)
         return key in self.tasks or (memory is not None and memory.has_unrecorded_reply)
+
+    def issued_since(self, cns: frozenset[str], scope: Scope, since: Tick) -> list[Certificate]:
+        """Returns what this process was issued for exactly these names since then, in a scope that may be this one.
+
+        A list that was begun before lacks it; perhaps no status has it any longer.
+        """
+        return [
+            issued.certificate
+            for issued in self._issued.get(cns, ())
+            if issued.at >= since and not issued.scope.certainly_differs_from(scope)
+        ]
+
+    def _remember(self, attempt: Attempt, certificate: Certificate) -> None:
+        now, cns = self._clock.monotonic(), certificate.cns
+        self._issued[cns].append(_Issued(now, attempt.scope, certificate))
+        self._remembered.append((now, cns))
+        while now - self._remembered[0][0] > REMEMBERED:
+            _, oldest = self._remembered.popleft()
+            del self._issued[oldest][0]
+            if not self._issued[oldest]:
+                del self._issued[oldest]
 
     def end(self) -> None:
         """From now on, answers are recorded by the POSTs themselves."""
@@ -82,6 +117,7 @@ class Posts:
         try:
             certificate = await account.client.issue(attempt.names, attempt.scope)
             account.succeeded("issue", attempt.scope)
+            self._remember(attempt, certificate)
         except VercelError as error:
             failure = failure_of(error)
             self._calls.note_failure(account, "issue", attempt.scope, failure)

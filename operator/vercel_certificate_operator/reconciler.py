@@ -228,9 +228,6 @@ class Reconciler:
             facts = self._gather(resource, round_)
             decision = decide(facts)
             _log(key, decision)
-            if isinstance(decision.action, Issue):
-                # Before anything is awaited: no other resource may decide the same meanwhile.
-                self._objects.reserve_names(key, facts.now)
             if isinstance(decision.action, Wait):
                 if await self._write(resource, decision):
                     return self._wait(facts, decision.action.until)
@@ -238,7 +235,7 @@ class Reconciler:
                 continue
             if self._stopping and not isinstance(decision.action, Write):
                 return None
-            next_round = await self._act(facts, decision, round_)
+            next_round = await self._reserved_act(facts, decision, round_)
             if next_round is None:
                 return None  # a POST is in flight
             round_ = next_round
@@ -250,14 +247,17 @@ class Reconciler:
         self._memories[key] = memory
         if note is not None:
             self._publisher.publish(key, note)
-        now = self._time.now()
+        now, scope = self._time.now(), resource.spec.scope(self._scope)
+        if round_.listing is not None:
+            issued = self.posts.issued_since(resource.cns, scope, round_.listing.begun)
+            round_ = replace(round_, listing=round_.listing.with_issued(issued))
         return known(
             memory,
             round_,
             resource,
             now=now,
             tick=tick,
-            scope=resource.spec.scope(self._scope),
+            scope=scope,
             limits=self._limits,
             new_attempt_id=self._new_id(),
             may_adopt=self._tokens.may_adopt(key.namespace, resource.spec.token_secret_ref),
@@ -280,6 +280,19 @@ class Reconciler:
             return self._longest_sleep
         # A time that is rounded down to now would be due again and again.
         return min(max((until - self._time.now()).total_seconds(), 0.001), self._longest_sleep)
+
+    async def _reserved_act(self, facts: Known, decision: Decision, round_: Round) -> Round | None:
+        """Carries out a decision. Before an attempt is recorded, its names are reserved for this resource.
+
+        From before anything is awaited: no other resource may decide the same meanwhile.
+        """
+        if not isinstance(decision.action, Issue):
+            return await self._act(facts, decision, round_)
+        self._objects.reserve_names(facts.resource.key, facts.now)
+        try:
+            return await self._act(facts, decision, round_)
+        finally:
+            self._objects.release_names(facts.resource.key)  # what is recorded counts by itself
 
     async def _act(self, facts: Known, decision: Decision, round_: Round) -> Round | None:
         """Carries out a decision. Returns what is known after it; None: the round is over."""
@@ -321,24 +334,18 @@ class Reconciler:
         assert call is not None  # noqa: S101 - the actions that end up here are calls
         try:
             token = await self._token(resource)
+            round_ = round_.with_token(token.hash_for(resource.key.uid))
+            if isinstance(decision.action, Issue) and round_.token_hash != facts.token_hash:
+                return round_  # the attempt must say which token it used
+            after = await self._request(facts, decision, token, round_)
         except TokenMissing as missing:
-            self._objects.release_names(resource.key)
             failure = Failure(Fate.NO_TOKEN, str(missing))
             return self._failed(resource.key, call, failure, round_.with_token(None))
-        token_hash = token.hash_for(resource.key.uid)
-        if isinstance(decision.action, Issue) and token_hash != facts.token_hash:
-            self._objects.release_names(resource.key)
-            return round_.with_token(token_hash)  # the attempt must say which token it used
-        round_ = round_.with_token(token_hash)
-        try:
-            after = await self._request(facts, decision, token, round_)
         except VercelError as error:
             return self._failed(resource.key, call, failure_of(error), round_)
         except Paused as paused:
-            self._objects.release_names(resource.key)
             return round_.with_pause(paused.call, paused.pause)
         except Waiting:
-            self._objects.release_names(resource.key)
             self._rounds[resource.key] = round_
             raise
         if not isinstance(decision.action, Issue):
@@ -389,7 +396,6 @@ class Reconciler:
             self.posts.send(key, attempt, account)
             sent = True
         finally:
-            self._objects.release_names(key)
             if not sent:
                 account.give_slot_back()
         return None
@@ -400,17 +406,13 @@ class Reconciler:
         """Writes what was decided, if it differs from what is there. False: it was decided from a stale view."""
         key, status = resource.key, decision.status
         closes = isinstance(decision.action, Write) and decision.action.closes
-        if status is not None and (dumped := status.dump()) != resource.status.dump():
-            if decision.note is not None:
-                self._memories[key] = replace(self._memories[key], unpublished=(dumped, decision.note))
+        if status is not None and status.dump() != resource.status.dump():
+            self._memories[key] = self._memories[key].writing(decision)
             with self._objects.reserved(key, status.certificate_ids):
                 if not await self._fenced(resource, self._kube.write_status(resource, status, closes_attempt=closes)):
-                    self._memories[key] = replace(self._memories[key], unpublished=None)
+                    self._memories[key] = self._memories[key].fenced_off()
                     return False
-        memory = replace(self._memories[key], unpublished=None)
-        if isinstance(decision.action, Write) and (closes or status is None):
-            memory = replace(memory, reply=None)  # it is recorded, or can't be
-        self._memories[key] = memory
+        self._memories[key] = self._memories[key].recorded(decision)
         if decision.note is not None:
             self._publisher.publish(key, decision.note, resource.status.attempt)
         return True

@@ -123,7 +123,7 @@ def build(
         observe=counted.request,
         dated=time.vercel_said,
     )
-    objects = Objects(settings.selector, settings.scope)
+    objects = Objects(settings.selector, settings.scope, clock.monotonic)
     queue: WorkQueue[Key | ScopeKey] = WorkQueue(clock, group_of=tenant_of)
     certificates = certificates_class(api)
     events = Events(api, instance=instance)

@@ -5,21 +5,30 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from vercel_certificate_operator.core.attempt import ANNOTATION, Attempt
 from vercel_certificate_operator.core.certificate import Certificate, Scope
-from vercel_certificate_operator.core.failures import Failure, Fate
+from vercel_certificate_operator.core.decide import decide
+from vercel_certificate_operator.core.failures import Call, Failure, Fate
 from vercel_certificate_operator.core.known import (
+    AddFinalizer,
+    CallKey,
     Decision,
     FailedCall,
+    Get,
+    Got,
+    Issue,
     Known,
+    List,
     Listing,
-    Looked,
     Pause,
+    ReadToken,
+    Remove,
     Reply,
     Tick,
     Wait,
+    Write,
 )
 from vercel_certificate_operator.core.reasons import Reason
+from vercel_certificate_operator.core.record import Attempt, Superseded
 from vercel_certificate_operator.core.renewal import schedule
 from vercel_certificate_operator.core.resource import (
     ADOPT_ANNOTATION,
@@ -42,12 +51,20 @@ KEY = Key("web", "example-com", "uid-1")
 NAMES = ("example.com",)
 TEAM = Scope(team_id="team_a")
 OTHER_TEAM = Scope(team_id="team_b")
+PERSONAL = Scope()
 ISSUED_AT = NOW - 10 * DAY
+
+ConditionValue = Literal["True", "False", "Unknown"]
+READY: tuple[ConditionValue, str] = ("True", "Issued")
+NOTHING_TO_DO: tuple[ConditionValue, str] = ("False", "Issued")
 
 
 def tick(moment: datetime) -> Tick:
-    """What the monotonic clock shows, or showed, then: tests speak of the wall clock only."""
+    """Returns what the monotonic clock shows, or showed, then: tests speak of the wall clock only."""
     return TICK + (moment - NOW).total_seconds()
+
+
+# --- what is recorded -------------------------------------------------------------------------------------------------
 
 
 def cert(
@@ -58,18 +75,47 @@ def cert(
     lifetime: timedelta | None = 90 * DAY,
     auto_renew: bool | None = True,
 ) -> Certificate:
-    """A certificate at Vercel. No lifetime: Vercel does not say when it expires."""
+    """Returns a certificate at Vercel. No lifetime: Vercel does not say when it expires."""
     expires = None if lifetime is None else (created or ISSUED_AT) + lifetime
     return Certificate(certificate_id, frozenset(cns), created, expires, auto_renew)
 
 
-def condition(
-    kind: ConditionType,
-    status: Literal["True", "False"],
-    reason: str,
-    message: str = "As it was.",
+DUE = cert(created=NOW - 65 * DAY)
+"""In the last third of its lifetime."""
+EXPIRED = cert(created=NOW - 91 * DAY)
+NEW = cert("cert_2", created=NOW)
+
+
+def attempted(
+    attempt_id: str = "attempt-1",
     *,
-    generation: int = 1,
+    start: datetime = NOW - MINUTE,
+    cns: Iterable[str] = NAMES,
+    reason: str = "FirstIssue",
+    team: str | None = "team_a",
+    known: Iterable[str] | None = (),
+    renew: str | None = None,
+    **more: Any,
+) -> Attempt:
+    """Returns an attempt; without an outcome, it is open."""
+    return Attempt(
+        id=attempt_id,
+        start=start,
+        generation=more.pop("generation", 1),
+        cns=tuple(sorted(cns)),
+        reason=reason,
+        team=team,
+        known=None if known is None else tuple(known),
+        renew_request=renew,
+        **more,
+    )
+
+
+ISSUED = attempted("attempt-0", start=ISSUED_AT, outcome="Issued")
+
+
+def condition(
+    kind: ConditionType, status: ConditionValue, reason: str, message: str = "As it was.", *, generation: int = 1
 ) -> Condition:
     return Condition(
         type=kind,
@@ -82,7 +128,7 @@ def condition(
 
 
 def renewal_time(certificate: Certificate, renew_before: str | None = None) -> datetime | None:
-    """When a certificate is due, as status has it."""
+    """Returns when a certificate is due, as status has it."""
     if certificate.expires_at is None:
         return None
     due = schedule(
@@ -90,7 +136,6 @@ def renewal_time(certificate: Certificate, renew_before: str | None = None) -> d
         created_at=certificate.created_at,
         expires_at=certificate.expires_at,
         renew_before=renew_before,
-        issued_at=certificate.created_at or ISSUED_AT,
     )
     return due.renewal_time.replace(microsecond=0)
 
@@ -98,36 +143,44 @@ def renewal_time(certificate: Certificate, renew_before: str | None = None) -> d
 def status_of(
     certificate: Certificate | None = None,
     *,
-    ready: tuple[Literal["True", "False"], str] = ("True", "Issued"),
-    issuing: tuple[Literal["True", "False"], str] = ("False", "Issued"),
-    attempt: str | None = "attempt-0",
+    ready: tuple[ConditionValue, str] = READY,
+    issuing: tuple[ConditionValue, str] = NOTHING_TO_DO,
     generation: int = 1,
     team: str | None = "team_a",
+    origin: str | None = "Issued",
     **more: Any,
 ) -> Status:
-    """A status with this certificate (none: nothing issued yet) and these two conditions."""
-    held: dict[str, Any] = {}
+    """Returns a status with this certificate (none: nothing issued yet) and these two conditions."""
+    held: dict[str, Any] = {"attempt": None}
     if certificate is not None:
         held = {
             "id": certificate.id,
+            "origin": origin,
             "cns": tuple(sorted(certificate.cns)),
             "created_at": certificate.created_at,
             "expires_at": certificate.expires_at,
             "auto_renew": certificate.auto_renew,
             "team": team,
             "renewal_time": renewal_time(certificate),
+            "attempt": ISSUED,
         }
     conditions = (
         condition("Ready", *ready, generation=generation),
         condition("Issuing", *issuing, generation=generation),
     )
-    fields = {"attempt": attempt, "observed_generation": generation, "conditions": conditions} | held | more
-    return Status(**fields)
+    return Status(**({"observed_generation": generation, "conditions": conditions} | held | more))
 
 
 def ready(certificate: Certificate | None = None, **more: Any) -> Status:
-    """The status of a resource that is well."""
+    """Returns the status of a resource that is well."""
     return status_of(certificate or cert(), **more)
+
+
+def replaced(
+    *ids: str, origin: str | None = "Issued", team: str | None = "team_a", since: datetime = NOW - HOUR
+) -> tuple[Superseded, ...]:
+    """Returns certificates that were replaced."""
+    return tuple(Superseded(id=certificate_id, origin=origin, team=team, since=since) for certificate_id in ids)
 
 
 def failed(
@@ -135,33 +188,31 @@ def failed(
     *,
     certificate: Certificate | None = None,
     until: datetime = NOW + HOUR,
-    attempts: int = 1,
+    times: int = 1,
+    outcome: str = "Refused",
+    attempt: Attempt | None = None,
     **more: Any,
 ) -> Status:
-    """The status after a POST that was refused."""
+    """Returns the status after an attempt that failed.
+
+    Args:
+        attempt: what it was, but for its outcome.
+    """
+    attempt = (attempt or attempted("attempt-0", start=NOW - HOUR)).changed(
+        outcome=outcome, outcome_reason=str(reason), retry_time=until
+    )
     return status_of(
         certificate,
-        ready=("True", "Issued") if certificate else ("False", reason),
+        ready=READY if certificate else ("False", reason),
         issuing=("False", reason),
-        failed_attempts=attempts,
+        failed_attempts=times,
         last_failure_time=NOW - MINUTE,
         next_attempt_time=until,
-        **more,
+        **{"attempt": attempt, **more},
     )
 
 
-def attempted(
-    attempt_id: str = "attempt-1",
-    *,
-    start: datetime = NOW - MINUTE,
-    generation: int = 1,
-    cns: Iterable[str] = NAMES,
-    renew: str | None = None,
-    uid: str = KEY.uid,
-    reason: str = "FirstIssue",
-    clock_offset: timedelta | None = timedelta(),
-) -> Attempt:
-    return Attempt(attempt_id, uid, start, generation, frozenset(cns), renew, reason, clock_offset=clock_offset)
+# --- what is known ----------------------------------------------------------------------------------------------------
 
 
 def known(
@@ -172,94 +223,112 @@ def known(
     status: Status | None = None,
     attempt: Attempt | None = None,
     renew: str | None = None,
-    annotations: Mapping[str, str] | None = None,
-    ours: bool | None = None,
+    adopt: str | None = None,
+    finalizer: bool = True,
     deleting: bool = False,
     created_at: datetime = NOW - 30 * DAY,
     scope: Scope = TEAM,
-    first_seen: datetime = NOW - HOUR,
-    retry_at: datetime | None = None,
-    adopt: str | None = None,
+    seen: datetime = NOW - HOUR,
     **more: Any,
 ) -> Known:
     """Fields of ``Spec`` and of ``Known`` are taken by their own names.
 
     Args:
-        attempt: what the annotation holds.
-        ours: whether our finalizer is on it. Without it: where the operator has left any other trace.
+        attempt: the newest attempt, in place of the one in ``status``.
+        seen: when this process first saw the newest attempt.
     """
-    if ours is None:
-        traces = (attempt, status and status.id, status and status.attempt)
-        ours = deleting or any(trace is not None for trace in traces)
     spec = {name: more.pop(name) for name in tuple(more) if name in Spec.model_fields}
-    notes = dict(annotations or {})
-    if attempt is not None:
-        notes[ANNOTATION] = attempt.dumps()
-    if renew is not None:
-        notes[RENEW_ANNOTATION] = renew
-    if adopt is not None:
-        notes[ADOPT_ANNOTATION] = adopt
+    annotations = {RENEW_ANNOTATION: renew, ADOPT_ANNOTATION: adopt}
+    status = status or Status()
     resource = Resource(
         key=KEY,
         resource_version="100",
         generation=generation,
         created_at=created_at,
         deleted_at=NOW - MINUTE if deleting else None,
-        finalizers=(FINALIZER,) if ours else (),
-        annotations=notes,
+        finalizers=(FINALIZER,) if finalizer else (),
+        annotations={name: value for name, value in annotations.items() if value is not None},
         spec=Spec(cns=tuple(cns), **spec),
-        status=status or Status(),
+        status=status.changed(attempt=attempt) if attempt is not None else status,
     )
-    return Known(
-        now=now,
-        tick=tick(now),
-        resource=resource,
-        scope=scope,
-        first_seen=tick(first_seen),
-        retry_at=None if retry_at is None else tick(retry_at),
-        **more,
-    )
+    return Known(now=now, tick=tick(now), resource=resource, scope=scope, seen_at=tick(seen), **more)
 
 
 def at(before: Known, now: datetime, **changes: Any) -> Known:
-    """The same in a later round: what was learned in this one is forgotten."""
-    fields: dict[str, Any] = {"now": now, "tick": tick(now), "looked": None, "listing": None, "failed_call": None}
-    return replace(before, **{**fields, **changes})
+    """Returns the same in a later round: what was learned in this one is forgotten."""
+    forgotten: dict[str, Any] = {"got": {}, "removed": {}, "listing": None, "pauses": {}, "just_failed": None}
+    return replace(before, **{"now": now, "tick": tick(now), **forgotten, **changes})
 
 
 def changed(resource: Resource, **changes: Any) -> Resource:
-    """A copy. Not ``model_copy``, which would carry over what the properties have cached."""
+    """Returns a copy. Not ``model_copy``, which would carry over what the properties have cached."""
     return Resource(**({name: getattr(resource, name) for name in Resource.model_fields} | changes))
 
 
 def written(before: Known, decision: Decision) -> Known:
-    """The same, with the status that was decided as the API server gives it back."""
+    """Returns the same, with the status that was decided as the API server gives it back."""
     if decision.status is None:
         return before
-    status = Status.model_validate(decision.status.dump())
+    status = Status.read(decision.status.dump())
     return replace(before, resource=changed(before.resource, status=status))
+
+
+def led_to(facts: Known, *at_vercel: Certificate) -> tuple[Known, Decision]:
+    """Returns what comes of it with these certificates at Vercel: calls are answered, and writes are made."""
+    for _ in range(15):
+        decision = decide(facts)
+        assert_in_order(facts, decision)
+        match decision.action:
+            case Get(certificate_id):
+                found = next((one for one in at_vercel if one.id == certificate_id), None)
+                facts = replace(facts, got={**facts.got, certificate_id: Got(facts.tick, found)})
+            case List():
+                facts = replace(facts, listing=listed(*at_vercel, begun=facts.now))
+            case Write():
+                facts = replace(written(facts, decision), reply=None)
+            case AddFinalizer():
+                facts = replace(facts, resource=changed(facts.resource, finalizers=(FINALIZER,)))
+            case ReadToken():
+                facts = replace(facts, token_read=True)
+            case Remove(certificate_id):
+                there = any(one.id == certificate_id for one in at_vercel)
+                at_vercel = tuple(one for one in at_vercel if one.id != certificate_id)
+                facts = replace(facts, removed={**facts.removed, certificate_id: there})
+            case _:
+                return facts, decision
+    raise AssertionError(f"never settles: {decision.policy}, {decision.action}")
+
+
+def issued_by(facts: Known, *at_vercel: Certificate) -> Attempt:
+    """Returns the attempt that comes of it."""
+    _, decision = led_to(facts, *at_vercel)
+    assert isinstance(decision.action, Issue), f"{decision.policy}: {decision.action}"
+    assert decision.policy == "attempt_is_made"
+    assert decision.status is not None
+    assert decision.status.attempt == decision.action.attempt
+    return decision.action.attempt
 
 
 # --- what Vercel says -------------------------------------------------------------------------------------------------
 
 
 def answered(certificate: Certificate, attempt: Attempt | None = None, *, at: datetime = NOW) -> dict[str, Any]:
-    """A POST that went well: what the annotation and this process hold of it."""
+    """Returns a POST that went well: the attempt, and what this process knows about it."""
     attempt = attempt or attempted()
-    return {"attempt": attempt, "reply": Reply(attempt, tick(at), certificate=certificate)}
+    return {"attempt": attempt, "reply": Reply(attempt, tick(at), 1.0, certificate)}
 
 
 def refused(
     failure: Failure, attempt: Attempt | None = None, *, at: datetime = NOW, took: timedelta = SECOND
 ) -> dict[str, Any]:
-    """A POST that failed."""
+    """Returns a POST that failed."""
     attempt = attempt or attempted()
     return {"attempt": attempt, "reply": Reply(attempt, tick(at), took.total_seconds(), failure=failure)}
 
 
-def refusal(status: int, code: str = "some_code", *, retry_after: timedelta | None = None) -> Failure:
-    """Vercel's own error."""
-    return Failure(Fate.REFUSED, "Vercel says no.", status, code, retry_after)
+def refusal(status: int, code: str = "some_code", *, retry_after: timedelta | None = None, **more: Any) -> Failure:
+    """Returns an error in Vercel's own format."""
+    return Failure(Fate.REFUSED, "Vercel says no.", status, code, retry_after, **more)
 
 
 TIMED_OUT = Failure(Fate.UNKNOWN, "no answer within 120 s")
@@ -267,37 +336,58 @@ NOT_SENT = Failure(Fate.NOT_SENT, "connection refused")
 NO_TOKEN = Failure(Fate.NO_TOKEN, "Secret web/vercel does not exist")
 
 
-def listed(*certificates: Certificate, begun: datetime = NOW, offset: timedelta = timedelta()) -> Listing:
-    return Listing(tick(begun), offset, certificates)
+def listed(*certificates: Certificate, begun: datetime = NOW, took: float = 0.0, vanished: bool = False) -> Listing:
+    return Listing(tick(begun), certificates, took, vanished)
 
 
-def looked(certificate: Certificate | None, at: datetime = NOW, *, of: str = "cert_1") -> Looked:
-    """The answer to a GET. ``of``: the id, where there is no certificate to name it."""
-    return Looked(certificate.id if certificate else of, tick(at), certificate)
+def got(*certificates: Certificate, at: datetime = NOW) -> dict[str, Got]:
+    """Returns the answers to GETs."""
+    return {certificate.id: Got(tick(at), certificate) for certificate in certificates}
 
 
-def failed_call(
-    call: Literal["issue", "get", "list", "remove"],
+def gone(*ids: str, at: datetime = NOW) -> dict[str, Got]:
+    """Returns 404s."""
+    return {certificate_id: Got(tick(at), None) for certificate_id in ids}
+
+
+def failing(
+    call: Call,
     failure: Failure = NOT_SENT,
-    times: int = 1,
     *,
-    about: str = "cert_1",
-) -> FailedCall:
-    return FailedCall(call, failure, times, about if call in ("get", "remove") else None)
+    of: str | None = None,
+    until: datetime = NOW + MINUTE,
+    since: datetime = NOW,
+    times: int = 1,
+    token_hash: str | None = None,
+) -> dict[CallKey, FailedCall]:
+    """Returns a call that has failed.
+
+    Args:
+        of: the id, for a GET or a removal.
+        until: when it may be made again.
+    """
+    if call in ("get", "remove") and of is None:
+        of = "cert_1"
+    return {(call, of): FailedCall(failure, times, tick(since), tick(until), token_hash)}
 
 
-def resting(until: datetime, reason: Reason = Reason.RATE_LIMITED) -> Pause:
-    """A token that is used for nothing for now."""
-    return Pause(tick(until), reason, "Everything that uses this token waits.")
+def paused(call: Call, until: datetime, reason: Reason = Reason.RATE_LIMITED) -> dict[Call, Pause]:
+    """Returns a token that isn't used for a kind of call."""
+    return {call: Pause(tick(until), reason, "Vercel is rate limiting calls with this token.")}
 
 
 # --- what has to hold of every decision -------------------------------------------------------------------------------
 
 
 def said(decision: Decision, kind: ConditionType) -> tuple[str, str] | None:
-    """Status and reason of a condition, where the decision writes it."""
+    """Returns status and reason of a condition, if the decision writes it."""
     found = decision.status.condition(kind) if decision.status else None
     return (found.status, found.reason) if found else None
+
+
+def conditions_of(decision: Decision) -> tuple[tuple[str, str] | None, tuple[str, str] | None]:
+    """Returns status and reason of Ready and of Issuing."""
+    return said(decision, "Ready"), said(decision, "Issuing")
 
 
 def message(decision: Decision, kind: ConditionType) -> str:
@@ -306,34 +396,51 @@ def message(decision: Decision, kind: ConditionType) -> str:
     return found.message
 
 
+def note_of(decision: Decision) -> tuple[str, str, str] | None:
+    """Returns type, reason and action of the Event."""
+    return (decision.note.type, decision.note.reason, decision.note.action) if decision.note else None
+
+
 def assert_in_order(before: Known, decision: Decision) -> None:
     """What holds of each decision, whatever it is."""
+    assert decision.policy
     if isinstance(decision.action, Wait) and decision.action.until is not None:
         assert decision.action.until >= before.now, "a wait is never in the past"
     if decision.note is not None:
         assert_readable(decision.note.text)
     if decision.status is None or decision.status.dump() == before.resource.status.dump():
-        let_go = before.resource.deleting and not before.resource.ours
+        gone_for_us = before.resource.deleting and not before.resource.has_finalizer
+        unreadable = bool(before.resource.status.unreadable)
         stale = expired(before) and before.resource.status.ready and isinstance(decision.action, Wait)
-        assert let_go or not stale, "never Ready with an expired certificate"
+        assert gone_for_us or unreadable or not stale, "never Ready with an expired certificate"
         return
-    assert [c.type for c in decision.status.conditions] == ["Ready", "Issuing"], "both conditions, always"
+    _assert_conditions(before, decision.status)
+    status = decision.status
+    if status.ready and isinstance(decision.action, Wait):
+        assert status.expires_at is not None
+        assert decision.action.until is not None
+        assert decision.action.until <= status.expires_at, "it turns False by time alone"
+    read = Status.read(status.dump())
+    assert not read.unreadable
+    assert read.dump() == status.dump()
+
+
+def _assert_conditions(before: Known, status: Status) -> None:
     earlier_ones = {one.type: one for one in before.resource.status.conditions}
-    for one in decision.status.conditions:
-        assert_readable(one.message)
+    if status.conditions != before.resource.status.conditions:
+        assert [c.type for c in status.conditions] == ["Ready", "Issuing"], "both conditions, always"
+    for one in status.conditions:
         earlier = earlier_ones.get(one.type)
+        if one == earlier:
+            continue
+        assert_readable(one.message)
         stays = earlier is not None and one.status == earlier.status
         since = earlier.last_transition_time if earlier is not None and stays else before.now
         assert one.last_transition_time == since, "moves with the status, and only then"
-    status = decision.status
-    if status.ready:
+    if status.ready and status.conditions != before.resource.status.conditions:
         assert status.id is not None
         assert status.expires_at is not None
         assert before.now < status.expires_at, "never Ready with an expired certificate"
-        if isinstance(decision.action, Wait):
-            assert decision.action.until is not None
-            assert decision.action.until <= status.expires_at, "it turns False by time alone"
-    assert Status.model_validate(status.dump()).dump() == status.dump()
 
 
 def expired(facts: Known) -> bool:

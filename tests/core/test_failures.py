@@ -6,20 +6,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.building import HOUR, MINUTE, NOT_SENT, SECOND, TIMED_OUT, refusal
+from core.building import DAY, HOUR, MINUTE, NO_TOKEN, NOT_SENT, SECOND, TIMED_OUT, refusal
 from vercel_certificate_operator.core import failures
 from vercel_certificate_operator.core.failures import (
     BY_CODE,
     BY_STATUS,
+    LONGEST_RETRY_AFTER,
+    LONGEST_WAITS,
+    OTHER_CALLS,
+    Call,
     Failure,
     Fate,
     Meaning,
+    Pauses,
     back_off,
     explain,
     fraction,
     issued_nothing,
     meaning,
-    meaning_of_a_repeatable_call,
     wait_after,
 )
 from vercel_certificate_operator.core.reasons import Reason
@@ -32,6 +36,7 @@ PAYMENT = (Reason.PAYMENT_REQUIRED, HOUR, 32 * HOUR)
 PERMISSION = (Reason.PERMISSION_DENIED, HOUR, 32 * HOUR)
 NOT_FOUND = (Reason.DOMAIN_NOT_FOUND, HOUR, 32 * HOUR)
 LIMITED = (Reason.RATE_LIMITED, MINUTE, HOUR)
+LIMITED_NAMES = (Reason.RATE_LIMITED, HOUR, 32 * HOUR)
 NOT_CONFIGURED = (Reason.DOMAIN_NOT_CONFIGURED, MINUTE, HOUR)
 UNKNOWN = (Reason.OUTCOME_UNKNOWN, 5 * SECOND, 5 * MINUTE)
 UNREACHABLE = (Reason.VERCEL_UNREACHABLE, 2 * SECOND, 5 * MINUTE)
@@ -81,12 +86,12 @@ WHAT_VERCEL_SAYS = [
         for code in ("challenge_still_pending", "validation_running")
         for status in (400, 404, 409, 500)
     ),
-    *((status, code, LIMITED) for code in ("rate_limited", "too_many_requests") for status in (400, 403, 503)),
+    *((status, code, LIMITED_NAMES) for code in ("rate_limited", "too_many_requests") for status in (400, 403, 503)),
     # not-found codes go by their status
     (404, "not_found", NOT_FOUND),
     (404, "cert_not_found", NOT_FOUND),
     (404, "cert_order_not_found", NOT_FOUND),
-    # 429 concerns the token, whatever the code
+    # 429 concerns the kind of call, whatever the code
     (429, "too_many_requests", LIMITED),
     (429, "configuration_error", LIMITED),
 ]
@@ -132,24 +137,63 @@ def test_an_unknown_code_goes_by_its_status(status: int, code: str) -> None:
         assert issued_nothing(refusal(status, code))
 
 
+EXACT_SET = Failure(
+    Fate.REFUSED,
+    "Too many certificates (5) already issued for this exact set of domains in the last 168h0m0s",
+    429,
+    "too_many_requests",
+)
+
+
 @pytest.mark.parametrize(
-    ("failure", "whole_token"),
+    ("call", "failure", "pauses"),
     [
-        (refusal(429), True),
-        (Failure(Fate.UNKNOWN, "some proxy's page", 429), True),
-        (refusal(401), True),
-        (refusal(403, "unauthorized_request_error"), True),
-        (refusal(400, "rate_limited"), False),
-        (refusal(503, "too_many_requests"), False),
-        (refusal(403), False),
-        (refusal(500), False),
-        (NOT_SENT, False),
-        (TIMED_OUT, False),
+        ("issue", refusal(429), Pauses.CALL),
+        ("list", refusal(429), Pauses.CALL),
+        ("get", refusal(429, "forbidden"), Pauses.CALL),
+        ("issue", Failure(Fate.UNKNOWN, "some proxy's page", 429), Pauses.CALL),
+        ("issue", EXACT_SET, Pauses.NOTHING),
+        ("issue", Failure(Fate.REFUSED, "Limit for the EXACT SET of Identifiers", 429, "x"), Pauses.NOTHING),
+        ("list", EXACT_SET, Pauses.CALL),
+        ("issue", refusal(401), Pauses.TOKEN),
+        ("get", refusal(401), Pauses.TOKEN),
+        ("issue", refusal(403, "unauthorized_request_error"), Pauses.TOKEN),
+        ("issue", refusal(403, "forbidden", invalid_token=True), Pauses.TOKEN),
+        ("remove", refusal(403, "forbidden", invalid_token=True), Pauses.TOKEN),
+        ("list", refusal(403, invalid_token=True), Pauses.TOKEN),
+        ("list", refusal(403), Pauses.TOKEN_IN_TEAM),
+        ("issue", refusal(403), Pauses.NOTHING),
+        ("get", refusal(403), Pauses.NOTHING),
+        ("remove", refusal(403), Pauses.NOTHING),
+        ("issue", refusal(400, "rate_limited"), Pauses.NOTHING),
+        ("issue", refusal(503, "too_many_requests"), Pauses.NOTHING),
+        ("issue", refusal(500), Pauses.NOTHING),
+        ("issue", NOT_SENT, Pauses.NOTHING),
+        ("issue", TIMED_OUT, Pauses.NOTHING),
+        ("issue", NO_TOKEN, Pauses.NOTHING),
     ],
 )
-def test_who_has_to_wait(failure: Failure, whole_token: bool) -> None:
-    """Everything that uses the token, or that resource only."""
-    assert meaning(failure).whole_token is whole_token
+def test_a_failure_pauses_no_more_than_it_concerns(call: Call, failure: Failure, pauses: Pauses) -> None:
+    assert meaning(failure, call).pauses is pauses
+
+
+def test_a_limit_on_one_exact_set_of_names_concerns_that_set_only() -> None:
+    """Let's Encrypt limits certificates for one set of names. Others with the same token may still be issued."""
+    row = meaning(EXACT_SET)
+    assert (row.reason, row.first, row.cap) == LIMITED_NAMES
+
+
+def test_a_token_that_vercel_calls_invalid_is_invalid_whatever_the_code() -> None:
+    assert meaning(refusal(403, "forbidden", invalid_token=True)).reason is Reason.CREDENTIALS_INVALID
+    assert meaning(refusal(400, "invalid_cn", invalid_token=True)).reason is Reason.CREDENTIALS_INVALID
+    assert meaning(Failure(Fate.UNKNOWN, "", 403, invalid_token=True)).reason is Reason.OUTCOME_UNKNOWN
+
+
+def test_the_user_learns_how_a_wildcard_can_be_had() -> None:
+    advice = meaning(refusal(400, "wildcard_not_allowed")).advice
+    assert "name servers" in advice
+    assert "--challenge-only" in advice
+    assert meaning(refusal(400, "invalid_cn")).advice.startswith("Change spec.cns")
 
 
 @pytest.mark.parametrize(
@@ -169,9 +213,12 @@ def test_who_has_to_wait(failure: Failure, whole_token: bool) -> None:
         (refusal(500, "invalid_cn"), True),
         (refusal(400, "validation_running"), False),
         (refusal(400, "challenge_still_pending"), False),
+        (refusal(399), False),
+        (refusal(418), True),
+        (Failure(Fate.REFUSED, "no status"), False),
     ],
 )
-def test_only_an_error_in_vercels_own_shape_says_that_nothing_was_issued(failure: Failure, sure: bool) -> None:
+def test_only_an_error_in_vercels_own_format_proves_that_nothing_was_issued(failure: Failure, sure: bool) -> None:
     assert issued_nothing(failure) is sure
 
 
@@ -182,6 +229,7 @@ def test_waits_double_up_to_their_cap(row: Meaning) -> None:
         assert pure <= back_off(row, times, "seed") < pure * 1.1
     assert row.first <= row.cap
     assert back_off(row, 0, "seed") >= row.first
+    assert back_off(row, 2, "seed") >= min(2 * row.first, row.cap)
 
 
 @given(st.sampled_from(ALL_ROWS), st.integers(0, 2**40), st.text())
@@ -194,7 +242,7 @@ def test_a_wait_is_never_shorter_than_the_first_and_never_much_longer_than_the_c
 
 
 @given(st.sampled_from(ALL_ROWS), st.integers(1, 100), st.timedeltas(timedelta(), 24 * HOUR))
-def test_vercel_is_asked_no_sooner_than_it_says_and_never_at_once(row: Meaning, times: int, said: timedelta) -> None:
+def test_no_call_is_made_sooner_than_vercel_says_or_at_once(row: Meaning, times: int, said: timedelta) -> None:
     wait = wait_after(row, refusal(429, retry_after=said), times, "seed")
     assert wait >= said
     assert wait >= SECOND
@@ -229,21 +277,78 @@ def test_jitter_is_spread_evenly() -> None:
     assert all(tenths.count(tenth) > 120 for tenth in range(10))
 
 
-@pytest.mark.parametrize("failure", [TIMED_OUT, refusal(500), refusal(409), refusal(400, "validation_running")])
-def test_a_call_that_can_be_repeated_has_no_unknown_outcome(failure: Failure) -> None:
-    row = meaning_of_a_repeatable_call(failure)
-    assert row.reason is Reason.VERCEL_UNAVAILABLE
-    assert (row.first, row.cap) == (5 * SECOND, 5 * MINUTE)
-    assert "before it asks again" not in row.advice
+CALLS: list[Call] = ["get", "list", "remove"]
 
 
-@pytest.mark.parametrize("failure", [refusal(401), refusal(403), refusal(429), NOT_SENT])
-def test_any_other_failure_means_the_same_for_it(failure: Failure) -> None:
-    assert meaning_of_a_repeatable_call(failure) == meaning(failure)
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("failure", "reason", "first", "cap"),
+    [
+        (TIMED_OUT, Reason.VERCEL_UNAVAILABLE, 5 * SECOND, 5 * MINUTE),
+        (refusal(500), Reason.VERCEL_UNAVAILABLE, 5 * SECOND, 5 * MINUTE),
+        (refusal(409), Reason.VERCEL_UNAVAILABLE, 5 * SECOND, 5 * MINUTE),
+        (Failure(Fate.REFUSED, "no status"), Reason.VERCEL_UNAVAILABLE, 5 * SECOND, 5 * MINUTE),
+        (refusal(400), Reason.REQUEST_REFUSED, 5 * MINUTE, HOUR),
+        (refusal(400, "invalid_cn"), Reason.REQUEST_REFUSED, 5 * MINUTE, HOUR),
+        (refusal(400, "validation_running"), Reason.REQUEST_REFUSED, 5 * MINUTE, HOUR),
+        (refusal(404), Reason.REQUEST_REFUSED, 5 * MINUTE, HOUR),
+        (refusal(499), Reason.REQUEST_REFUSED, 5 * MINUTE, HOUR),
+        (refusal(401), *TOKEN),
+        (refusal(402), Reason.PAYMENT_REQUIRED, 5 * MINUTE, HOUR),
+        (refusal(429), *LIMITED),
+        (NOT_SENT, *UNREACHABLE),
+        (NO_TOKEN, Reason.CREDENTIALS_INVALID, 5 * SECOND, MINUTE),
+    ],
+    ids=str,
+)
+def test_a_refused_get_list_or_removal_has_its_own_row(
+    call: Call, failure: Failure, reason: Reason, first: timedelta, cap: timedelta
+) -> None:
+    row = meaning(failure, call)
+    assert (row.reason, row.first, row.cap) == (reason, first, cap)
+    assert "spec.cns" not in row.advice
+    assert "before it requests another one" not in row.advice
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [("get", "PermissionDenied"), ("remove", "PermissionDenied"), ("list", "CredentialsInvalid")],
+)
+def test_a_403_of_a_list_concerns_the_token_in_this_team(call: Call, reason: str) -> None:
+    assert meaning(refusal(403), call).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("reason", "longest"),
+    [
+        (Reason.INVALID_REQUEST, 32 * HOUR),
+        (Reason.PERMISSION_DENIED, 32 * HOUR),
+        (Reason.PAYMENT_REQUIRED, 32 * HOUR),
+        (Reason.DOMAIN_NOT_FOUND, 32 * HOUR),
+        (Reason.ATTEMPT_LOST, 32 * HOUR),
+        (Reason.NOT_RENEWED, 32 * HOUR),
+        (Reason.RATE_LIMITED, 32 * HOUR),
+        (Reason.UNEXPECTED_ANSWER, DAY),
+        (Reason.CREDENTIALS_INVALID, DAY),
+        (Reason.DOMAIN_NOT_CONFIGURED, DAY),
+        (Reason.VERCEL_UNREACHABLE, DAY),
+    ],
+)
+def test_no_wait_is_longer_than_the_longest_of_its_reason(reason: Reason, longest: timedelta) -> None:
+    """A recorded time that is further ahead was written while a clock was wrong."""
+    assert LONGEST_WAITS[reason] == longest * 1.1
+
+
+@given(st.sampled_from(ALL_ROWS), st.integers(0, 100), st.none() | st.timedeltas(timedelta(), LONGEST_RETRY_AFTER))
+def test_a_wait_that_was_computed_is_never_taken_for_a_clocks_fault(
+    row: Meaning, times: int, retry_after: timedelta | None
+) -> None:
+    if row.reason in LONGEST_WAITS:
+        assert wait_after(row, refusal(429, retry_after=retry_after), times, "seed") <= LONGEST_WAITS[row.reason]
 
 
 @pytest.mark.parametrize("row", ALL_ROWS, ids=lambda row: f"{row.reason} {row.first}")
-def test_every_row_tells_the_user_what_to_do(row: Meaning) -> None:
+def test_every_row_says_what_to_do(row: Meaning) -> None:
     assert row.advice.endswith(".")
     assert row.advice[0].isupper()
 
@@ -252,19 +357,31 @@ def test_every_row_tells_the_user_what_to_do(row: Meaning) -> None:
     ("failure", "text"),
     [
         (refusal(402, "payment_required"), "It failed: Vercel says no (payment_required, HTTP 402). Check"),
-        (Failure(Fate.UNKNOWN, "a page of some proxy", 502), "It failed: a page of some proxy (HTTP 502). Nothing"),
+        (Failure(Fate.UNKNOWN, "a page of some proxy", 502), "It failed: a page of some proxy (HTTP 502). No action"),
         (NOT_SENT, "It failed: connection refused. Check"),
-        (Failure(Fate.REFUSED, "", 400, "bad_request"), "It failed: no reason given (bad_request, HTTP 400). Change"),
-        (Failure(Fate.REFUSED, "...", 403), "It failed: no reason given (HTTP 403). Check"),
+        (Failure(Fate.REFUSED, "", 400, "bad_request"), "It failed: no reason was given (bad_request, HTTP 400). Change"),
+        (Failure(Fate.REFUSED, "...", 403), "It failed: no reason was given (HTTP 403). Check"),
+        (
+            refusal(449, "configuration_error", cns=("www.example.com", "example.com")),
+            "It failed: Vercel says no for example.com, www.example.com (configuration_error, HTTP 449). Check",
+        ),
+        (Failure(Fate.REFUSED, "two\nlines\u202e", 403, "a\x1bb"), "It failed: two lines\\u202e (a\\x1bb, HTTP 403). Check"),
     ],
 )
-def test_a_failure_is_told_in_vercels_words_with_code_status_and_the_next_step(failure: Failure, text: str) -> None:
-    told = explain("It failed", failure, meaning(failure))
-    assert told.startswith(text)
-    assert told.endswith(meaning(failure).advice)
+def test_a_failure_is_explained_in_vercels_words_with_names_code_status_and_the_next_step(
+    failure: Failure, text: str
+) -> None:
+    explained = explain("It failed", failure, meaning(failure))
+    assert explained.startswith(text)
+    assert explained.endswith(meaning(failure).advice)
 
 
-def test_rows_are_data_that_reads_like_the_table() -> None:
-    for rows in (BY_CODE, BY_STATUS):
+def test_an_explanation_ends_with_vercels_page_on_the_error() -> None:
+    explained = explain("It failed", refusal(403, help_url="https://example.com/help"), meaning(refusal(403)))
+    assert explained.endswith(f"{meaning(refusal(403)).advice} See <https://example.com/help>.")
+
+
+def test_the_tables_are_data_that_nothing_changes() -> None:
+    for rows in (BY_CODE, BY_STATUS, OTHER_CALLS, LONGEST_WAITS):
         with pytest.raises(TypeError):
             rows[0] = failures.LOST  # type: ignore[index]

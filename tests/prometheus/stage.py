@@ -1,7 +1,8 @@
 """A fleet in which everything goes wrong that there is an alert for, and a real Prometheus that watches it.
 
-Three operators: one that has all the trouble with Vercel; one that may not write; one that waits for a Lease which
-somebody holds who isn't there. Real ones, as processes, on the real API server and the emulated Vercel.
+Three operators: one that has all the trouble with Vercel; one that may not write, and whose clock differs from Vercel's;
+one that waits for a Lease which somebody holds who isn't there. Real ones, as processes, on the real API server and
+emulated Vercels.
 """
 
 import asyncio
@@ -23,7 +24,8 @@ from control_plane import ControlPlane, Process
 from control_plane.cluster import free_ports
 from support.emulator_process import start_emulator, url_of
 from support.operator_process import PATIENCE, Namespace, OperatorProcess, eventually, port_of
-from vercel_certificate_operator.core.attempt import ANNOTATION, Attempt
+from vercel_certificate_operator.core.record import Attempt, Issuance, names_hash
+from vercel_certificate_operator.core.resource import Status
 from vercel_emulator.client import EmulatorControl
 from vercel_emulator.models import Fault, Injection, TokenGrant
 
@@ -107,8 +109,12 @@ class _Stage:
             operator = await self._operator("trouble", vercel, ns, "--drift-interval=2")
             await self._watch("trouble", operator)
             await self._trouble(ns, vercel)
-            await self._one_that_may_not_write(vercel)
             await self._one_that_waits_for_its_lease(vercel)
+        elsewhere = start_emulator(self.folder / "emulator-ahead.log")
+        self.stack.callback(elsewhere.kill)
+        async with EmulatorControl(await url_of(elsewhere)) as vercel:
+            await vercel.behave(date_offset=7200.0)
+            await self._one_that_may_not_write(vercel)
         return Watched(url, before, ns, operator)
 
     # --- processes
@@ -186,29 +192,33 @@ class _Stage:
         for name in vanishing:
             await ns.apply(name, [f"{name}.example.com"], team={"id": TEAM})
         ids = [(await ns.ready(name))["id"] for name in vanishing]
+        await ns.apply("late", ["late.example.com"])
+        await ns.ready("late")
         await vercel.behave(lifetime=SHORT)
         await ns.apply("old", ["old.example.com"])
-        await vercel.wait_for_requests("issue", len(vanishing) + 1, finished=True, within=int(PATIENCE))
+        await vercel.wait_for_requests("issue", len(vanishing) + 2, finished=True, within=int(PATIENCE))
         await vercel.behave(lifetime=90 * 86400.0)
         assert await earlier.terminate() == 0
         for certificate_id in ids:
             await vercel.vanish(certificate_id)
 
-        start = datetime.now(UTC) - LONG_AGO
-        await ns.apply("open", ["open.example.com"], tokenSecretRef={"name": "blind", "key": "token"})
-        names = frozenset({"open.example.com"})
-        uid = (ns.get("open") or {})["metadata"]["uid"]
-        attempt = Attempt(id="before", uid=uid, start=start, generation=1, cns=names, reason="FirstIssue")
-        await ns.run("annotate", "vcert", "open", f"{ANNOTATION}={attempt.dumps()}")
+        now = datetime.now(UTC).replace(microsecond=0)
+        names = ("open.example.com",)
+        await ns.apply("open", [*names], tokenSecretRef={"name": "blind", "key": "token"})
+        attempt = Attempt(id="before", start=now - LONG_AGO, generation=1, cns=names, reason="FirstIssue")
+        await self._record(ns, "open", Status(attempt=attempt))
 
-        late = ["late.example.com"]
-        await ns.apply("late", late)
-        status = {"lostAttempts": [{"id": "lost", "start": start.isoformat().replace("+00:00", "Z"), "cns": late}]}
-        patch = json.dumps({"status": status})
-        await ns.run("patch", "vcert", "late", "--subresource=status", "--type=merge", "-p", patch)
-        created = start + timedelta(minutes=10)
-        epoch = [int(when.timestamp() * 1000) for when in (created, created + timedelta(days=30))]
-        await vercel.inject(Injection(cns=late, scope="personal:user", created_at=epoch[0], expires_at=epoch[1]))
+        names = ("again.example.com",)
+        await ns.apply("again", [*names])
+        issued = (Issuance(time=now, names_hash=names_hash(names)),) * 5
+        await self._record(ns, "again", Status(issuances=issued))
+
+        await vercel.inject(Injection(cns=["late.example.com"], scope="personal:user"))
+
+    async def _record(self, ns: Namespace, name: str, status: Status) -> None:
+        """Write what an earlier operator would have recorded."""
+        patch = json.dumps({"status": status.dump()})
+        await ns.run("patch", "vcert", name, "--subresource=status", "--type=merge", "-p", patch)
 
     async def _trouble(self, ns: Namespace, vercel: EmulatorControl) -> None:
         for name in ("good", "gone", "stuck", "unpaid", "nodns", "off"):

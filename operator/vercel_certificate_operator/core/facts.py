@@ -3,15 +3,15 @@
 from datetime import datetime, timedelta
 
 from vercel_certificate_operator.core.certificate import Certificate
-from vercel_certificate_operator.core.failures import LONGEST_RETRY_AFTER, LONGEST_WAITS
+from vercel_certificate_operator.core.failures import LONGEST_RETRY_AFTER, LONGEST_WAITS, is_about_the_call
 from vercel_certificate_operator.core.known import Decision, Known, Listing, Note, Reply, Wait
 from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.core.record import Attempt, Origin
+from vercel_certificate_operator.core.record import Attempt, Origin, Outcome
 from vercel_certificate_operator.core.renewal import superseded_rest
 from vercel_certificate_operator.core.report import Need, Problem, conditions, scheduled
 from vercel_certificate_operator.core.resource import Status
 from vercel_certificate_operator.core.schema import whole_seconds
-from vercel_certificate_operator.core.times import CLOCK_TOLERANCE, LIST_AGE
+from vercel_certificate_operator.core.times import CLOCK_TOLERANCE, LIST_AGE, UNREADABLE_LIMIT
 
 
 def open_attempt(known: Known) -> Attempt | None:
@@ -39,11 +39,20 @@ def renew_pending(known: Known) -> bool:
     return request is not None and request != known.resource.status.last_renew_request
 
 
+def adoption_pending(known: Known) -> str | None:
+    """Returns the id that the adopt-id annotation names, if it was not acted on yet."""
+    wanted = known.resource.adopt_request
+    return wanted if wanted != known.resource.status.last_adopt_request else None
+
+
 def renew_is_new(known: Known) -> bool:
-    """Returns whether no attempt was made yet for the pending value of the renew annotation."""
+    """Returns whether no attempt for the pending value of the renew annotation can have issued anything yet."""
     attempt = known.resource.status.attempt
-    tried = attempt is not None and attempt.renew_request == known.resource.renew_request
-    return renew_pending(known) and not tried
+    if not renew_pending(known):
+        return False
+    if attempt is None or attempt.renew_request != known.resource.renew_request:
+        return True
+    return attempt.requested and attempt.outcome in (Outcome.REFUSED, Outcome.VOID)
 
 
 def waiting_until(known: Known) -> datetime | None:
@@ -91,6 +100,14 @@ def not_here(known: Known, certificate_id: str) -> bool:
     """Returns whether a certificate can't be taken in this round: its GET answered 404, or can't be made now."""
     got = known.got.get(certificate_id)
     return got.certificate is None if got is not None else known.blocked("get", certificate_id)
+
+
+def is_unreadable(known: Known, certificate_id: str) -> bool:
+    """Returns whether a certificate could not be read for so long that it no longer counts."""
+    failed = known.failed.get(("get", certificate_id))
+    if failed is None or not is_about_the_call(failed.failure, "get"):
+        return False
+    return known.tick - failed.since >= UNREADABLE_LIMIT
 
 
 def is_gone(known: Known) -> bool:

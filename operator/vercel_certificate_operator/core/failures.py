@@ -227,6 +227,9 @@ BY_STATUS: Mapping[int, Meaning] = MappingProxyType(
 OTHER_CALLS: Mapping[int, Meaning] = MappingProxyType({401: CREDENTIALS_INVALID, 402: CALL_UNPAID, 403: CALL_DENIED})
 """What a refused GET, list or DELETE means, by HTTP status."""
 
+MADE_IMPOSSIBLE = frozenset({Reason.CREDENTIALS_INVALID, Reason.RATE_LIMITED, Reason.VERCEL_UNREACHABLE})
+"""Reasons that say nothing about what was requested."""
+
 EXACT_SET = ("exact set of domains", "exact set of identifiers")
 """How the issuer's limit for one set of names reads. Source: Let's Encrypt's documentation of its rate limits."""
 
@@ -267,6 +270,11 @@ def _refused_call(failure: Failure, call: Call) -> Meaning:
     if status in OTHER_CALLS:
         return OTHER_CALLS[status]
     return CALL_REFUSED if 400 <= status < 500 and status != 409 else VERCEL_UNAVAILABLE
+
+
+def is_about_the_call(failure: Failure, call: Call) -> bool:
+    """Returns whether the call itself failed, and not the token, the network or a limit that made it impossible."""
+    return meaning(failure, call).reason not in MADE_IMPOSSIBLE
 
 
 def issued_nothing(failure: Failure) -> bool:

@@ -1,7 +1,7 @@
 """What a decision is made from, and what a decision is."""
 
-from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -58,6 +58,11 @@ class Listing:
 
     def find(self, certificate_id: str | None) -> Certificate | None:
         return next((certificate for certificate in self.certificates if certificate.id == certificate_id), None)
+
+    def with_issued(self, certificates: Iterable[Certificate]) -> "Listing":
+        """Returns the list with certificates that were issued after it was begun, where it lacks them."""
+        missing = tuple(certificate for certificate in certificates if self.find(certificate.id) is None)
+        return replace(self, certificates=(*self.certificates, *missing)) if missing else self
 
 
 @dataclass(frozen=True, slots=True)

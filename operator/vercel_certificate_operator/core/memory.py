@@ -10,9 +10,18 @@ from types import MappingProxyType
 from typing import Any
 
 from vercel_certificate_operator.core.certificate import Scope
-from vercel_certificate_operator.core.failures import Call, Failure, issued_nothing, meaning, wait_after
+from vercel_certificate_operator.core.failures import (
+    Call,
+    Failure,
+    Fate,
+    is_about_the_call,
+    issued_nothing,
+    meaning,
+    wait_after,
+)
 from vercel_certificate_operator.core.known import (
     CallKey,
+    Decision,
     FailedCall,
     Got,
     Known,
@@ -23,6 +32,7 @@ from vercel_certificate_operator.core.known import (
     Pause,
     Reply,
     Tick,
+    Write,
 )
 from vercel_certificate_operator.core.resource import Resource, Spec, Status
 from vercel_certificate_operator.core.times import SCHEMA_CHECK
@@ -82,6 +92,22 @@ class Memory:
         intended, note = self.unpublished
         return (replace(self, unpublished=None), note) if status.dump() == intended else (self, None)
 
+    def writing(self, decision: Decision) -> "Memory":
+        """Returns the memory before a decision's status is written. The Event is due once it turns out to be."""
+        if decision.status is None or decision.note is None:
+            return self
+        return replace(self, unpublished=(decision.status.dump(), decision.note))
+
+    def fenced_off(self) -> "Memory":
+        """Returns the memory after a write was refused, since it was decided from a stale view."""
+        return replace(self, unpublished=None)
+
+    def recorded(self, decision: Decision) -> "Memory":
+        """Returns the memory after a decision was carried out. With that, a reply is recorded, or can't be."""
+        action = decision.action
+        settled = isinstance(action, Write) and (action.closes or decision.status is None)
+        return replace(self, unpublished=None, reply=None if settled else self.reply)
+
     def call_failed(
         self, call: CallKey, failure: Failure, tick: Tick, *, seed: str, token_hash: str | None
     ) -> "Memory":
@@ -95,17 +121,17 @@ class Memory:
         if before is not None and before.token_hash != token_hash:
             before = None
         times = before.times + 1 if before is not None else 1
-        since = before.since if before is not None and before.failure.fate is failure.fate else tick
+        since = before.since if before is not None and _is_the_same(before.failure, failure, call[0]) else tick
         wait = wait_after(meaning(failure, call[0]), failure, times, seed)
         failed = FailedCall(failure, times, since, tick + wait.total_seconds(), token_hash)
         return replace(self, failed=MappingProxyType({**self.failed, call: failed}))
 
     def call_succeeded(self, call: CallKey) -> "Memory":
-        """Returns the memory after a call succeeded. The token for it could be read, too."""
+        """Returns the memory after a call succeeded. So there is a token, and Vercel can be reached."""
         left = {
             other: failed
             for other, failed in self.failed.items()
-            if other != call and failed.failure.status is not None
+            if other != call and failed.failure.fate not in (Fate.NOT_SENT, Fate.NO_TOKEN)
         }
         return self if len(left) == len(self.failed) else replace(self, failed=MappingProxyType(left))
 
@@ -207,6 +233,13 @@ def known(
         not_removable=not_removable,
         clock_skew=clock_skew,
     )
+
+
+def _is_the_same(before: Failure, after: Failure, call: Call) -> bool:
+    """Returns whether two failures in a row count from the first one on."""
+    if Fate.NO_TOKEN in (before.fate, after.fate):
+        return before.fate is after.fate
+    return is_about_the_call(before, call) == is_about_the_call(after, call)
 
 
 def _wish(resource: Resource) -> object:

@@ -62,8 +62,8 @@ class Attempt(Model):
     team: str | None = None
     """Where it was made: the team's id or slug; None: the token's own account."""
     known: tuple[str, ...] | None = None
-    """Ids of certificates with exactly these names that existed before and are young enough to be mistaken for the
-    answer. None: no list could be had."""
+    """Ids of certificates with these names that existed before and could be mistaken for the answer, since they are
+    young. None: no list could be had."""
     renew_request: str | None = None
     """The value of the renew annotation at that time."""
     requested: bool = False

@@ -12,8 +12,8 @@ LATEST = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def whole_seconds(moment: datetime) -> datetime:
-    """Returns a time as status holds it: UTC, whole seconds, like every other time in Kubernetes."""
-    return moment.astimezone(UTC).replace(microsecond=0)
+    """Returns a time as status holds it: UTC, whole seconds, like every other time in Kubernetes, and bounded."""
+    return _bounded(moment).astimezone(UTC).replace(microsecond=0)
 
 
 def _bounded(moment: datetime) -> datetime:

@@ -4,15 +4,13 @@ from datetime import datetime
 
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate
-from vercel_certificate_operator.core.facts import not_here, renew_pending
-from vercel_certificate_operator.core.failures import Fate
+from vercel_certificate_operator.core.facts import adoption_pending, is_unreadable, not_here, renew_pending
 from vercel_certificate_operator.core.known import Decision, Get, Known, List, Note, Write
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Origin
 from vercel_certificate_operator.core.renewal import schedule
 from vercel_certificate_operator.core.report import Need, conditions, held, succeeded
 from vercel_certificate_operator.core.resource import ADOPT_ANNOTATION, Status
-from vercel_certificate_operator.core.times import UNREADABLE_LIMIT
 
 
 def named_certificate_is_adopted(known: Known) -> Decision | None:
@@ -21,8 +19,8 @@ def named_certificate_is_adopted(known: Known) -> Decision | None:
     It is adopted if it covers spec.cns, has not expired and no other resource has it. Otherwise that is reported, and
     the resource proceeds without it.
     """
-    resource, status, wanted = known.resource, known.resource.status, known.resource.adopt_request
-    if wanted is None or wanted == status.last_adopt_request or resource.spec.suspend:
+    resource, wanted = known.resource, adoption_pending(known)
+    if wanted is None or resource.spec.suspend:
         return None
     if not known.may_adopt:
         return _refused(
@@ -56,13 +54,9 @@ def named_certificate_is_adopted(known: Known) -> Decision | None:
 
 def _read(known: Known, wanted: str) -> Decision | None:
     """Gets the named certificate. If that fails, a resource that holds a certificate goes on meanwhile."""
-    failed = known.failed.get(("get", wanted))
-    if (
-        failed is not None
-        and known.tick - failed.since >= UNREADABLE_LIMIT
-        and failed.failure.fate is not Fate.NO_TOKEN
-    ):
-        return _refused(known, f"certificate {words.ids([wanted])} can't be read: {failed.failure.message}")
+    if is_unreadable(known, wanted):
+        said = words.printable(known.failed["get", wanted].failure.message).rstrip(".")
+        return _refused(known, f"certificate {words.ids([wanted])} can't be read: {said}")
     if known.resource.status.id is not None and known.blocked("get", wanted):
         return None
     return Decision(Get(wanted, known.scope))

@@ -8,6 +8,7 @@ from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.facts import (
     earliest,
+    is_unreadable,
     kept,
     kept_waiting,
     next_moment,
@@ -42,7 +43,7 @@ from vercel_certificate_operator.core.record import (
 from vercel_certificate_operator.core.report import Need, Problem, conditions, failing, held, succeeded
 from vercel_certificate_operator.core.resource import Status
 from vercel_certificate_operator.core.schema import whole_seconds
-from vercel_certificate_operator.core.times import BACK_DATED, CLOCK_TOLERANCE, FIRST_LIST_AFTER, UNREADABLE_LIMIT
+from vercel_certificate_operator.core.times import BACK_DATED, CLOCK_TOLERANCE, FIRST_LIST_AFTER
 
 WHY: Mapping[str, str] = {
     Reason.NAMES_CHANGED: ", because spec.cns changed",
@@ -321,7 +322,7 @@ def open_attempt_is_searched_for(known: Known) -> Decision | None:
         got = known.got.get(candidate.id)
         if got is None and not known.blocked("get", candidate.id):
             return Decision(Get(candidate.id, attempt.scope))  # a list is a hint
-    waiting = [other.id for other in found if other.id not in known.got and not _is_unreadable(known, other.id)]
+    waiting = [other.id for other in found if other.id not in known.got and not is_unreadable(known, other.id)]
     there = [got.certificate for other in found if (got := known.got.get(other.id)) and got.certificate is not None]
     if there and not waiting:
         youngest = max(there, key=youth)
@@ -333,12 +334,6 @@ def open_attempt_is_searched_for(known: Known) -> Decision | None:
         return _lost(known, attempt)
     again = [_get_again_at(known, other) for other in waiting] + ([searching] if searching is not None else [])
     return _still_unknown(known, attempt, min(again), grace_end)
-
-
-def _is_unreadable(known: Known, certificate_id: str) -> bool:
-    """Returns whether a candidate could not be read for so long that it no longer counts."""
-    failed = known.failed.get(("get", certificate_id))
-    return failed is not None and known.tick - failed.since >= UNREADABLE_LIMIT
 
 
 def _get_again_at(known: Known, certificate_id: str) -> Tick:

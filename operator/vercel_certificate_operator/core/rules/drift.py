@@ -1,5 +1,7 @@
 """What a list and a GET show about the current certificate: gone, changed, renewed by Vercel, out of sight."""
 
+from dataclasses import replace
+
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.facts import (
@@ -14,6 +16,7 @@ from vercel_certificate_operator.core.facts import (
 )
 from vercel_certificate_operator.core.known import Decision, Get, Known, List, Note, ReadToken, Write
 from vercel_certificate_operator.core.reasons import Reason
+from vercel_certificate_operator.core.record import Origin
 from vercel_certificate_operator.core.report import Need, Problem, conditions, held, succeeded
 from vercel_certificate_operator.core.resource import RENEW_ANNOTATION, Status
 from vercel_certificate_operator.core.schema import whole_seconds
@@ -77,8 +80,8 @@ def vanished_scope_is_reported(known: Known) -> Decision | None:
         if not status.scope_vanished:
             return None
         return Decision(Write(), conditions(resource, status.changed(scope_vanished=False), now=known.now))
-    if not listing.scope_vanished:
-        return None
+    if not listing.scope_vanished and not status.scope_vanished:
+        return None  # once reported, it stays so until the certificate is found or the user confirms
     problem = Problem(
         Reason.SCOPE_VANISHED,
         f"Certificate {status.id} and many others in {status.scope} are missing from Vercel's list. Check that the "
@@ -166,12 +169,14 @@ def _held(known: Known, certificate: Certificate) -> Status:
     """Returns status with a certificate that inherits everything from the current one."""
     status = known.resource.status
     requested = frozenset(status.requested_cns) or status.names
+    if certificate.created_at is None and certificate.id == status.id:
+        certificate = replace(certificate, created_at=status.created_at)
     return held(
         known.resource,
         status,
         certificate,
         scope=status.scope,
-        origin=status.origin or "",
+        origin=status.origin or Origin.FOUND,
         now=known.now,
         requested=requested,
         token_hash=status.token_hash,

@@ -10,6 +10,7 @@ from vercel_certificate_operator.core.facts import (
     half_time,
     is_fresh,
     is_removable,
+    is_unreadable,
     kept_waiting,
     renew_is_new,
     reported,
@@ -110,7 +111,7 @@ def holders_are_in_other_scopes(known: Known, need: Need) -> Decision | None:
     A list may be older than they are. Of many, only the newest are read; the list has the others.
     """
     for certificate_id in tuple(known.ownership.holders)[:MOST_HOLDERS_READ]:
-        if certificate_id not in known.got:
+        if certificate_id not in known.got and not is_unreadable(known, certificate_id):
             return Decision(Get(certificate_id, known.scope))
     return None
 
@@ -294,11 +295,10 @@ def attempt_is_made(known: Known, need: Need) -> Decision:
     young = [
         certificate.id
         for certificate in (listing.certificates if listing is not None else ())
-        if certificate.cns == resource.cns
+        if resource.cns <= certificate.cns  # with more names, too: Vercel adds names by itself
         and (certificate.created_at is None or certificate.created_at >= known.now - KNOWN_WINDOW)
     ]
-    before = status.closed_attempt
-    same = before is not None and before.names == resource.cns and bool(status.failed_attempts)
+    failures, reason = _failures_in_a_row(known)
     attempt = Attempt(
         id=known.new_attempt_id,
         start=whole_seconds(known.now),
@@ -310,12 +310,20 @@ def attempt_is_made(known: Known, need: Need) -> Decision:
         renew_request=resource.renew_request,
         requested=renew_is_new(known),
         token_hash=known.token_hash,
-        previous_failures=status.failed_attempts if same else 0,
-        previous_reason=before.outcome_reason if same and before is not None else None,
+        previous_failures=failures,
+        previous_reason=reason,
     )
     alive = any(one.expires_at is None or one.expires_at > known.now for one in existing)
     after = status.changed(attempt=attempt, shared_names=status.shared_names or alive, next_attempt_time=None)
     return Decision(Issue(attempt), conditions(resource, after, now=known.now, need=need))
+
+
+def _failures_in_a_row(known: Known) -> tuple[int, str | None]:
+    """Returns how many attempts for these names have failed in a row, and why. One that was never sent is none."""
+    status, before = known.resource.status, known.resource.status.closed_attempt
+    if before is None or before.names != known.resource.cns or not status.failed_attempts:
+        return 0, None
+    return status.failed_attempts, before.previous_reason if before.outcome == Outcome.VOID else before.outcome_reason
 
 
 GATES: tuple[Callable[[Known, Need], Decision | None], ...] = (

@@ -1,7 +1,7 @@
 """What happens to a certificate that was replaced."""
 
 from vercel_certificate_operator.core import words
-from vercel_certificate_operator.core.facts import is_removable, removal_time, unchanged
+from vercel_certificate_operator.core.facts import adoption_pending, is_removable, removal_time, unchanged
 from vercel_certificate_operator.core.failures import explain, meaning
 from vercel_certificate_operator.core.known import AddFinalizer, Decision, Known, Note, Remove, Write
 from vercel_certificate_operator.core.reasons import Reason
@@ -24,7 +24,10 @@ def superseded_is_removed_in_time(known: Known) -> Decision | None:
     resource, status = known.resource, known.resource.status
     if resource.spec.suspend or not usable(status, resource.cns, known.now):
         return None
-    due = [entry for entry in status.superseded if known.now >= removal_time(status, entry.since)]
+    wanted = adoption_pending(known)  # the user may want this one back
+    due = [
+        entry for entry in status.superseded if known.now >= removal_time(status, entry.since) and entry.id != wanted
+    ]
     own = [entry for entry in due if is_removable(known, entry.id, entry.origin, replaced=True)]
     for entry in own:
         if entry.id not in known.removed and not known.blocked("remove", entry.id):
