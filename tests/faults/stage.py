@@ -232,6 +232,7 @@ async def _is_gone(world: World) -> None:
 async def _create_and_lose_the_answer(world: World) -> None:
     world.emulator.faults.add(Fault(call="issue", action="reset", when="after"))
     await _create(world)
+    await world.advance(10)
 
 
 async def _there_without_finalizer(world: World) -> None:
@@ -309,7 +310,12 @@ CHANGE = Scenario(
 )
 DELETION = Scenario("deletion", _there, _delete, _is_gone, 1, (("remove", 0), ("release", 0)))
 LOST_ANSWER = Scenario(
-    "lost-answer", _nothing, _create_and_lose_the_answer, _is_ready, 1, (("list", 1), ("get", 0), ("outcome", 0))
+    "lost-answer",
+    _nothing,
+    _create_and_lose_the_answer,
+    _is_ready,
+    1,
+    (("status", 0), ("list", 1), ("get", 0), ("outcome", 0)),
 )
 REFUSAL = Scenario("refusal", _nothing, _create_and_be_refused, _is_ready, 1, (("issue", 0), ("outcome", 0)))
 VANISHED = Scenario(
@@ -318,7 +324,7 @@ VANISHED = Scenario(
     _drift,
     _is_ready,
     2,
-    (("list", 0), ("get", 0), ("list", 1), ("status", 0), ("attempt", 0), ("issue", 0), ("outcome", 0)),
+    (("list", 0), ("get", 0), ("status", 0), ("attempt", 0), ("issue", 0), ("outcome", 0)),
 )
 UNCHANGED = Scenario("detection-of-drift", _there, _drift, _is_ready, 1, (("list", 0),))
 FINALIZER_LOST = Scenario("finalizer-stripped", _there_without_finalizer, _quiet, _is_held, 1, (("hold", 0),))
