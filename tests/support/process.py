@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Certificate, Scope
-from vercel_certificate_operator.vercel import NotSent, VercelClient
+from vercel_certificate_operator.vercel import NotSent, Upload, VercelClient
 
 T = TypeVar("T")
 
@@ -82,6 +82,9 @@ class GatedVercel:
 
     async def issue(self, cns: Iterable[str], scope: Scope) -> Certificate:
         return await self._passing("issue", lambda: self._client.issue(cns, scope), writes=True)
+
+    async def upload(self, upload: Upload, scope: Scope) -> Certificate:
+        return await self._passing("upload", lambda: self._client.upload(upload, scope), writes=True)
 
     async def get(self, certificate_id: str, scope: Scope) -> Certificate:
         return await self._passing("get", lambda: self._client.get(certificate_id, scope))

@@ -70,6 +70,10 @@ class Attempt(Model):
     """Whether the user requested it: the first attempt for a new value of the renew annotation."""
     token_hash: str | None = None
     """Which token was used; see ``token_hash``."""
+    fingerprint: str | None = None
+    """For an upload: the SHA-256 fingerprint of the leaf, in hexadecimal digits."""
+    expires_at: Time | None = None
+    """For an upload: when the leaf expires."""
     previous_failures: int = 0
     """How many attempts for these names had failed in a row, and with which reason, when it was made."""
     previous_reason: str | None = None

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import islice
 
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.durations import readable
 from vercel_certificate_operator.core.facts import (
     half_time,
+    is_for_the_same,
     is_fresh,
     is_removable,
     is_unreadable,
@@ -31,6 +33,7 @@ from vercel_certificate_operator.core.known import (
     Issue,
     Known,
     List,
+    Listing,
     ReadToken,
     Remove,
     Wait,
@@ -42,9 +45,11 @@ from vercel_certificate_operator.core.rules.adoption import existing_certificate
 from vercel_certificate_operator.core.rules.drift import change_is_recorded
 from vercel_certificate_operator.core.rules.needs import need_of
 from vercel_certificate_operator.core.schema import whole_seconds
+from vercel_certificate_operator.core.source import Source
 from vercel_certificate_operator.core.times import (
     ATTEMPT_ELSEWHERE_CHECK,
     BY_HAND_CHECK,
+    CLOCK_TOLERANCE,
     DUPLICATE_CHECK,
     ISSUANCE_WINDOW,
     KNOWN_WINDOW,
@@ -291,25 +296,23 @@ def attempt_is_made(known: Known, need: Need) -> Decision:
     """One attempt: recorded, then sent."""
     resource, status = known.resource, known.resource.status
     listing = known.listing if is_fresh(known, known.listing) else None
-    existing = unclaimed(known, listing, resource.cns) if listing is not None else ()
-    young = [
-        certificate.id
-        for certificate in (listing.certificates if listing is not None else ())
-        if resource.cns <= certificate.cns  # with more names, too: Vercel adds names by itself
-        and (certificate.created_at is None or certificate.created_at >= known.now - KNOWN_WINDOW)
-    ]
+    source = known.source if resource.spec.uploads and isinstance(known.source, Source) else None
+    cns = source.cns if source is not None else resource.cns
+    existing = unclaimed(known, listing, cns) if listing is not None else ()
     failures, reason = _failures_in_a_row(known)
     attempt = Attempt(
         id=known.new_attempt_id,
         start=whole_seconds(known.now),
         generation=resource.generation,
-        cns=tuple(sorted(resource.cns)),
+        cns=tuple(sorted(cns)),
         reason=str(need.reason),
         team=known.scope.team,
-        known=tuple(young[:MOST_KNOWN]) if listing is not None else None,
+        known=_known_ids(known, listing, source) if listing is not None else None,
         renew_request=resource.renew_request,
         requested=renew_is_new(known),
         token_hash=known.token_hash,
+        fingerprint=source.fingerprint if source is not None else None,
+        expires_at=source.expires_at if source is not None else None,
         previous_failures=failures,
         previous_reason=reason,
     )
@@ -318,10 +321,29 @@ def attempt_is_made(known: Known, need: Need) -> Decision:
     return Decision(Issue(attempt), conditions(resource, after, now=known.now, need=need))
 
 
+def _known_ids(known: Known, listing: Listing, source: Source | None) -> tuple[str, ...]:
+    """Returns the ids of existing certificates that could be mistaken for the answer to an attempt."""
+    if source is not None:
+        alike = (
+            certificate.id
+            for certificate in listing.certificates
+            if certificate.cns == source.cns
+            and (certificate.expires_at is None or abs(certificate.expires_at - source.expires_at) <= CLOCK_TOLERANCE)
+        )
+    else:
+        alike = (
+            certificate.id
+            for certificate in listing.certificates
+            if known.resource.cns <= certificate.cns  # with more names, too: Vercel adds names by itself
+            and (certificate.created_at is None or certificate.created_at >= known.now - KNOWN_WINDOW)
+        )
+    return tuple(islice(alike, MOST_KNOWN))
+
+
 def _failures_in_a_row(known: Known) -> tuple[int, str | None]:
     """Returns how many attempts for these names have failed in a row, and why. One that was never sent is none."""
     status, before = known.resource.status, known.resource.status.closed_attempt
-    if before is None or before.names != known.resource.cns or not status.failed_attempts:
+    if before is None or not is_for_the_same(known, before) or not status.failed_attempts:
         return 0, None
     return status.failed_attempts, before.previous_reason if before.outcome == Outcome.VOID else before.outcome_reason
 
