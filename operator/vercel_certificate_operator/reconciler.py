@@ -15,12 +15,14 @@ from vercel_certificate_operator.accounts import Account, Accounts
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.decide import decide
+from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import Failure, Fate
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
     CallKey,
     Decision,
     Get,
+    GetDomainConfig,
     Issue,
     Known,
     Limits,
@@ -312,6 +314,8 @@ class Reconciler:
                 return Round()
             case ReadToken():
                 return await self._read_token(resource, round_)
+            case GetDomainConfig(domain, scope):
+                return round_.with_domain(domain, await self._domain_config(resource, domain, scope))
             case ReadSource():
                 await self._read_source(resource)
                 return round_
@@ -336,6 +340,14 @@ class Reconciler:
         except TokenMissing:
             return round_.with_token(None)
         return round_.with_token(token.hash_for(resource.key.uid))
+
+    async def _domain_config(self, resource: Resource, domain: str, scope: Scope) -> DomainConfig | None:
+        """Returns how a domain is configured; None: that isn't known, and nothing depends on it."""
+        try:
+            return await self._calls.domain_config(domain, scope, await self._token(resource))
+        except (TokenMissing, VercelError) as error:
+            logger.info("the configuration of %s is not known: %s", domain, error, extra=log_fields(resource.key))
+            return None
 
     async def _read_source(self, resource: Resource) -> tuple[Source, Upload] | SourceProblem:
         """Reads the Secret whose certificate is uploaded. The key is not remembered."""

@@ -22,7 +22,7 @@ LONGEST_RETRY_AFTER = DAY
 SLACK = 11 / 10
 """Waits are up to a tenth longer than their row says."""
 
-Call = Literal["issue", "upload", "get", "list", "remove"]
+Call = Literal["issue", "upload", "get", "list", "remove", "config"]
 """The kinds of requests to Vercel."""
 POSTS: frozenset[Call] = frozenset({"issue", "upload"})
 """The calls that make a certificate. None of them can simply be repeated."""
@@ -317,7 +317,8 @@ def explain(what: str, failure: Failure, row: Meaning) -> str:
     facts = [
         words.printable(fact) for fact in (failure.code, f"HTTP {failure.status}" if failure.status else "") if fact
     ]
-    blamed = f" for {words.names(failure.cns)}" if failure.cns else ""
+    unnamed = [name for name in failure.cns if name not in said]
+    blamed = f" (for {words.names(unnamed)})" if unnamed else ""
     more = f" See <{failure.help_url}>." if failure.help_url else ""
     details = f" ({', '.join(facts)})" if facts else ""
     return f"{what}: {said}{blamed}{details}. {row.advice}{more}"

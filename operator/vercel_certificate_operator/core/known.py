@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from vercel_certificate_operator.core.certificate import Certificate, Scope
+from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import Call, Failure
 from vercel_certificate_operator.core.record import Attempt
 from vercel_certificate_operator.core.resource import Resource, Status
@@ -153,6 +154,8 @@ class Known:
     """Whether this round has tried to read the resource's token."""
     token_hash: str | None = None
     """Which token the resource uses now (see ``record.token_hash``); None: not read, or there is none."""
+    domains: Mapping[str, DomainConfig | None] = field(default_factory=dict)
+    """How domains are configured, by name, as far as this round asked. None: Vercel didn't say."""
     source: Source | SourceProblem | None = None
     """What the Secret of spec.certificateSecretRef holds, if it was read lately."""
     source_due_at: Tick | None = None
@@ -255,6 +258,14 @@ class ReadSource:
 
 
 @dataclass(frozen=True, slots=True)
+class GetDomainConfig:
+    """Ask Vercel how a domain is configured, and decide again, whatever comes of it."""
+
+    domain: str
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
 class AddFinalizer:
     """Add the operator's finalizer, and decide again."""
 
@@ -264,7 +275,19 @@ class RemoveFinalizer:
     """Remove the operator's finalizer: the resource may go."""
 
 
-Action = Wait | Write | Get | List | Issue | Remove | ReadToken | ReadSource | AddFinalizer | RemoveFinalizer
+Action = (
+    Wait
+    | Write
+    | Get
+    | List
+    | Issue
+    | Remove
+    | ReadToken
+    | ReadSource
+    | GetDomainConfig
+    | AddFinalizer
+    | RemoveFinalizer
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import (
     Call,
     Failure,
@@ -173,6 +174,7 @@ class Round:
     removed: Mapping[str, bool] = field(default_factory=lambda: _EMPTY)
     listing: Listing | None = None
     pauses: Mapping[Call, Pause] = field(default_factory=lambda: _EMPTY)
+    domains: Mapping[str, DomainConfig | None] = field(default_factory=lambda: _EMPTY)
     token_read: bool = False
     token_hash: str | None = None
     just_failed: CallKey | None = None
@@ -182,6 +184,9 @@ class Round:
 
     def with_removed(self, certificate_id: str, there: bool) -> "Round":
         return replace(self, removed={**self.removed, certificate_id: there})
+
+    def with_domain(self, domain: str, config: DomainConfig | None) -> "Round":
+        return replace(self, domains={**self.domains, domain: config})
 
     def with_pause(self, call: Call, pause: Pause) -> "Round":
         return replace(self, pauses={**self.pauses, call: pause})
@@ -233,6 +238,7 @@ def known(
         listing=round_.listing,
         failed=memory.failed,
         pauses=round_.pauses,
+        domains=round_.domains,
         token_read=round_.token_read,
         token_hash=round_.token_hash,
         source=memory.source[1] if memory.source is not None and due is not None and tick < due - 0.001 else None,

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, ValidationError
 
 from vercel_certificate_operator.core.certificate import Certificate, Scope, normalized
+from vercel_certificate_operator.core.domains import DomainList
 from vercel_certificate_operator.core.record import (
     Attempt,
     IssuanceList,
@@ -120,6 +121,8 @@ class Status(Model):
     attempt: Attempt | None = None
     superseded: SupersededList = ()
     issuances: IssuanceList = ()
+    domains: DomainList = ()
+    """Domains that are misconfigured, while that keeps the certificate from being issued."""
     last_renew_request: str | None = None
     last_adopt_request: str | None = None
     failed_attempts: int = 0

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from vercel_certificate_operator._version import __version__
 from vercel_certificate_operator.core.certificate import Certificate, Scope, normalized
+from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.vercel import models
 from vercel_certificate_operator.vercel.errors import ApiError, NotSent, OutcomeUnknown, VercelError
 from vercel_certificate_operator.vercel.network import Network
@@ -182,6 +183,11 @@ class VercelClient:
         body = {"ca": upload.ca, "key": upload.key.get_secret_value(), "cert": upload.cert}
         answer = await self._call("upload", "PUT", _CERTS, scope, json=body, limit=self._post_timeout)
         return self._read(answer, models.certificate)
+
+    async def domain_config(self, domain: str, scope: Scope) -> DomainConfig:
+        """How a domain is configured. Raises ApiError with status 404 when the scope has no such domain."""
+        path = f"/v6/domains/{quote(domain, safe='')}/config"
+        return self._read(await self._call("config", "GET", path, scope), models.domain_config)
 
     async def get(self, certificate_id: str, scope: Scope) -> Certificate:
         """A certificate. Raises ApiError with status 404 when the scope has none with this id."""

@@ -52,6 +52,8 @@ WHY: Mapping[str, str] = {
     Reason.EXPIRED: ", because the previous one had expired",
 }
 """What the Event of an issuance says about its cause, if that isn't obvious."""
+MOST_BLAMED = 20
+"""Names that a refusal blames and that are recorded."""
 GO_ANYWAY = "To let the resource go without that, set spec.deletionPolicy to Retain."
 
 
@@ -283,7 +285,9 @@ def _refusal(known: Known, attempt: Attempt, failure: Failure) -> Decision:
     what = f"Vercel did not issue a certificate for {words.names(attempt.names)}"
     problem = Problem(row.reason, explain(what, failure, row))
     after = failing(known.resource.status, now=known.now, failures=failures, until=until)
-    after = after.changed(attempt=attempt.closed(Outcome.REFUSED, reason=row.reason, retry_time=until))
+    closed = attempt.closed(Outcome.REFUSED, reason=row.reason, retry_time=until)
+    closed = closed.changed(blamed_cns=failure.cns[:MOST_BLAMED])
+    after = after.changed(attempt=closed, domains=())
     after = conditions(known.resource, after, now=known.now, problem=problem)
     return Decision(Write(closes=True), after, Note("Warning", row.reason, "Issue", problem.message))
 

@@ -12,6 +12,7 @@ from vercel_certificate_operator.core.known import (
     Decision,
     FailedCall,
     Get,
+    GetDomainConfig,
     Issue,
     Known,
     List,
@@ -30,11 +31,19 @@ from vercel_certificate_operator.core.rules.attempts import GO_ANYWAY
 from vercel_certificate_operator.core.schema import whole_seconds
 from vercel_certificate_operator.core.times import TOKEN_CHECK
 
-ACTIONS: dict[Call, str] = {"issue": "Issue", "upload": "Upload", "get": "Get", "list": "List", "remove": "Remove"}
+ACTIONS: dict[Call, str] = {
+    "issue": "Issue",
+    "upload": "Upload",
+    "config": "GetDomainConfig",
+    "get": "Get",
+    "list": "List",
+    "remove": "Remove",
+}
 """The action of an Event, by call."""
 CALLS: dict[Call, str] = {
     "issue": "issuing",
     "upload": "uploads",
+    "config": "domain checks",
     "get": "reading",
     "list": "listing",
     "remove": "removal",
@@ -53,7 +62,7 @@ def call_of(decision: Decision) -> CallKey | None:
             return "remove", certificate_id
         case Issue(attempt):
             return "issue" if attempt.fingerprint is None else "upload", None
-        case Wait() | Write() | ReadToken() | ReadSource() | AddFinalizer() | RemoveFinalizer():
+        case Wait() | Write() | ReadToken() | ReadSource() | GetDomainConfig() | AddFinalizer() | RemoveFinalizer():
             return None
 
 
@@ -96,6 +105,7 @@ def _failed(known: Known, call: CallKey, failed: FailedCall) -> Decision:
         until = min(until, known.now + TOKEN_CHECK)
     what = {
         "issue": f"Can't request a certificate for {words.names(resource.cns)}",
+        "config": "Can't get the configuration of a domain",
         "upload": f"Can't upload the certificate for {words.names(resource.cns)}",
         "get": f"Can't get certificate {certificate_id}",
         "list": f"Can't list the certificates in {known.scope} for {words.names(resource.cns)}",

@@ -22,7 +22,6 @@ from vercel_certificate_operator.core.facts import (
 from vercel_certificate_operator.core.failures import (
     CALL_DENIED,
     CREDENTIALS_INVALID,
-    WILDCARD_NOT_ALLOWED,
     Fate,
     meaning,
 )
@@ -42,6 +41,7 @@ from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import MOST_SUPERSEDED, Attempt, Outcome, names_hash
 from vercel_certificate_operator.core.report import Need, Problem, conditions
 from vercel_certificate_operator.core.rules.adoption import existing_certificate_is_used
+from vercel_certificate_operator.core.rules.domains import is_about_dns, missing_records_are_reported
 from vercel_certificate_operator.core.rules.drift import change_is_recorded
 from vercel_certificate_operator.core.rules.needs import need_of
 from vercel_certificate_operator.core.schema import whole_seconds
@@ -144,16 +144,11 @@ def back_off_is_waited_for(known: Known, need: Need) -> Decision | None:
         if not known.token_read:
             return Decision(ReadToken())
         until = min(until, known.now + TOKEN_CHECK)
-    if _may_be_made_by_hand(known, reason) and until - known.now > BY_HAND_CHECK:
+    if attempt is not None and is_about_dns(attempt) and until - known.now > BY_HAND_CHECK:
         if known.listing is None and not known.blocked("list"):
             return Decision(List(known.tick - BY_HAND_CHECK.total_seconds(), known.scope))
         until = known.now + BY_HAND_CHECK
     return kept_waiting(known, until)
-
-
-def _may_be_made_by_hand(known: Known, reason: str | None) -> bool:
-    wildcard = any(name.startswith("*.") for name in known.resource.cns)
-    return reason == Reason.DOMAIN_NOT_CONFIGURED or (reason == WILDCARD_NOT_ALLOWED.reason and wildcard)
 
 
 def clocks_agree(known: Known, need: Need) -> Decision | None:
@@ -352,6 +347,7 @@ GATES: tuple[Callable[[Known, Need], Decision | None], ...] = (
     scope_stays,  # before all calls: they would go to another scope
     names_have_one_owner,  # before reuse: only the owner uses a certificate
     existing_certificate_is_used,  # before the back-off: a certificate made by hand ends it
+    missing_records_are_reported,  # before the back-off, during which it is told
     back_off_is_waited_for,  # before calls that cost something
     attempts_for_the_same_names_take_turns,  # before the list: it must show what the other one got
     clocks_agree,  # before the GET of what only seems to be due
