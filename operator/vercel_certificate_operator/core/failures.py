@@ -318,7 +318,7 @@ def explain(what: str, failure: Failure, row: Meaning) -> str:
         words.printable(fact) for fact in (failure.code, f"HTTP {failure.status}" if failure.status else "") if fact
     ]
     unnamed = [name for name in failure.cns if name not in said]
-    blamed = f" (for {words.names(unnamed)})" if unnamed else ""
+    blamed = f" for {words.names(unnamed)}" if unnamed else ""
     more = f" See <{failure.help_url}>." if failure.help_url else ""
     details = f" ({', '.join(facts)})" if facts else ""
     return f"{what}: {said}{blamed}{details}. {row.advice}{more}"
