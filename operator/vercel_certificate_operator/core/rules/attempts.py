@@ -114,7 +114,8 @@ def certificate_is_recorded(
     after = _with_answer(known, before, attempt, certificate, origin)
     if others or origin is Origin.FOUND:
         after = after.changed(shared_names=True)
-    if not _is_usable(certificate, attempt.names, known.now):
+    same = renewed_nothing and certificate.id == before.id and certificate.covers(attempt.names)
+    if not same and not _is_usable(certificate, attempt.names, known.now):
         return _unexpected(known, attempt, after, certificate)
     if renewed_nothing:
         return _not_renewed(known, attempt, after, certificate)
