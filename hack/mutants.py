@@ -370,7 +370,7 @@ def main() -> int:
     outside = [one for one in mutants if one not in set(inside)]
     print(f"{made} mutants; {len(mutants)} are tried, {len(inside)} of them inside functions", flush=True)
     if options.quick:
-        global TESTS  # noqa: PLW0603
+        global TESTS
         TESTS = (*TESTS, "--ignore-glob=*test_laws.py", "--ignore-glob=*test_settling.py")
     began = time.monotonic()
     survivors = _in_a_child(lambda: _survivors_inside(inside, options.jobs), quiet=False)

@@ -13,7 +13,6 @@ from vercel_certificate_operator.core.resource import Status
 from vercel_certificate_operator.core.schema import whole_seconds
 from vercel_certificate_operator.core.times import CLOCK_TOLERANCE, LIST_AGE, UNREADABLE_LIMIT
 
-
 NEVER = float("-inf")
 """Before all times, in Unix seconds."""
 
