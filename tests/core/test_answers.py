@@ -25,9 +25,11 @@ from core.building import (
     conditions_of,
     failed,
     failing,
+    got,
     issued_by,
     known,
     led_to,
+    listed,
     message,
     note_of,
     paused,
@@ -469,12 +471,31 @@ def test_the_back_off_doubles_and_ends_when_the_old_certificate_expires() -> Non
     assert closed.retry_time == NOW + HOUR
 
 
-def test_the_back_off_after_the_expiry_is_the_usual_one() -> None:
+def test_an_answer_with_the_expired_certificate_renewed_nothing_and_makes_way_later() -> None:
+    """Vercel may answer with it for as long as it is there."""
     attempt = attempted(reason="Expired", previous_failures=3, previous_reason="NotRenewed")
-    before = known(status=ready(EXPIRED), **answered(replace(EXPIRED, cns=WITH_WWW), attempt))
-    status, _ = recorded(before)
+    before = known(status=ready(EXPIRED), **answered(EXPIRED, attempt))
+    status, decision = recorded(before)
+    assert conditions_of(decision) == (("False", "NotRenewed"),) * 2
+    closed = status.closed_attempt
+    assert closed is not None
+    assert closed.retry_time is not None
+    assert (closed.outcome, status.issuances) == ("NotRenewed", ())
+    assert NOW + 8 * HOUR - SECOND <= closed.retry_time < NOW + 8.8 * HOUR
+    later = known(status=status, now=closed.retry_time, listing=listed(EXPIRED, begun=closed.retry_time))
+    later = replace(later, got=got(EXPIRED, at=later.now))
+    assert decide(later).policy == "old_certificate_makes_way"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [replace(EXPIRED, id="cert_2"), replace(EXPIRED, cns=frozenset({"b.com"}))],
+    ids=["a new id", "other names"],
+)
+def test_any_other_expired_answer_cannot_be_used(answer: Certificate) -> None:
+    status = after_answer(answer, status=ready(EXPIRED), attempt=attempted(reason="Expired"))
     assert status.closed_attempt is not None
-    assert status.closed_attempt.outcome == "Unexpected", "an expired answer can't be used at all"
+    assert status.closed_attempt.outcome == "Unexpected"
 
 
 # --- the issuance limit -----------------------------------------------------------------------------------------------

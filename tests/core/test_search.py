@@ -632,6 +632,14 @@ def test_while_an_answer_is_awaited_nothing_else_happens() -> None:
     ).policy == ("attempt_in_flight_is_waited_for")
 
 
+def test_ready_stays_true_while_an_answer_is_awaited_though_other_names_are_wanted_by_now() -> None:
+    status = ready(issuing=("True", "RenewalDue"))
+    decision = decide(known(status=status, attempt=ATTEMPT, in_flight=True, cns=["b.com"], generation=2))
+    assert conditions_of(decision) == (READY, ("True", "RenewalDue"))
+    assert decision.status is not None
+    assert decision.status.observed_generation == 1
+
+
 def test_ready_becomes_false_in_time_while_an_answer_is_awaited() -> None:
     soon = cert(created=NOW - 90 * DAY + MINUTE)
     facts = known(status=ready(soon, issuing=("True", "RenewalDue")), attempt=ATTEMPT, in_flight=True)

@@ -14,6 +14,9 @@ from vercel_certificate_operator.core.schema import whole_seconds
 from vercel_certificate_operator.core.source import Source
 from vercel_certificate_operator.core.times import CLOCK_TOLERANCE, LIST_AGE, UNREADABLE_LIMIT
 
+NEVER = float("-inf")
+"""Before all times, in Unix seconds."""
+
 
 def open_attempt(known: Known) -> Attempt | None:
     """Returns the attempt whose outcome is not recorded, unless this process knows that it was never sent.
@@ -91,23 +94,22 @@ def is_for_the_same(known: Known, attempt: Attempt) -> bool:
 
 
 def unclaimed(known: Known, listing: Listing, cns: frozenset[str]) -> tuple[Certificate, ...]:
-    """Returns the certificates in a list with exactly these names that are in no status, the youngest first."""
+    """Returns the certificates in a list with exactly these names that are in no status."""
     mine = frozenset(known.resource.status.certificate_ids)
-    found = [
+    return tuple(
         certificate
         for certificate in listing.certificates
         if certificate.cns == cns
         and certificate.id not in mine
         and certificate.id not in known.removed
         and certificate.id not in known.held_elsewhere
-    ]
-    return tuple(sorted(found, key=youth, reverse=True))
+    )
 
 
 def youth(certificate: Certificate) -> tuple[float, float, str]:
     """Returns a sort key by which the youngest certificate is the largest."""
     created, expires = certificate.created_at, certificate.expires_at
-    return (created.timestamp() if created else 0.0, expires.timestamp() if expires else 0.0, certificate.id)
+    return (created.timestamp() if created else NEVER, expires.timestamp() if expires else NEVER, certificate.id)
 
 
 def not_here(known: Known, certificate_id: str) -> bool:
@@ -188,11 +190,8 @@ def is_removable(known: Known, certificate_id: str, origin: str | None, *, repla
 
 def half_time(known: Known) -> datetime | None:
     """Returns when half of the time from the renewal time to the expiry has passed."""
-    status = known.resource.status
-    due = scheduled(known.resource, status)
-    if due is None or status.expires_at is None:
-        return None
-    return due.renewal_time + (status.expires_at - due.renewal_time) / 2
+    due = scheduled(known.resource, known.resource.status)
+    return due.half_time if due is not None else None
 
 
 def unchanged(known: Known) -> Status:

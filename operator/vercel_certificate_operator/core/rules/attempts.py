@@ -119,7 +119,9 @@ def certificate_is_recorded(
     after = _with_answer(known, before, attempt, certificate, origin)
     if others or origin is Origin.FOUND:
         after = after.changed(shared_names=True)
-    if not _is_usable(certificate, _needed(known, attempt), known.now):
+    needed = _needed(known, attempt)
+    same = renewed_nothing and certificate.id == before.id and certificate.covers(needed)
+    if not same and not _is_usable(certificate, needed, known.now):
         return _unexpected(known, attempt, after, certificate)
     if renewed_nothing:
         return _not_renewed(known, attempt, after, certificate)

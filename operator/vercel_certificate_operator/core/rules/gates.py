@@ -140,9 +140,9 @@ def back_off_is_waited_for(known: Known, need: Need) -> Decision | None:
         return None
     attempt = known.resource.status.closed_attempt
     reason = attempt.outcome_reason if attempt is not None else None
+    if not known.token_read and until - known.now > TOKEN_CHECK:
+        return Decision(ReadToken())
     if reason in (CREDENTIALS_INVALID.reason, CALL_DENIED.reason):
-        if not known.token_read:
-            return Decision(ReadToken())
         until = min(until, known.now + TOKEN_CHECK)
     if attempt is not None and is_about_dns(attempt) and until - known.now > BY_HAND_CHECK:
         if known.listing is None and not known.blocked("list"):
