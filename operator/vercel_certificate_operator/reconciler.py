@@ -218,10 +218,11 @@ class Reconciler:
         return min(first * 2.0 ** min(failures - 1, 10), most)
 
     async def _round(self, key: Key) -> float | None:
-        memory = self._memories.setdefault(key, Memory(seen=(None, self._clock.monotonic())))
+        self._memories.setdefault(key, Memory(seen=(None, self._clock.monotonic())))
         round_ = self._rounds.pop(key, None) or Round()
-        round_ = replace(round_, listing=round_.listing or memory.noticed)
         for _ in range(MOST_STEPS):
+            # Also after a write was fenced off: what the list shows is still to be dealt with.
+            round_ = replace(round_, listing=round_.listing or self._memories[key].noticed)
             resource = self._objects.get(key)
             if resource is None:
                 return await self._after_its_end(key)
