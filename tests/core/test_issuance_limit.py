@@ -77,14 +77,20 @@ def test_it_is_reported_once() -> None:
     [
         pytest.param(FIVE, NOW + DAY, id="five within a week"),
         pytest.param(FIVE[:4], None, id="four"),
-        pytest.param(issuances(*(NOW - n * HOUR for n in range(6))), NOW - 4 * HOUR + 7 * DAY, id="six: the newest five"),
-        pytest.param(issuances(*reversed([NOW - n * HOUR for n in range(5)])), NOW - 4 * HOUR + 7 * DAY, id="any order"),
+        pytest.param(
+            issuances(*(NOW - n * HOUR for n in range(6))), NOW - 4 * HOUR + 7 * DAY, id="six: the newest five"
+        ),
+        pytest.param(
+            issuances(*reversed([NOW - n * HOUR for n in range(5)])), NOW - 4 * HOUR + 7 * DAY, id="any order"
+        ),
         pytest.param(issuances(NOW - 7 * DAY, *(NOW - n * DAY for n in range(4))), None, id="the first a week ago"),
         pytest.param(
             issuances(NOW - 7 * DAY + SECOND, *(NOW - n * DAY for n in range(4))), NOW + SECOND, id="a second less"
         ),
         pytest.param(issuances(*(NOW + 7 * DAY for _ in range(5))), NOW + 14 * DAY, id="up to a week ahead"),
-        pytest.param(issuances(*(NOW + 7 * DAY + SECOND for _ in range(5))), None, id="too far ahead: a clock was wrong"),
+        pytest.param(
+            issuances(*(NOW + 7 * DAY + SECOND for _ in range(5))), None, id="too far ahead: a clock was wrong"
+        ),
         pytest.param(issuances(*(NOW - DAY for _ in range(5)), cns=B), None, id="for other names"),
         pytest.param(
             (*issuances(*(NOW - DAY for _ in range(4)), cns=B), *issuances(NOW)),

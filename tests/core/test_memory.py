@@ -27,13 +27,13 @@ from core.building import (
 )
 from core.building import known as facts_of
 from vercel_certificate_operator.core.failures import Failure
-from vercel_certificate_operator.core.known import Decision, Got, Limits, Note, Ownership, Reply, Wait, Write
+from vercel_certificate_operator.core.known import CallKey, Decision, Got, Limits, Note, Ownership, Reply, Wait, Write
 from vercel_certificate_operator.core.memory import MOST_VOID, Memory, Round, known
 from vercel_certificate_operator.core.resource import Resource, Spec, Status
 
 OPEN = attempted()
 REPLY = Reply(OPEN, TICK, 1.0, NEW)
-LIST = ("list", None)
+LIST: CallKey = ("list", None)
 
 
 def resource(**more: Any) -> Resource:

@@ -230,9 +230,7 @@ def test_only_what_may_be_in_the_same_scope_counts(other: dict[str, Any], counts
 
 
 def test_of_two_that_hold_certificates_only_the_younger_has_to_look_at_the_other() -> None:
-    claims = claims_of(
-        old=claim("old", age=2, scope=SLUG, holds="cert_1"), young=claim("young", age=1, holds="cert_2")
-    )
+    claims = claims_of(old=claim("old", age=2, scope=SLUG, holds="cert_1"), young=claim("young", age=1, holds="cert_2"))
     assert claims.ownership(key_of("young"), NOW).holders == {"cert_1": "web/old"}
     assert claims.ownership(key_of("old"), NOW).holders == {}
 

@@ -313,7 +313,11 @@ BODY: dict[str, Any] = {
 
 def test_a_resource_is_read_as_the_api_server_sends_it() -> None:
     resource = Resource.parse(BODY)
-    assert (resource.key, resource.resource_version, resource.generation) == (Key("web", "example-com", "uid-1"), "7", 0)
+    assert (resource.key, resource.resource_version, resource.generation) == (
+        Key("web", "example-com", "uid-1"),
+        "7",
+        0,
+    )
     assert (resource.created_at, resource.deleted_at, resource.deleting) == (NOW, None, False)
     assert (resource.finalizers, resource.annotations) == ((), {})
     assert (resource.has_finalizer, resource.holds) == (False, False)
@@ -455,6 +459,7 @@ def test_names_are_sorted_with_a_wildcard_after_its_domain_and_cut_after_a_few()
     assert words.names([f"{letter}.com" for letter in "edcba"]) == "a.com, b.com, c.com, d.com, e.com"
     assert words.names([f"{letter}.com" for letter in "gfedcba"]) == "a.com, b.com, c.com, d.com, e.com and 2 more"
     assert words.names(["a\n" + "b" * 300]) == "a " + "b" * 251 + "…"
+    assert words.names([]) == "no names"
     assert words.ids(["cert_1", "cert\n2"]) == "cert_1, cert 2"
     assert words.ids(["c" * 101]) == "c" * 100 + "…"
 

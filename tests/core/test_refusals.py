@@ -161,12 +161,8 @@ def test_a_failure_of_another_kind_starts_with_its_own_first_wait() -> None:
     ("facts", "count", "reason"),
     [
         pytest.param(known(status=failed(until=NOW, times=3)), 3, "PermissionDenied", id="the same names"),
-        pytest.param(
-            known(status=failed(until=NOW, times=3), cns=["b.com"]), 0, None, id="other names"
-        ),
-        pytest.param(
-            known(status=failed(until=NOW, times=0)), 0, None, id="a success since"
-        ),
+        pytest.param(known(status=failed(until=NOW, times=3), cns=["b.com"]), 0, None, id="other names"),
+        pytest.param(known(status=failed(until=NOW, times=0)), 0, None, id="a success since"),
         pytest.param(known(), 0, None, id="nothing was tried"),
         pytest.param(
             known(status=failed(until=NOW, times=3), renew_before="1h", generation=2),

@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 import yaml
 
-import tools
-
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
 
@@ -26,12 +24,12 @@ def jobs(file: Path) -> dict[str, Any]:
     return found
 
 
-def test_actionlint_has_nothing_to_say() -> None:
+def test_actionlint_has_nothing_to_say(actionlint: Path) -> None:
     """It has the scripts read by shellcheck too."""
     shellcheck = Path(sys.executable).with_name("shellcheck")
     assert shellcheck.exists()
     done = subprocess.run(
-        [tools.actionlint(), "-no-color", "-shellcheck", shellcheck, "-pyflakes", "", *WORKFLOWS],
+        [actionlint, "-no-color", "-shellcheck", shellcheck, "-pyflakes", "", *WORKFLOWS],
         cwd=ROOT,
         capture_output=True,
         text=True,

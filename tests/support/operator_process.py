@@ -22,14 +22,22 @@ PATIENCE = 30.0
 
 
 async def eventually(what: str, ask: Callable[[], Any], *, seconds: float = PATIENCE) -> Any:
-    """The first answer that is true."""
+    """Return the first answer that is true.
+
+    Args:
+        what: What should become true, for the message of a failing test.
+        ask: Asked in a thread, at first often, then several times a second: mostly, it starts a kubectl.
+        seconds: The test fails after so many.
+    """
+    pause = 0.02
     try:
         async with asyncio.timeout(seconds):
             while True:
                 answer = await asyncio.to_thread(ask)
                 if answer:
                     return answer
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, 0.3)
     except TimeoutError:
         raise AssertionError(f"still not so after {seconds:g} s: {what}") from None
 

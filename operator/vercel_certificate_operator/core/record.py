@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
+from pydantic import Field
+
 from vercel_certificate_operator.core.certificate import Scope, normalized
 from vercel_certificate_operator.core.schema import Model, NullAsEmpty, Texts, Time, whole_seconds
 
@@ -62,17 +64,23 @@ class Attempt(Model):
     team: str | None = None
     """Where it was made: the team's id or slug; None: the token's own account."""
     known: tuple[str, ...] | None = None
-    """Ids of certificates with these names that existed before and could be mistaken for the answer, since they are
-    young. None: no list could be had."""
+    """Ids of certificates with these names that existed before and are young enough to be mistaken for the answer.
+    None: no list could be had."""
     renew_request: str | None = None
     """The value of the renew annotation at that time."""
     requested: bool = False
     """Whether the user requested it: the first attempt for a new value of the renew annotation."""
     token_hash: str | None = None
     """Which token was used; see ``token_hash``."""
+    fingerprint: str | None = None
+    """For an upload: the SHA-256 fingerprint of the leaf, in hexadecimal digits."""
+    expires_at: Time | None = None
+    """For an upload: when the leaf expires."""
     previous_failures: int = 0
     """How many attempts for these names had failed in a row, and with which reason, when it was made."""
     previous_reason: str | None = None
+    blamed_cns: Texts = Field(default=(), alias="blamedCNs")
+    """The names that Vercel's refusal blames."""
     outcome: str | None = None
     outcome_reason: str | None = None
     """Why it failed, if it did."""
