@@ -247,16 +247,27 @@ def kept(known: Known, moment: datetime) -> datetime:
     return there if there is not None and abs(there - new) <= CLOCK_TOLERANCE else new
 
 
+TICK = timedelta(milliseconds=1)
+"""A time on the monotonic clock is rounded when it is expressed on the wall clock: it may seem to have come already."""
+
+
 def next_moment(known: Known, status: Status) -> datetime | None:
-    """Returns when time alone changes something next: renewal, expiry, the removal of what was replaced."""
+    """Returns when time alone changes something next.
+
+    That is the renewal, the expiry, the removal of what was replaced, or the time at which a call that failed may be
+    repeated: what a list has shown, or an adoption, may be waiting for it.
+    """
     due = scheduled(known.resource, status)
     moments = [due.renewal_time if due else None, half_time(known), status.expires_at]
     if known.resource.spec.uploads and known.source_due_at is not None:
         moments.append(known.wall(known.source_due_at))
-    for entry in status.superseded:
-        moments.append(removal_time(status, entry.since))
-        failed = known.failed.get(("remove", entry.id))
-        moments.append(known.wall(failed.retry_at) if failed is not None else None)
+    moments += [removal_time(status, entry.since) for entry in status.superseded]
+    retries = [
+        failed.retry_at
+        for (call, _), failed in known.failed.items()
+        if known.tick < failed.retry_at and (call != "list" or known.listing is not None)
+    ]
+    moments += [max(known.wall(at), known.now + TICK) for at in retries]
     return earliest(*(moment for moment in moments if moment is not None and moment > known.now))
 
 
