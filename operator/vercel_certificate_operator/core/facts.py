@@ -11,6 +11,7 @@ from vercel_certificate_operator.core.renewal import superseded_rest
 from vercel_certificate_operator.core.report import Need, Problem, conditions, scheduled
 from vercel_certificate_operator.core.resource import Status
 from vercel_certificate_operator.core.schema import whole_seconds
+from vercel_certificate_operator.core.source import Source
 from vercel_certificate_operator.core.times import CLOCK_TOLERANCE, LIST_AGE, UNREADABLE_LIMIT
 
 
@@ -67,13 +68,26 @@ def waiting_until(known: Known) -> datetime | None:
     longest = LONGEST_WAITS.get(attempt.outcome_reason or "", LONGEST_RETRY_AFTER)
     if attempt.retry_time > known.now + longest + CLOCK_TOLERANCE:
         return None  # recorded while a clock was wrong
-    if attempt.names != resource.cns or attempt.team != known.scope.team:
+    if not is_for_the_same(known, attempt) or attempt.team != known.scope.team:
         return None
     if None not in (known.token_hash, attempt.token_hash) and known.token_hash != attempt.token_hash:
         return None
     if resource.renew_request not in (None, attempt.renew_request, resource.status.last_renew_request):
         return None
     return attempt.retry_time
+
+
+def is_uploaded(known: Known, source: Source) -> bool:
+    """Returns whether the current certificate is the one in the Secret."""
+    status = known.resource.status
+    return status.id is not None and status.fingerprint == source.fingerprint
+
+
+def is_for_the_same(known: Known, attempt: Attempt) -> bool:
+    """Returns whether an attempt was for what is wanted now: the names, or the certificate in the Secret."""
+    if not known.resource.spec.uploads:
+        return attempt.fingerprint is None and attempt.names == known.resource.cns
+    return isinstance(known.source, Source) and attempt.fingerprint == known.source.fingerprint
 
 
 def unclaimed(known: Known, listing: Listing, cns: frozenset[str]) -> tuple[Certificate, ...]:
@@ -238,6 +252,8 @@ def next_moment(known: Known, status: Status) -> datetime | None:
     """Returns when time alone changes something next: renewal, expiry, the removal of what was replaced."""
     due = scheduled(known.resource, status)
     moments = [due.renewal_time if due else None, half_time(known), status.expires_at]
+    if known.resource.spec.uploads and known.source_due_at is not None:
+        moments.append(known.wall(known.source_due_at))
     for entry in status.superseded:
         moments.append(removal_time(status, entry.since))
         failed = known.failed.get(("remove", entry.id))
