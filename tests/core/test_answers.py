@@ -43,7 +43,7 @@ from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.known import Decision, Known, Wait, Write
 from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.core.record import Issuance, Origin, names_hash
+from vercel_certificate_operator.core.record import Issuance, Origin, names_hash, request_hash
 from vercel_certificate_operator.core.resource import Status
 from vercel_certificate_operator.core.rules.attempts import origin_of_answer
 
@@ -507,8 +507,27 @@ def test_the_newest_issuances_are_kept() -> None:
     assert [entry.names_hash for entry in status.issuances] == ["1", "2", "3", "4", names_hash(["example.com"])]
 
 
-def test_what_the_user_requested_does_not_count() -> None:
-    assert after_answer(NEW, attempt=attempted(requested=True, renew="1")).issuances == ()
+@pytest.mark.parametrize("value", ["1", ""])
+def test_what_the_user_requested_is_recorded_with_its_request(value: str) -> None:
+    earlier = tuple(Issuance(time=NOW - DAY, names_hash=str(n)) for n in range(5))
+    status = after_answer(
+        NEW, status=status_of(issuances=earlier), attempt=attempted(requested=True, renew=value), renew=value
+    )
+    assert set(status.issuances) == {
+        *earlier,
+        Issuance(time=NOW, names_hash=names_hash(["example.com"]), request_hash=request_hash(value)),
+    }
+
+
+def test_as_many_requests_are_kept_as_issuances() -> None:
+    earlier = tuple(Issuance(time=NOW - DAY, names_hash="x", request_hash=str(n)) for n in range(5))
+    counted = (Issuance(time=NOW - 2 * DAY, names_hash="x"),)
+    status = after_answer(
+        NEW, status=status_of(issuances=(*counted, *earlier)), attempt=attempted(requested=True, renew="1")
+    )
+    assert [entry.request_hash for entry in status.issuances] == ["1", "2", "3", "4", request_hash("1"), None]
+    status = after_answer(NEW, status=status_of(issuances=(*counted, *earlier)))
+    assert [entry.request_hash for entry in status.issuances] == ["0", "1", "2", "3", "4", None, None]
 
 
 def test_names_are_counted_as_they_were_requested() -> None:

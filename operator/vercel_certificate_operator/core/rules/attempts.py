@@ -39,6 +39,7 @@ from vercel_certificate_operator.core.record import (
     Outcome,
     Superseded,
     names_hash,
+    request_hash,
 )
 from vercel_certificate_operator.core.report import Need, Problem, conditions, failing, held, succeeded
 from vercel_certificate_operator.core.resource import Status
@@ -258,11 +259,13 @@ def _answered(after: Status, before: Status, attempt: Attempt) -> Status:
 
 def _counted(known: Known, after: Status, attempt: Attempt) -> Status:
     """Returns status in which this attempt counts for the issuance limit, unless the user requested it."""
-    if attempt.requested:
-        return after
-    issuance = Issuance(time=whole_seconds(known.now), names_hash=names_hash(attempt.cns))
+    requested = request_hash(attempt.renew_request or "") if attempt.requested else None
+    new = Issuance(time=whole_seconds(known.now), names_hash=names_hash(attempt.cns), request_hash=requested)
+    all_of_them = (*after.issuances, new)
     most = min(known.limits.issuances, MOST_ISSUANCES)
-    return after.changed(issuances=(*after.issuances, issuance)[-most:])
+    by_request = [entry for entry in all_of_them if entry.request_hash is not None]
+    others = [entry for entry in all_of_them if entry.request_hash is None]
+    return after.changed(issuances=(*by_request[-most:], *others[-most:]))
 
 
 def _refusal(known: Known, attempt: Attempt, failure: Failure) -> Decision:
