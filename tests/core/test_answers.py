@@ -167,6 +167,7 @@ def test_names_that_change_during_an_attempt_are_requested_after_it() -> None:
     status, decision = recorded(before)
     assert (status.id, status.ready, status.observed_generation) == ("cert_2", False, 2)
     assert note_of(decision) == ("Normal", "Issued", "Issue")
+    assert message(decision, "Ready") == "Certificate cert_2 does not cover other.com."
     attempt = issued_by(before, NEW)
     assert (attempt.reason, attempt.cns) == (Reason.NAMES_CHANGED, ("other.com",))
 
@@ -278,6 +279,11 @@ OTHER_NAMES = cert("cert_2", ["other.com"], created=NOW)
         ),
         pytest.param(DUE, cert("cert_2", created=NOW - MINUTE, lifetime=6 * DAY), id="younger, of a short lifetime"),
         pytest.param(DUE, replace(NEW, cns=WITH_WWW), id="with more names"),
+        pytest.param(
+            cert(created=NOW - 90 * DAY),
+            cert("cert_2", created=NOW - 91 * DAY, lifetime=100 * DAY),
+            id="older, but the current one expires now",
+        ),
         pytest.param(DUE, replace(NEW, created_at=None), id="of unknown age: made now"),
     ],
 )
@@ -485,6 +491,14 @@ def test_an_answer_with_the_expired_certificate_renewed_nothing_and_makes_way_la
     later = known(status=status, now=closed.retry_time, listing=listed(EXPIRED, begun=closed.retry_time))
     later = replace(later, got=got(EXPIRED, at=later.now))
     assert decide(later).policy == "old_certificate_makes_way"
+
+
+def test_a_certificate_that_expires_in_this_moment_ends_no_back_off() -> None:
+    now_expired = cert(created=NOW - 90 * DAY)
+    closed = after_answer(now_expired, status=ready(now_expired), attempt=attempted(reason="Expired")).closed_attempt
+    assert closed is not None
+    assert closed.retry_time is not None
+    assert closed.retry_time >= NOW + HOUR - SECOND
 
 
 @pytest.mark.parametrize(

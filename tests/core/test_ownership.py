@@ -293,6 +293,7 @@ def test_when_nobody_holds_the_names_any_longer_the_oldest_elsewhere_is_next() -
         other_team=claim("other_team", age=6, scope=OTHER_TEAM),
         other_names=claim("other_names", age=7, scope=SLUG, cns=B),
         same_group=claim("same_group", age=8),
+        expired=claim("expired", age=9, scope=PERSONAL, token="v", eligible=False, holds="cert_9", expires=NOW),
     )
     assert next_elsewhere(claims, gone) == "older"
     claims.put(key_of("older"), None)

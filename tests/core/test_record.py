@@ -156,6 +156,7 @@ def test_all_fields_that_cannot_be_read_are_named() -> None:
 
 def test_nobody_can_name_a_field_unreadable_but_the_operator() -> None:
     assert Status.read({"unreadable": ["id"], "id": "cert_1"}).unreadable == ()
+    assert Status.read({"expires_at": "soon", "id": 1}).unreadable == ("id",), "nor write it by another name"
     assert "unreadable" not in Status.read({"id": 1}).dump()
 
 

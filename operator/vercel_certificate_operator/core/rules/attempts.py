@@ -7,6 +7,7 @@ from datetime import datetime
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.facts import (
+    NEVER,
     earliest,
     is_unreadable,
     kept,
@@ -177,7 +178,7 @@ def _rank(known: Known, certificate: Certificate) -> Rank:
 
 def _current_rank(known: Known, status: Status) -> Rank:
     alive = status.expires_at is not None and status.expires_at > known.now
-    created = status.created_at.timestamp() if status.created_at is not None else 0.0
+    created = status.created_at.timestamp() if status.created_at is not None else NEVER
     return (known.resource.cns <= status.names, alive, created)
 
 
@@ -240,8 +241,8 @@ def _failed(
     row = NOT_RENEWED if outcome is Outcome.NOT_RENEWED else UNEXPECTED
     failures = attempt.failures(problem.reason)
     until = known.now + back_off(row, failures, attempt.id)
-    if ends_by is not None and known.now < ends_by < until:
-        until = ends_by
+    if ends_by is not None and ends_by > known.now:
+        until = min(until, ends_by)
     before = known.resource.status
     after = _counted(known, after, attempt) if counts else after
     after = failing(after, now=known.now, failures=failures, until=until)
