@@ -6,7 +6,7 @@ from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.failures import LONGEST_RETRY_AFTER, LONGEST_WAITS, is_about_the_call
 from vercel_certificate_operator.core.known import Decision, Known, Listing, Note, Reply, Wait
 from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.core.record import Attempt, Origin, Outcome
+from vercel_certificate_operator.core.record import Attempt, Origin, Outcome, request_hash
 from vercel_certificate_operator.core.renewal import superseded_rest
 from vercel_certificate_operator.core.report import Need, Problem, conditions, scheduled
 from vercel_certificate_operator.core.resource import Status
@@ -50,11 +50,17 @@ def adoption_pending(known: Known) -> str | None:
 
 
 def renew_is_new(known: Known) -> bool:
-    """Returns whether no attempt for the pending value of the renew annotation can have issued anything yet."""
-    attempt = known.resource.status.attempt
-    if not renew_pending(known):
+    """Returns whether no attempt for the pending value of the renew annotation can have issued anything yet.
+
+    Values that were acted on lately are remembered: two tools that set two values in turn request nothing new.
+    """
+    request, status = known.resource.renew_request, known.resource.status
+    if request is None or not renew_pending(known):
         return False
-    if attempt is None or attempt.renew_request != known.resource.renew_request:
+    if request_hash(request) in {entry.request_hash for entry in status.issuances}:
+        return False
+    attempt = status.attempt
+    if attempt is None or attempt.renew_request != request:
         return True
     return attempt.requested and attempt.outcome in (Outcome.REFUSED, Outcome.VOID)
 

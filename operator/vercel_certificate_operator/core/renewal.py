@@ -36,7 +36,7 @@ def schedule(*, uid: str, created_at: datetime | None, expires_at: datetime, ren
     Args:
         created_at: when Vercel says it was created; None or no earlier than ``expires_at``: it counts as expired.
     """
-    created = created_at if created_at is not None and created_at < expires_at else expires_at
+    created = min(created_at or expires_at, expires_at)
     lifetime = expires_at - created
     window, note = lifetime / 3, ""
     if renew_before is not None:

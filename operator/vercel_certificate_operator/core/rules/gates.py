@@ -38,7 +38,7 @@ from vercel_certificate_operator.core.known import (
     Wait,
 )
 from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.core.record import MOST_SUPERSEDED, Attempt, Outcome, names_hash
+from vercel_certificate_operator.core.record import MOST_SUPERSEDED, Attempt, Issuance, Outcome, names_hash
 from vercel_certificate_operator.core.report import Need, Problem, conditions
 from vercel_certificate_operator.core.rules.adoption import existing_certificate_is_used
 from vercel_certificate_operator.core.rules.domains import is_about_dns, missing_records_are_reported
@@ -259,7 +259,7 @@ def _limited_until(known: Known) -> datetime | None:
     wanted = names_hash(known.resource.cns)
     if len(counting) < known.limits.issuances:
         return None
-    if wanted not in {entry.names_hash for entry in known.resource.status.issuances}:
+    if wanted not in {entry.names_hash for entry in _unrequested(known)}:
         return None
     return counting[-known.limits.issuances] + _issuance_window(known)
 
@@ -270,8 +270,12 @@ def _counting(known: Known) -> list[datetime]:
     Times far ahead were recorded while a clock was wrong and don't count.
     """
     window = _issuance_window(known)
-    times = (entry.time for entry in known.resource.status.issuances)
+    times = (entry.time for entry in _unrequested(known))
     return sorted(time for time in times if known.now - window < time <= known.now + window)
+
+
+def _unrequested(known: Known) -> list[Issuance]:
+    return [entry for entry in known.resource.status.issuances if entry.request_hash is None]
 
 
 def _issuance_window(known: Known) -> timedelta:
