@@ -133,7 +133,7 @@ class ControlPlane:
         *args: str | Path,
         input: str | None = None,  # noqa: A002  # as subprocess.run has it
         check: bool = True,
-        timeout: float = 60.0,
+        timeout: float = 120.0,
     ) -> subprocess.CompletedProcess[str]:
         """Run kubectl as admin. Output and input are text.
 

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import Call, Failure, Meaning, Pauses, wait_after
 from vercel_certificate_operator.core.known import Listing, Pause, Tick
 from vercel_certificate_operator.core.rules.failed_calls import pause_message
@@ -19,6 +20,8 @@ from vercel_certificate_operator.vercel import VercelClient, VercelError
 KEPT = 48 * 3600.0
 """Seconds for which a token that isn't used is kept: longer than any back-off."""
 
+DOMAIN_AGE = 300.0
+"""Seconds for which a domain's configuration is remembered."""
 MOST_TOKENS = 1000
 """Tokens that one namespace may use."""
 
@@ -71,6 +74,7 @@ class Account:
         self._closing: set[asyncio.Task[None]] = set()
         self._listings: dict[Scope, Listing] = {}
         self._in_progress: dict[Scope, _ListInProgress] = {}
+        self._domains: dict[tuple[Scope, str], tuple[Tick, asyncio.Future[DomainConfig]]] = {}
         self._failed_lists: dict[Hashable, VercelError] = {}
 
     @property
@@ -227,6 +231,21 @@ class Account:
                 self._failed_lists[key] = error
             self._wake(key, self)
         self.give_slot_back()
+
+    # --- domains
+
+    async def domain_config(self, domain: str, scope: Scope) -> DomainConfig:
+        """Returns how a domain is configured, as of the last five minutes.
+
+        Raises:
+            VercelError: it could not be read, now or in the last five minutes.
+        """
+        now = self._clock.monotonic()
+        self._domains = {key: known for key, known in self._domains.items() if now - known[0] < DOMAIN_AGE}
+        known = self._domains.get((scope, domain))
+        if known is None:
+            known = self._domains[scope, domain] = now, asyncio.ensure_future(self.client.domain_config(domain, scope))
+        return await asyncio.shield(known[1])
 
     @property
     def lists(self) -> list[asyncio.Task[None]]:

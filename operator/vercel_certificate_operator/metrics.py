@@ -58,6 +58,7 @@ NEEDS = (
     Reason.RENEW_REQUESTED,
     Reason.EXPIRED,
     Reason.CERTIFICATE_GONE,
+    Reason.SOURCE_CHANGED,
 )
 _ROWS = (*BY_CODE.values(), *BY_STATUS.values(), RATE_LIMITED, VERCEL_UNREACHABLE)
 RESULTS = (Reason.ISSUED, *sorted({row.reason for row in _ROWS}))

@@ -15,16 +15,19 @@ from vercel_certificate_operator.accounts import Account, Accounts
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.decide import decide
+from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import Failure, Fate
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
     CallKey,
     Decision,
     Get,
+    GetDomainConfig,
     Issue,
     Known,
     Limits,
     List,
+    ReadSource,
     ReadToken,
     Remove,
     RemoveFinalizer,
@@ -36,10 +39,12 @@ from vercel_certificate_operator.core.record import Attempt
 from vercel_certificate_operator.core.resource import Key, Resource, Status
 from vercel_certificate_operator.core.rules.failed_calls import call_of
 from vercel_certificate_operator.core.sightings import ScopeKey
+from vercel_certificate_operator.core.source import Source, SourceProblem
 from vercel_certificate_operator.drift_watch import DriftWatch
 from vercel_certificate_operator.intake import Intake
 from vercel_certificate_operator.kube.errors import Conflict, Gone, KubeError, Refused
 from vercel_certificate_operator.kube.events import Events
+from vercel_certificate_operator.kube.tls_secrets import TlsSecrets
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing, Tokens
 from vercel_certificate_operator.kube.vercel_certificates import VercelCertificates
 from vercel_certificate_operator.late_answers import LateAnswers
@@ -47,7 +52,7 @@ from vercel_certificate_operator.objects import Objects, key_of, scope_key_of
 from vercel_certificate_operator.observer import Observer
 from vercel_certificate_operator.posts import Posts
 from vercel_certificate_operator.publisher import Publisher, log_fields
-from vercel_certificate_operator.vercel import VercelError
+from vercel_certificate_operator.vercel import Upload, VercelError
 from vercel_certificate_operator.vercel_calls import Paused, VercelCalls, Waiting, failure_of
 from vercel_certificate_operator.vercel_time import VercelTime
 from vercel_certificate_operator.workqueue import WorkQueue
@@ -77,6 +82,7 @@ class Reconciler:
         certificates: VercelCertificates,
         events: Events,
         tokens: Tokens,
+        sources: TlsSecrets,
         accounts: Accounts,
         clock: Clock,
         time: VercelTime,
@@ -100,6 +106,7 @@ class Reconciler:
         self._queue = queue
         self._kube = certificates
         self._tokens = tokens
+        self._sources = sources
         self._calls = VercelCalls(accounts, clock)
         self._clock = clock
         self._time = time
@@ -218,10 +225,11 @@ class Reconciler:
         return min(first * 2.0 ** min(failures - 1, 10), most)
 
     async def _round(self, key: Key) -> float | None:
-        memory = self._memories.setdefault(key, Memory(seen=(None, self._clock.monotonic())))
+        self._memories.setdefault(key, Memory(seen=(None, self._clock.monotonic())))
         round_ = self._rounds.pop(key, None) or Round()
-        round_ = replace(round_, listing=round_.listing or memory.noticed)
         for _ in range(MOST_STEPS):
+            # Also after a write was fenced off: what the list shows is still to be dealt with.
+            round_ = replace(round_, listing=round_.listing or self._memories[key].noticed)
             resource = self._objects.get(key)
             if resource is None:
                 return await self._after_its_end(key)
@@ -276,6 +284,9 @@ class Reconciler:
         body = self._objects.body(key)
         if body is not None and (scope_key := scope_key_of(key, body)) is not None:
             self.drift.watch(scope_key)
+        newest = self._objects.get(key)
+        if newest is not None and not newest.holds and not memory.is_needed:
+            self._tokens.forget(key.uid)  # there is nothing to remove with it
         if until is None:
             return self._longest_sleep
         # A time that is rounded down to now would be due again and again.
@@ -307,6 +318,11 @@ class Reconciler:
                 return Round()
             case ReadToken():
                 return await self._read_token(resource, round_)
+            case GetDomainConfig(domain, scope):
+                return round_.with_domain(domain, await self._domain_config(resource, domain, scope))
+            case ReadSource():
+                await self._read_source(resource)
+                return round_
             case Get() | List() | Remove() | Issue():
                 return await self._call(facts, decision, round_)
             case Wait():
@@ -316,11 +332,12 @@ class Reconciler:
 
     # --- Vercel ---------------------------------------------------------------------------------------------------
 
-    async def _token(self, resource: Resource) -> Token:
+    async def _token(self, resource: Resource, *, issues: bool = False) -> Token:
+        """Returns the token. It is kept for the removal of the certificate that the resource has, or is to have."""
         ref, key = resource.spec.token_secret_ref, resource.key
         if resource.deleting:
             return await self._tokens.get_for_removal(key.namespace, ref, key.uid)
-        return await self._tokens.get(key.namespace, ref, key.uid if resource.holds else None)
+        return await self._tokens.get(key.namespace, ref, key.uid if issues or resource.holds else None)
 
     async def _read_token(self, resource: Resource, round_: Round) -> Round:
         try:
@@ -329,11 +346,28 @@ class Reconciler:
             return round_.with_token(None)
         return round_.with_token(token.hash_for(resource.key.uid))
 
+    async def _domain_config(self, resource: Resource, domain: str, scope: Scope) -> DomainConfig | None:
+        """Returns how a domain is configured; None: that isn't known, and nothing depends on it."""
+        try:
+            return await self._calls.domain_config(domain, scope, await self._token(resource))
+        except (TokenMissing, VercelError) as error:
+            logger.info("the configuration of %s is not known: %s", domain, error, extra=log_fields(resource.key))
+            return None
+
+    async def _read_source(self, resource: Resource) -> tuple[Source, Upload] | SourceProblem:
+        """Reads the Secret whose certificate is uploaded. The key is not remembered."""
+        key, ref = resource.key, resource.spec.certificate_secret_ref
+        assert ref is not None  # noqa: S101 - only such resources have a source
+        found = await self._sources.read(key.namespace, ref.name)
+        source = found if isinstance(found, SourceProblem) else found[0]
+        self._memories[key] = replace(self._memories[key], source=(self._clock.monotonic(), source))
+        return found
+
     async def _call(self, facts: Known, decision: Decision, round_: Round) -> Round | None:
         resource, call = facts.resource, call_of(decision)
         assert call is not None  # noqa: S101 - the actions that end up here are calls
         try:
-            token = await self._token(resource)
+            token = await self._token(resource, issues=isinstance(decision.action, Issue))
             round_ = round_.with_token(token.hash_for(resource.key.uid))
             if isinstance(decision.action, Issue) and round_.token_hash != facts.token_hash:
                 return round_  # the attempt must say which token it used
@@ -377,8 +411,13 @@ class Reconciler:
 
     async def _issue(self, resource: Resource, attempt: Attempt, decision: Decision, token: Token) -> Round | None:
         """Records the attempt, then sends it: at most once, and only by the process that saw that it is recorded."""
-        key = resource.key
-        account = self._calls.take_slot(key, "issue", attempt.scope, token)
+        key, upload = resource.key, None
+        if attempt.fingerprint is not None:
+            found = await self._read_source(resource)
+            if isinstance(found, SourceProblem) or found[0].fingerprint != attempt.fingerprint:
+                return Round()  # the Secret has changed since it was checked
+            upload = found[1]
+        account = self._calls.take_slot(key, "issue" if upload is None else "upload", attempt.scope, token)
         began, sent = self._clock.monotonic(), False
         self._memories[key] = self._memories[key].announced(attempt.id)
         try:
@@ -393,7 +432,7 @@ class Reconciler:
                 return Round()
             if self._stopping or self._clock.monotonic() - began > STALE_RECORD:
                 return Round()
-            self.posts.send(key, attempt, account)
+            self.posts.send(key, attempt, account, upload)
             sent = True
         finally:
             if not sent:

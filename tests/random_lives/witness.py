@@ -77,7 +77,8 @@ class Witness:
         self.destroyed: set[str] = set()
         """Certificates that were in a status which somebody else wiped, replaced or removed."""
         self._destroyed_attempts: set[str] = set()
-        self._renew_values: defaultdict[str, set[str]] = defaultdict(set)
+        self._requested: defaultdict[tuple[str, str | None], list[str]] = defaultdict(list)
+        """The attempts that count as a user's request, by uid and the value of the renew annotation."""
         self._judged = 0
         self._problems: list[str] = []
         world.memory.observers.append(self._changed)
@@ -118,7 +119,9 @@ class Witness:
                 self._destroyed_attempts.add(attempt["id"])
             uid = before["metadata"]["uid"]
             self.sent.pop(uid, None)
-            self._renew_values.pop(uid, None)
+            self._requested = defaultdict(
+                list, {request: made for request, made in self._requested.items() if request[0] != uid}
+            )
 
     def _judge_origin(self, body: Body, certificate_id: str, origin: str | None) -> None:
         """Only a certificate that the operator may remove may have an origin that says so."""
@@ -181,10 +184,10 @@ class Witness:
         request = attempt.get("renewRequest")
         requested = bool(attempt.get("requested"))
         if requested:
-            if request is None or request in self._renew_values[uid]:
+            done = [self.made[made].outcome not in ("Refused", "Void") for made in self._requested[uid, request]]
+            if request is None or any(done):
                 self._problems.append(f"attempt {attempt['id']} says that {request!r} is a new request, and it is not")
-            else:
-                self._renew_values[uid].add(request)
+            self._requested[uid, request].append(attempt["id"])
         self.made[attempt["id"]] = Made(
             id=attempt["id"],
             uid=uid,
@@ -339,7 +342,7 @@ class Witness:
     def left_behind(self, bodies: Iterable[Body], said: Iterable[Body]) -> list[str]:
         """Every certificate that the operator issued is in a status, or an Event leaves it to the user.
 
-        Where somebody has destroyed the record, it is reported as long as a resource with its names was there before it.
+        Where somebody has destroyed the record, it is reported if a resource with its names was there before it.
         """
         bodies, said = list(bodies), list(said)
         held = {named["id"] for body in bodies for named in _named(body.get("status") or {})}
@@ -382,8 +385,8 @@ def _named(status: Body) -> list[Body]:
 
 
 def _attempts(body: Body) -> bool:
-    attempt = (body.get("status") or {}).get("attempt")
-    return bool(attempt) and not attempt.get("outcome")
+    attempt = (body.get("status") or {}).get("attempt") or {"outcome": "none"}
+    return not attempt.get("outcome")
 
 
 def _is_released(body: Body) -> bool:

@@ -19,7 +19,11 @@ class Secrets:
         self._client = client
 
     async def read(self, namespace: str, name: str) -> Mapping[str, str]:
-        """Returns a Secret's data: base64 text, by key.
+        """Returns a Secret's data: base64 text, by key. Raises as ``get`` does."""
+        return (await self.get(namespace, name)).get("data") or {}
+
+    async def get(self, namespace: str, name: str) -> Mapping[str, Any]:
+        """Returns a Secret as the API server sends it.
 
         Raises:
             KubeError: it could not be read; Gone: there is none; Denied: the operator may not.
@@ -34,4 +38,4 @@ class Secrets:
             body = await response.read()
             client.response_deserialize(response, {})  # raises ApiException, unless it is a 2xx
             secret: dict[str, Any] = json.loads(body)
-        return secret.get("data") or {}
+        return secret
