@@ -16,6 +16,7 @@ from support.memory_api import SimulatedWorld
 from support.world import TOKEN
 from vercel_certificate_operator.core.certificate import normalized
 from vercel_certificate_operator.core.ownership import ATTEMPT_LIMIT
+from vercel_certificate_operator.core.reasons import Reason
 from vercel_emulator.models import PERSONAL, Certificate, Entry, token_name
 
 Body = Mapping[str, Any]
@@ -356,13 +357,20 @@ class Witness:
         for certificate in self._world.emulator.state.live():
             if certificate.id in held or self.truth(certificate.id) != "issued":
                 continue
-            if invariants.is_reported(certificate, said):
+            if invariants.is_reported(certificate, said) or self._is_out_of_reach(certificate, bodies, said):
                 continue
             if any(self._watches(body, certificate) for body in bodies):
                 problems.append(f"certificate {certificate.id} for {certificate.cns} is an orphan, and nothing says so")
             elif certificate.origin == "issued" and certificate.id not in self.destroyed | lost:
                 problems.append(f"certificate {certificate.id} for {certificate.cns} is live, and nothing says so")
         return problems
+
+    def _is_out_of_reach(self, certificate: Certificate, bodies: Iterable[Body], said: Iterable[Body]) -> bool:
+        """Whether it is in an account that no resource uses now, and an Event says that an attempt was lost."""
+        if any(self.scope(body) == certificate.scope for body in bodies):
+            return False
+        lost = [event["note"] for event in said if event["reason"] == Reason.ATTEMPT_LOST]
+        return any(all(name in note for name in certificate.cns) for note in lost)
 
     def _watches(self, body: Body, certificate: Certificate) -> bool:
         """Whether a resource has the names of a certificate, was there before it, and has its scope listed."""
