@@ -254,11 +254,10 @@ def next_moment(known: Known, status: Status) -> datetime | None:
     moments = [due.renewal_time if due else None, half_time(known), status.expires_at]
     if known.resource.spec.uploads and known.source_due_at is not None:
         moments.append(known.wall(known.source_due_at))
-    for entry in status.superseded:
-        moments.append(removal_time(status, entry.since))
-        failed = known.failed.get(("remove", entry.id))
-        moments.append(known.wall(failed.retry_at) if failed is not None else None)
-    return earliest(*(moment for moment in moments if moment is not None and moment > known.now))
+    moments += [removal_time(status, entry.since) for entry in status.superseded]
+    # Not compared with now: wall-clock times are rounded, and a call that can't be made yet would seem to be free.
+    free = [known.free_at("remove", entry.id) for entry in status.superseded]
+    return earliest(*free, *(moment for moment in moments if moment is not None and moment > known.now))
 
 
 def removal_time(status: Status, since: datetime) -> datetime:
