@@ -184,7 +184,7 @@ def test_waiting_never_makes_anything_ready() -> None:
     assert (decision.policy, decision.action) == ("back_off_is_waited_for", Wait(NOW + HOUR))
     assert decision.status is not None
     assert not decision.status.ready
-    assert decision.status.observed_generation == 2
+    assert decision.status.observed_generation == 3
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------
