@@ -1,6 +1,6 @@
 """Generate ``deploy/argocd/argocd-cm.yaml`` from the files of the resource customization; see ``generate.py``.
 
-It is for an Argo CD that doesn't have the customization built in.
+It is for an Argo CD in which the customization is not built in.
 """
 
 from pathlib import Path
@@ -11,9 +11,10 @@ GROUP, KIND = "vercel-operator.io", "VercelCertificate"
 CUSTOMIZATION = ARGOCD / "resource_customizations" / GROUP / KIND
 CONFIG_MAP = ARGOCD / "argocd-cm.yaml"
 HEAD = """\
-# The health of a VercelCertificate, and the action to renew it, added to what stands in Argo CD's own ConfigMap:
-#   kubectl -n argocd apply --server-side --field-manager=vercel-certificate-operator -f deploy/argocd/argocd-cm.yaml
-# Generated from resource_customizations/ by `make generate`.
+# The health of a VercelCertificate, and the action that renews it. A patch that adds both to Argo CD's own ConfigMap:
+#   kubectl -n argocd patch configmap argocd-cm --type=merge --patch-file=deploy/argocd/argocd-cm.yaml
+# Don't use kubectl apply: it can delete the other entries of that ConfigMap.
+# `make generate` generates this file from resource_customizations/.
 apiVersion: v1
 kind: ConfigMap
 metadata:

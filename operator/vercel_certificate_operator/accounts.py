@@ -9,15 +9,21 @@ from pydantic import SecretStr
 
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import Call, Failure, Meaning, Pauses, wait_after
 from vercel_certificate_operator.core.known import Listing, Pause, Tick
 from vercel_certificate_operator.core.rules.failed_calls import pause_message
 from vercel_certificate_operator.core.sightings import Place
-from vercel_certificate_operator.kube.tokens import Token
+from vercel_certificate_operator.kube.tokens import Token, TokenMissing
 from vercel_certificate_operator.vercel import VercelClient, VercelError
 
 KEPT = 48 * 3600.0
 """Seconds for which a token that isn't used is kept: longer than any back-off."""
+
+DOMAIN_AGE = 300.0
+"""Seconds for which a domain's configuration is remembered."""
+MOST_TOKENS = 1000
+"""Tokens that one namespace may use."""
 
 ClientFactory = Callable[[SecretStr], VercelClient]
 PauseKey = tuple[Call | None, Scope | None]
@@ -40,7 +46,7 @@ class Account:
 
     def __init__(
         self,
-        client: VercelClient,
+        new_client: ClientFactory,
         token: Token,
         clock: Clock,
         *,
@@ -52,7 +58,8 @@ class Account:
             slots: calls at a time.
             wake: called with each key that waited for a slot or a list and may go on.
         """
-        self.client = client
+        self._new_client = new_client
+        self._client: VercelClient | None = None
         self.used_at: Tick = clock.monotonic()
         self._token = token
         self._clock = clock
@@ -63,9 +70,19 @@ class Account:
         self._pauses: dict[PauseKey, Pause] = {}
         self._refusals: dict[PauseKey, int] = {}
         self._good = 0
+        self._rejected = False
+        self._closing: set[asyncio.Task[None]] = set()
         self._listings: dict[Scope, Listing] = {}
         self._in_progress: dict[Scope, _ListInProgress] = {}
+        self._domains: dict[tuple[Scope, str], tuple[Tick, asyncio.Future[DomainConfig]]] = {}
         self._failed_lists: dict[Hashable, VercelError] = {}
+
+    @property
+    def client(self) -> VercelClient:
+        """The client. It is made with its first use, and again after the token was rejected."""
+        if self._client is None:
+            self._client = self._new_client(self._token.value)
+        return self._client
 
     # --- pauses
 
@@ -103,12 +120,16 @@ class Account:
         if running is not None and running.until >= pause.until:
             return None
         self._pauses[key] = pause
+        self._rejected = self._rejected or row.pauses is Pauses.TOKEN
+        if self._rejected and not self._taken:
+            self._drop_what_a_rejected_token_has()
         return pause
 
     def succeeded(self, call: Call, scope: Scope) -> None:
         """Notes that a call succeeded."""
         for key in ((call, None), (None, None), (None, scope)):
             self._refusals.pop(key, None)
+        self._rejected = False
         self._good += 1
         if self._good >= self._slots and self._allowed < self._slots:
             self._allowed, self._good = self._allowed + 1, 0
@@ -147,7 +168,18 @@ class Account:
     def give_slot_back(self) -> None:
         """Ends a call, and wakes the keys that waited longest."""
         self._taken -= 1
+        if self._rejected and not self._taken:
+            self._drop_what_a_rejected_token_has()
         self.wake_waiting()
+
+    def _drop_what_a_rejected_token_has(self) -> None:
+        """Closes the client and drops the lists: anyone can put any number of useless tokens into a Secret."""
+        client, self._client = self._client, None
+        self._listings.clear()
+        if client is not None:
+            closing = asyncio.create_task(client.aclose(), name="close a client")
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     def wake_waiting(self) -> None:
         """Wakes as many keys as there are free slots. During a pause, all: they only have to report it."""
@@ -194,12 +226,26 @@ class Account:
             error = failed
         finally:
             waiting = self._in_progress.pop(scope).waiting
-            self._taken -= 1
         for key in waiting:
             if error is not None:
                 self._failed_lists[key] = error
             self._wake(key, self)
-        self.wake_waiting()
+        self.give_slot_back()
+
+    # --- domains
+
+    async def domain_config(self, domain: str, scope: Scope) -> DomainConfig:
+        """Returns how a domain is configured, as of the last five minutes.
+
+        Raises:
+            VercelError: it could not be read, now or in the last five minutes.
+        """
+        now = self._clock.monotonic()
+        self._domains = {key: known for key, known in self._domains.items() if now - known[0] < DOMAIN_AGE}
+        known = self._domains.get((scope, domain))
+        if known is None:
+            known = self._domains[scope, domain] = now, asyncio.ensure_future(self.client.domain_config(domain, scope))
+        return await asyncio.shield(known[1])
 
     @property
     def lists(self) -> list[asyncio.Task[None]]:
@@ -211,8 +257,9 @@ class Account:
         tasks = self.lists
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self.client.aclose()
+        await asyncio.gather(*tasks, *self._closing, return_exceptions=True)
+        if self._client is not None:
+            await self._client.aclose()
 
 
 class Accounts:
@@ -234,16 +281,29 @@ class Accounts:
         """The account with which the token of each place was last used. None: the operator's default token."""
 
     def of(self, token: Token) -> Account:
-        """Returns the account of this token. It is made with its first use."""
+        """Returns the account of this token. It is made with its first use.
+
+        Raises:
+            TokenMissing: the token's namespace uses too many.
+        """
         account = self._accounts.get(token.fingerprint)
         if account is None:
             self._retire()  # it may have replaced another one
-            client = self._new_client(token.value)
-            account = Account(client, token, self._clock, slots=self._slots, wake=self._woken)
+            self._check_namespace(token)
+            account = Account(self._new_client, token, self._clock, slots=self._slots, wake=self._woken)
             self._accounts[token.fingerprint] = account
         self.by_place[token.place] = account
         account.used_at = self._clock.monotonic()
         return account
+
+    def _check_namespace(self, token: Token) -> None:
+        """Raises TokenMissing if a namespace uses so many tokens that it could exhaust the operator's memory."""
+        if token.place is None:
+            return
+        namespace = token.place[0]
+        used = {id(account) for place, account in self.by_place.items() if place is not None and place[0] == namespace}
+        if len(used) >= MOST_TOKENS:
+            raise TokenMissing(f"namespace {namespace} uses {len(used)} tokens, which is the limit: use fewer tokens")
 
     def _woken(self, key: Hashable, account: Account) -> None:
         self.wake(key, account)

@@ -1,5 +1,6 @@
 """``run``: from settings to an operator that works, in the order in which it starts."""
 
+import errno
 import logging
 import os
 import platform
@@ -22,6 +23,7 @@ from vercel_certificate_operator.probes import probe, watch_goes_on, watch_is_fr
 from vercel_certificate_operator.process import Process, WatchFailed
 from vercel_certificate_operator.resync import Resync
 from vercel_certificate_operator.settings import ALL_NAMESPACES, Address, Settings
+from vercel_certificate_operator.vercel_time import VercelTime
 from vercel_certificate_operator.web import Page, serving
 from vercel_certificate_operator.wiring import CannotStart, Operator, build, default_token
 
@@ -38,6 +40,7 @@ async def run(settings: Settings) -> None:
         LeadershipLost: another replica leads; started again, this one is a standby.
     """
     clock = SystemClock()
+    time = VercelTime(clock)
     logger.info("vercel-certificate-operator %s: %s", __version__, who_may_use_the_default_token(settings))
     _check_default_token(settings)
     async with AsyncExitStack() as stack:
@@ -46,8 +49,12 @@ async def run(settings: Settings) -> None:
         except connection.NotConfigured as error:
             raise CannotStart(str(error)) from error
         election = await _election(settings, configuration, clock, stack)
-        api = await stack.enter_async_context(connection.api_client(configuration, election.fence))
-        operator = build(settings, api=api, clock=clock, fence=election.fence, instance=os.environ.get("HOSTNAME"))
+        api = await stack.enter_async_context(
+            connection.api_client(configuration, election.fence, time.kubernetes_said)
+        )
+        operator = build(
+            settings, api=api, clock=clock, time=time, fence=election.fence, instance=os.environ.get("HOSTNAME")
+        )
         stack.push_async_callback(operator.accounts.aclose)
         resync = Resync(operator, settings, clock)
         if settings.listen is not None:
@@ -127,7 +134,10 @@ async def _listen(address: Address, pages: Mapping[str, Page], stack: AsyncExitS
     try:
         port = await stack.enter_async_context(serving(address, pages))
     except OSError as error:
-        raise CannotStart(f"--listen: {error.strerror or error}") from error
+        # asyncio puts its own text, with the address as a tuple, into strerror.
+        number = error.errno or 0
+        why = os.strerror(number) if number in errno.errorcode else error.strerror or str(error)
+        raise CannotStart(f"--listen: can't listen on {address}: {why}") from error
     logger.info("listening on port %d", port)
 
 

@@ -13,6 +13,42 @@ WATCH_LIMIT = 120
 """Seconds after which the API server ends a watch, and kopf begins the next one where it stood: a sign of life, where
 nothing changes for long."""
 
+
+class NoDiffBase(kopf.DiffBaseStorage):
+    """No state for diffs: only ``on.event`` is used. kopf would copy every object for them, most of its CPU."""
+
+    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
+        """Returns an empty essence."""
+        return kopf.BodyEssence({})
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """Returns that nothing is stored."""
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Stores nothing."""
+
+
+class NoProgress(kopf.ProgressStorage):
+    """No progress of handlers: none of ours has any."""
+
+    def fetch(self, *, key: kopf.HandlerId, body: kopf.Body) -> None:
+        """Returns that nothing is stored."""
+
+    def store(self, *, key: kopf.HandlerId, record: object, body: kopf.Body, patch: kopf.Patch) -> None:
+        """Stores nothing."""
+
+    def purge(self, *, key: kopf.HandlerId, body: kopf.Body, patch: kopf.Patch) -> None:
+        """Has nothing to remove."""
+
+    def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
+        """Changes nothing."""
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        """Returns the essence, which is empty, without a copy."""
+        return essence
+
+
 Login = Callable[[], Awaitable[kopf.AiohttpSession]]
 
 
@@ -34,7 +70,7 @@ def registry(reconciler: Reconciler, login: Login) -> kopf.OperatorRegistry:
         if event["type"] == "DELETED":
             reconciler.vanished(key_of(body), body)
         else:
-            reconciler.seen(body)
+            reconciler.seen(body, listed=event["type"] is None)  # kopf's own lists have no type
 
     return handlers
 
@@ -50,6 +86,8 @@ def settings(selector: str = "") -> kopf.OperatorSettings:
     settings.posting.enabled = False  # our events are our own
     settings.scanning.disabled = True  # no watching of namespaces and CRDs: no rights are needed for that
     settings.peering.standalone = True
+    settings.persistence.diffbase_storage = NoDiffBase()
+    settings.persistence.progress_storage = NoProgress()
     settings.persistence.finalizer = (
         f"{GROUP}/never-written-by-kopf"  # or kopf would take ours for its own, and strip it
     )

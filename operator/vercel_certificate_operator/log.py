@@ -7,8 +7,13 @@ from typing import Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
+from vercel_certificate_operator.core import words
 from vercel_certificate_operator.kube.errors import is_answer
 
+LONGEST_LINE = 4_000
+"""Characters of a message."""
+LONGEST_FIELD = 300
+"""Characters of a field: a namespace, a name."""
 FIELDS = ("namespace", "resource", "uid", "attempt", "reason")
 
 
@@ -20,8 +25,7 @@ class TextFormatter(logging.Formatter):
         if hasattr(record, "resource"):
             where = f"{getattr(record, 'namespace', '')}/{record.resource}: "
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        # One line each, whatever a message holds: a log is read by line.
-        text = f"{moment} {record.levelname:<7} {where}{' '.join(record.getMessage().splitlines())}"
+        text = f"{moment} {record.levelname:<7} {where}{record.getMessage()}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
@@ -29,6 +33,15 @@ def _without_traceback_of_an_answer(record: logging.LogRecord) -> bool:
     """The line says what the API server answered to kopf. Where in kopf that happened is of no use to a reader."""
     if record.exc_info and is_answer(record.exc_info[1]):
         record.exc_info = record.exc_text = None
+    return True
+
+
+def _printable(record: logging.LogRecord) -> bool:
+    """One printable line of bounded length each, whatever a message holds: a log is read by line, on a terminal."""
+    record.msg, record.args = words.printable(record.getMessage(), LONGEST_LINE), ()
+    for field in FIELDS:
+        if isinstance(value := getattr(record, field, None), str):
+            setattr(record, field, words.printable(value, LONGEST_FIELD))
     return True
 
 
@@ -46,6 +59,7 @@ def set_up(log_format: Literal["text", "json"], level: str) -> None:
         )
     else:
         handler.setFormatter(TextFormatter())
+    handler.addFilter(_printable)
     handler.addFilter(_without_traceback_of_an_answer)
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -5,7 +5,7 @@ echo of our own write changes nothing, and events may come late, twice or out of
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
@@ -41,6 +41,8 @@ _METADATA = (
 _ANNOTATIONS = (RENEW_ANNOTATION, ADOPT_ANNOTATION)
 """All that is read. Others can be most of an object's size."""
 REMEMBERED_GONE = 10_000
+LIST_LIMIT = 120.0
+"""Seconds that a list may take: what was stored after it began is newer."""
 PARSED = 256
 """Parsed resources that are kept: those in work. Keeping all would cost more memory than the objects themselves."""
 
@@ -54,11 +56,19 @@ def key_of(body: Body) -> Key:
 class Objects:
     """All resources that this instance serves. An object that stops matching the selector counts as deleted."""
 
-    def __init__(self, selector: Selector | None = None, default_scope: Scope | None = None) -> None:
+    def __init__(
+        self,
+        selector: Selector | None = None,
+        default_scope: Scope | None = None,
+        monotonic: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         """
         Args:
             default_scope: the scope of resources without a team.
+            monotonic: returns the monotonic time in seconds.
         """
+        self._monotonic = monotonic
+        self._stored_at: dict[Key, float] = {}
         self._selector = selector or Selector()
         self._default_scope = default_scope or Scope()
         self._bodies: dict[Key, dict[str, Any]] = {}
@@ -78,11 +88,17 @@ class Objects:
             return False  # also what was sent before it was deleted, and comes late
         return self._store(key, body)
 
-    def replace(self, body: Body) -> bool:
-        """Notes an object's state from a complete list, whatever its resourceVersion: etcd may have been restored."""
+    def put_listed(self, body: Body) -> bool:
+        """Notes an object's state from a complete list, which is true whatever its resourceVersions.
+
+        etcd may have been restored from a backup: then they are lower than before. What was stored a moment ago is
+        newer than the list, though.
+        """
         key = key_of(body)
         before = self._bodies.get(key)
-        if before is not None and before["metadata"]["resourceVersion"] == body["metadata"]["resourceVersion"]:
+        newest = max(_version(before), self._gone.get(key, -1))
+        stored = self._monotonic() - self._stored_at.get(key, -LIST_LIMIT)
+        if _version(body) == _version(before) or (_version(body) < newest and stored < LIST_LIMIT):
             return False
         self._gone.pop(key, None)
         return self._store(key, body)
@@ -92,6 +108,7 @@ class Objects:
             return self.drop(key, body)  # a reply to a write of ours, or a read by name: the watch wouldn't show it
         self._unindex(key)
         self._bodies[key] = after = _trimmed(body)
+        self._stored_at[key] = self._monotonic()
         for certificate_id in _ids(after):
             self._holders[certificate_id].add(key)
         if (scope_key := scope_key_of(key, after)) is not None:
@@ -105,8 +122,11 @@ class Objects:
         before = self._bodies.pop(key, None)
         self._claims.put(key, None)
         self._gone[key] = max(_version(before), _version(last))
+        self._stored_at[key] = self._monotonic()
         while len(self._gone) > REMEMBERED_GONE:
-            del self._gone[next(iter(self._gone))]
+            forgotten = next(iter(self._gone))
+            del self._gone[forgotten]
+            self._stored_at.pop(forgotten, None)
         return before is not None
 
     def get(self, key: Key) -> Resource | None:

@@ -40,7 +40,29 @@ def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
     _, exceptions = _first(environment, "NO_PROXY")
     if not proxy or _is_local(host) or _is_excepted(host, parts.port or _DEFAULT_PORTS.get(scheme), exceptions):
         return None
-    return _usable(variable, proxy)
+    return checked_proxy(variable, proxy)
+
+
+def checked_proxy(name: str, proxy: str) -> str:
+    """The URL of a proxy that can be used.
+
+    Args:
+        name: of what sets it, for the message.
+        proxy: what it is set to. ``proxy:3128`` is what many write, and means http.
+
+    Raises:
+        ProxyError: it is not an http:// or https:// URL.
+    """
+    url = proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        # The value isn't shown: it may hold a password.
+        raise ProxyError(f"{name} is not a proxy that can be used: expected something like http://proxy:3128")
+    return url
 
 
 def _first(environment: Mapping[str, str], *names: str) -> tuple[str, str]:
@@ -50,20 +72,6 @@ def _first(environment: Mapping[str, str], *names: str) -> tuple[str, str]:
             if value := environment.get(variable, "").strip():
                 return variable, value
     return "", ""
-
-
-def _usable(variable: str, proxy: str) -> str:
-    # "proxy:3128" is what many write.
-    url = proxy if "://" in proxy else f"http://{proxy}"
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        # The value isn't shown: it may hold a password.
-        raise ProxyError(f"{variable} is not a proxy that can be used: expected something like http://proxy:3128")
-    return url
 
 
 def _is_local(host: str) -> bool:

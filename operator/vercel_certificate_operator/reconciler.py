@@ -15,39 +15,44 @@ from vercel_certificate_operator.accounts import Account, Accounts
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.decide import decide
-from vercel_certificate_operator.core.failures import Failure, Fate, meaning
+from vercel_certificate_operator.core.domains import DomainConfig
+from vercel_certificate_operator.core.failures import Failure, Fate
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
     CallKey,
     Decision,
     Get,
+    GetDomainConfig,
     Issue,
     Known,
     Limits,
     List,
-    Note,
+    ReadSource,
     ReadToken,
     Remove,
     RemoveFinalizer,
-    Reply,
     Wait,
     Write,
 )
 from vercel_certificate_operator.core.memory import Memory, Round, known
-from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Attempt
 from vercel_certificate_operator.core.resource import Key, Resource, Status
-from vercel_certificate_operator.core.rules.deletion import late_answer, removal_failed_note, removed_late_note
 from vercel_certificate_operator.core.rules.failed_calls import call_of
 from vercel_certificate_operator.core.sightings import ScopeKey
+from vercel_certificate_operator.core.source import Source, SourceProblem
 from vercel_certificate_operator.drift_watch import DriftWatch
+from vercel_certificate_operator.intake import Intake
 from vercel_certificate_operator.kube.errors import Conflict, Gone, KubeError, Refused
 from vercel_certificate_operator.kube.events import Events
+from vercel_certificate_operator.kube.tls_secrets import TlsSecrets
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing, Tokens
 from vercel_certificate_operator.kube.vercel_certificates import VercelCertificates
+from vercel_certificate_operator.late_answers import LateAnswers
 from vercel_certificate_operator.objects import Objects, key_of, scope_key_of
 from vercel_certificate_operator.observer import Observer
-from vercel_certificate_operator.vercel import VercelError
+from vercel_certificate_operator.posts import Posts
+from vercel_certificate_operator.publisher import Publisher, log_fields
+from vercel_certificate_operator.vercel import Upload, VercelError
 from vercel_certificate_operator.vercel_calls import Paused, VercelCalls, Waiting, failure_of
 from vercel_certificate_operator.vercel_time import VercelTime
 from vercel_certificate_operator.workqueue import WorkQueue
@@ -77,6 +82,7 @@ class Reconciler:
         certificates: VercelCertificates,
         events: Events,
         tokens: Tokens,
+        sources: TlsSecrets,
         accounts: Accounts,
         clock: Clock,
         time: VercelTime,
@@ -99,8 +105,8 @@ class Reconciler:
         self._objects = objects
         self._queue = queue
         self._kube = certificates
-        self._events = events
         self._tokens = tokens
+        self._sources = sources
         self._calls = VercelCalls(accounts, clock)
         self._clock = clock
         self._time = time
@@ -108,14 +114,21 @@ class Reconciler:
         self._limits = limits
         self._longest_sleep = longest_sleep
         self._new_id = new_id
-        self._observer = observer or Observer()
         self._memories: dict[Key, Memory] = {}
         self._rounds: dict[Key, Round] = {}  # of keys that wait for a slot or a list
         self._kube_failures: dict[Key, int] = {}
         self._woken: dict[Hashable, Account] = {}
         self._stopping = False
-        self.posts: dict[Key, asyncio.Task[None]] = {}
-        """The POSTs in flight. None of them occupies a worker."""
+        observer = observer or Observer()
+        self._observer = observer
+        self._publisher = Publisher(events, observer, time)
+        self._intake = Intake(objects, queue, time, self._memories.__contains__)
+        self.seen = self._intake.seen
+        self.vanished = self._intake.vanished
+        self._late_answers = LateAnswers(objects, certificates, tokens, self._calls, clock, self._publisher)
+        self.posts = Posts(
+            self._memories, self._calls, clock, observer, answered=self._queue.add, record=self._reconcile
+        )
         self.drift = DriftWatch(
             objects=objects,
             queue=queue,
@@ -124,62 +137,10 @@ class Reconciler:
             clock=clock,
             interval=drift_interval,
             notice=self._notice,
-            publish=self._publish,
-            observer=self._observer,
+            publish=self._publisher.publish,
+            observer=observer,
         )
         accounts.wake = self._wake
-
-    # --- what is seen ---------------------------------------------------------------------------------------------
-
-    def seen(self, body: Mapping[str, Any], *, listed: bool = False) -> None:
-        """An object was seen: it is reconciled, if that is news.
-
-        Args:
-            listed: whether it is from a complete list. Then it is true whatever its resourceVersion.
-        """
-        key = key_of(body)
-        if self._changed(key, lambda: self._objects.replace(body) if listed else self._objects.put(body)):
-            self._queue.add(key)
-
-    def vanished(self, key: Key, last: Mapping[str, Any] | None = None) -> None:
-        """An object is gone, or no longer visible to this instance; ``last`` is its last state."""
-        if self._changed(key, lambda: self._objects.drop(key, last)):
-            self._tokens_of_the_gone(key)
-            if key in self._memories:
-                self._queue.add(key)
-            else:
-                self._queue.forget(key)  # nothing was ever begun for it: a standby sees many come and go
-
-    def _put(self, body: Mapping[str, Any]) -> bool:
-        """Notes the reply to a write or a read of ours."""
-        return self._changed(key_of(body), lambda: self._objects.put(body))
-
-    def _changed(self, key: Key, change: Callable[[], bool]) -> bool:
-        """Makes a change, and wakes whoever owns or loses a set of names by it: only the next in line."""
-        now, group = self._time.now(), self._objects.group(key)
-        owner = self._objects.owner(group, now) if group is not None else None
-        held = self._objects.holds_names(key)
-        if not change():
-            return False
-        after = self._objects.group(key)
-        heirs: set[Key | None] = set()
-        if group is not None:
-            heirs |= {owner, self._objects.owner(group, now)}
-            if held and (after != group or not self._objects.holds_names(key)):
-                heirs.add(self._objects.next_elsewhere(group, now))
-        if after is not None and after != group:
-            heirs.add(self._objects.owner(after, now))
-        elif len(heirs) == 1:
-            heirs.clear()  # the owner is the same
-        for heir in heirs:
-            if heir is not None and heir != key:
-                self._queue.add(heir)
-        return True
-
-    def _tokens_of_the_gone(self, key: Key) -> None:
-        memory = self._memories.get(key)
-        if memory is None or not memory.is_needed:
-            self._tokens.forget(key.uid)
 
     def _notice(self, key: Key, listing: Any) -> None:
         """The drift watch has a list with news for a resource."""
@@ -197,11 +158,12 @@ class Reconciler:
     async def drain(self) -> None:
         """Ends: what is between a POST and its record is finished; everything else is dropped."""
         self._stopping = True
+        self.posts.end()
         self._queue.stop()
         for key, task in tuple(self._queue.running.items()):
-            if isinstance(key, ScopeKey) or not self._unrecorded(key):
+            if isinstance(key, ScopeKey) or not self.posts.unrecorded(key):
                 task.cancel()
-        running = {*self._queue.running.values(), *self.posts.values()}
+        running = {*self._queue.running.values(), *self.posts.tasks.values()}
         if running:
             await asyncio.wait(running, timeout=self._limits.post.total_seconds() + RECORD_LIMIT)
         await self.abort()
@@ -209,14 +171,10 @@ class Reconciler:
     async def abort(self) -> None:
         """Ends at once. The next process finds out what came of the POSTs in flight."""
         self._stopping = True
-        tasks = {*self.posts.values(), *self._queue.running.values()}
+        tasks = {*self.posts.tasks.values(), *self._queue.running.values()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _unrecorded(self, key: Key) -> bool:
-        memory = self._memories.get(key)
-        return key in self.posts or (memory is not None and memory.has_unrecorded_reply)
 
     # --- one round ------------------------------------------------------------------------------------------------
 
@@ -241,14 +199,14 @@ class Reconciler:
         except KubeError as error:
             again = self._after_a_failure(key)
             self._observer.failed("kubernetes")
-            logger.warning("%s; trying again in %.0f s", error.message, again, extra=_fields(key))
+            logger.warning("%s; trying again in %.0f s", error.message, again, extra=log_fields(key))
         except Waiting:
             again = WAITING
         except Exception:
             # A bug. It must not affect other resources, and this one is tried again.
             again = self._after_a_failure(key)
             self._observer.failed("bug")
-            logger.exception("%s could not be reconciled; trying again in %.0f s", key, again, extra=_fields(key))
+            logger.exception("%s could not be reconciled; trying again in %.0f s", key, again, extra=log_fields(key))
         if key not in self._objects and not self._memories[key].is_needed:
             self._forget(key)
             return None
@@ -267,19 +225,17 @@ class Reconciler:
         return min(first * 2.0 ** min(failures - 1, 10), most)
 
     async def _round(self, key: Key) -> float | None:
-        memory = self._memories.setdefault(key, Memory(seen=(None, self._clock.monotonic())))
+        self._memories.setdefault(key, Memory(seen=(None, self._clock.monotonic())))
         round_ = self._rounds.pop(key, None) or Round()
-        round_ = replace(round_, listing=round_.listing or memory.noticed)
         for _ in range(MOST_STEPS):
+            # Also after a write was fenced off: what the list shows is still to be dealt with.
+            round_ = replace(round_, listing=round_.listing or self._memories[key].noticed)
             resource = self._objects.get(key)
             if resource is None:
                 return await self._after_its_end(key)
             facts = self._gather(resource, round_)
             decision = decide(facts)
             _log(key, decision)
-            if isinstance(decision.action, Issue):
-                # Before anything is awaited: no other resource may decide the same meanwhile.
-                self._objects.reserve_names(key, facts.now)
             if isinstance(decision.action, Wait):
                 if await self._write(resource, decision):
                     return self._wait(facts, decision.action.until)
@@ -287,7 +243,7 @@ class Reconciler:
                 continue
             if self._stopping and not isinstance(decision.action, Write):
                 return None
-            next_round = await self._act(facts, decision, round_)
+            next_round = await self._reserved_act(facts, decision, round_)
             if next_round is None:
                 return None  # a POST is in flight
             round_ = next_round
@@ -298,15 +254,18 @@ class Reconciler:
         memory, note = self._memories[key].observe(resource, tick).published(resource.status)
         self._memories[key] = memory
         if note is not None:
-            self._publish(key, note)
-        now = self._time.now()
+            self._publisher.publish(key, note)
+        now, scope = self._time.now(), resource.spec.scope(self._scope)
+        if round_.listing is not None:
+            issued = self.posts.issued_since(resource.cns, scope, round_.listing.begun)
+            round_ = replace(round_, listing=round_.listing.with_issued(issued))
         return known(
             memory,
             round_,
             resource,
             now=now,
             tick=tick,
-            scope=resource.spec.scope(self._scope),
+            scope=scope,
             limits=self._limits,
             new_attempt_id=self._new_id(),
             may_adopt=self._tokens.may_adopt(key.namespace, resource.spec.token_secret_ref),
@@ -325,10 +284,26 @@ class Reconciler:
         body = self._objects.body(key)
         if body is not None and (scope_key := scope_key_of(key, body)) is not None:
             self.drift.watch(scope_key)
+        newest = self._objects.get(key)
+        if newest is not None and not newest.holds and not memory.is_needed:
+            self._tokens.forget(key.uid)  # there is nothing to remove with it
         if until is None:
             return self._longest_sleep
         # A time that is rounded down to now would be due again and again.
         return min(max((until - self._time.now()).total_seconds(), 0.001), self._longest_sleep)
+
+    async def _reserved_act(self, facts: Known, decision: Decision, round_: Round) -> Round | None:
+        """Carries out a decision. Before an attempt is recorded, its names are reserved for this resource.
+
+        From before anything is awaited: no other resource may decide the same meanwhile.
+        """
+        if not isinstance(decision.action, Issue):
+            return await self._act(facts, decision, round_)
+        self._objects.reserve_names(facts.resource.key, facts.now)
+        try:
+            return await self._act(facts, decision, round_)
+        finally:
+            self._objects.release_names(facts.resource.key)  # what is recorded counts by itself
 
     async def _act(self, facts: Known, decision: Decision, round_: Round) -> Round | None:
         """Carries out a decision. Returns what is known after it; None: the round is over."""
@@ -343,6 +318,11 @@ class Reconciler:
                 return Round()
             case ReadToken():
                 return await self._read_token(resource, round_)
+            case GetDomainConfig(domain, scope):
+                return round_.with_domain(domain, await self._domain_config(resource, domain, scope))
+            case ReadSource():
+                await self._read_source(resource)
+                return round_
             case Get() | List() | Remove() | Issue():
                 return await self._call(facts, decision, round_)
             case Wait():
@@ -352,11 +332,12 @@ class Reconciler:
 
     # --- Vercel ---------------------------------------------------------------------------------------------------
 
-    async def _token(self, resource: Resource) -> Token:
+    async def _token(self, resource: Resource, *, issues: bool = False) -> Token:
+        """Returns the token. It is kept for the removal of the certificate that the resource has, or is to have."""
         ref, key = resource.spec.token_secret_ref, resource.key
         if resource.deleting:
             return await self._tokens.get_for_removal(key.namespace, ref, key.uid)
-        return await self._tokens.get(key.namespace, ref, key.uid if resource.holds else None)
+        return await self._tokens.get(key.namespace, ref, key.uid if issues or resource.holds else None)
 
     async def _read_token(self, resource: Resource, round_: Round) -> Round:
         try:
@@ -365,29 +346,40 @@ class Reconciler:
             return round_.with_token(None)
         return round_.with_token(token.hash_for(resource.key.uid))
 
+    async def _domain_config(self, resource: Resource, domain: str, scope: Scope) -> DomainConfig | None:
+        """Returns how a domain is configured; None: that isn't known, and nothing depends on it."""
+        try:
+            return await self._calls.domain_config(domain, scope, await self._token(resource))
+        except (TokenMissing, VercelError) as error:
+            logger.info("the configuration of %s is not known: %s", domain, error, extra=log_fields(resource.key))
+            return None
+
+    async def _read_source(self, resource: Resource) -> tuple[Source, Upload] | SourceProblem:
+        """Reads the Secret whose certificate is uploaded. The key is not remembered."""
+        key, ref = resource.key, resource.spec.certificate_secret_ref
+        assert ref is not None  # noqa: S101 - only such resources have a source
+        found = await self._sources.read(key.namespace, ref.name)
+        source = found if isinstance(found, SourceProblem) else found[0]
+        self._memories[key] = replace(self._memories[key], source=(self._clock.monotonic(), source))
+        return found
+
     async def _call(self, facts: Known, decision: Decision, round_: Round) -> Round | None:
         resource, call = facts.resource, call_of(decision)
         assert call is not None  # noqa: S101 - the actions that end up here are calls
         try:
-            token = await self._token(resource)
+            token = await self._token(resource, issues=isinstance(decision.action, Issue))
+            round_ = round_.with_token(token.hash_for(resource.key.uid))
+            if isinstance(decision.action, Issue) and round_.token_hash != facts.token_hash:
+                return round_  # the attempt must say which token it used
+            after = await self._request(facts, decision, token, round_)
         except TokenMissing as missing:
-            self._objects.release_names(resource.key)
             failure = Failure(Fate.NO_TOKEN, str(missing))
             return self._failed(resource.key, call, failure, round_.with_token(None))
-        token_hash = token.hash_for(resource.key.uid)
-        if isinstance(decision.action, Issue) and token_hash != facts.token_hash:
-            self._objects.release_names(resource.key)
-            return round_.with_token(token_hash)  # the attempt must say which token it used
-        round_ = round_.with_token(token_hash)
-        try:
-            after = await self._request(facts, decision, token, round_)
         except VercelError as error:
             return self._failed(resource.key, call, failure_of(error), round_)
         except Paused as paused:
-            self._objects.release_names(resource.key)
             return round_.with_pause(paused.call, paused.pause)
         except Waiting:
-            self._objects.release_names(resource.key)
             self._rounds[resource.key] = round_
             raise
         if not isinstance(decision.action, Issue):
@@ -419,8 +411,13 @@ class Reconciler:
 
     async def _issue(self, resource: Resource, attempt: Attempt, decision: Decision, token: Token) -> Round | None:
         """Records the attempt, then sends it: at most once, and only by the process that saw that it is recorded."""
-        key = resource.key
-        account = self._calls.take_slot(key, "issue", attempt.scope, token)
+        key, upload = resource.key, None
+        if attempt.fingerprint is not None:
+            found = await self._read_source(resource)
+            if isinstance(found, SourceProblem) or found[0].fingerprint != attempt.fingerprint:
+                return Round()  # the Secret has changed since it was checked
+            upload = found[1]
+        account = self._calls.take_slot(key, "issue" if upload is None else "upload", attempt.scope, token)
         began, sent = self._clock.monotonic(), False
         self._memories[key] = self._memories[key].announced(attempt.id)
         try:
@@ -435,51 +432,12 @@ class Reconciler:
                 return Round()
             if self._stopping or self._clock.monotonic() - began > STALE_RECORD:
                 return Round()
-            self._memories[key] = self._memories[key].sent(attempt.id, self._clock.monotonic())
-            self.posts[key] = asyncio.create_task(self._post(key, attempt, account), name=f"POST for {key}")
+            self.posts.send(key, attempt, account, upload)
             sent = True
         finally:
-            self._objects.release_names(key)
             if not sent:
                 account.give_slot_back()
         return None
-
-    async def _post(self, key: Key, attempt: Attempt, account: Account) -> None:
-        """Sends an attempt, and sees to it that the answer is recorded."""
-        fields = _fields(key, attempt=attempt.id, reason=attempt.reason)
-        logger.info("requesting a certificate for %s", ", ".join(attempt.cns[:5]), extra=fields)
-        began = self._clock.monotonic()
-        reply: Reply | None = None
-        try:
-            certificate = await account.client.issue(attempt.names, attempt.scope)
-            reply = Reply(attempt, self._clock.monotonic(), self._clock.monotonic() - began, certificate)
-            account.succeeded("issue", attempt.scope)
-            self._observer.attempt(attempt.reason, Reason.ISSUED)
-        except VercelError as error:
-            failure = failure_of(error)
-            ended = self._clock.monotonic()
-            reply = Reply(attempt, ended, ended - began, failure=failure)
-            self._calls.note_failure(account, "issue", attempt.scope, failure)
-            self._observer.attempt(attempt.reason, meaning(failure).reason)
-        except Exception as error:
-            # A bug. The POST may have been sent, so the certificate is searched for.
-            logger.exception("the POST for %s failed", key, extra=fields)
-            failure = Failure(Fate.UNKNOWN, f"internal error: {type(error).__name__}")
-            reply = Reply(attempt, self._clock.monotonic(), self._clock.monotonic() - began, failure=failure)
-        finally:
-            account.give_slot_back()
-            if reply is None:
-                del self.posts[key]
-        self._memories[key] = self._memories[key].answered(reply)
-        try:
-            while self._stopping and self._memories[key].has_unrecorded_reply:
-                again = await self._reconcile(key)  # no worker does it any longer
-                if again is None or key not in self._memories:
-                    break
-                await self._clock.wait(asyncio.Event(), again)
-        finally:
-            del self.posts[key]
-        self._queue.add(key)
 
     # --- Kubernetes -----------------------------------------------------------------------------------------------
 
@@ -495,7 +453,7 @@ class Reconciler:
                     return False
         self._memories[key] = self._memories[key].recorded(decision)
         if decision.note is not None:
-            self._publish(key, decision.note, resource.status.attempt)
+            self._publisher.publish(key, decision.note, resource.status.attempt)
         return True
 
     async def _fenced(self, resource: Resource, write: Any) -> bool:
@@ -508,7 +466,7 @@ class Reconciler:
         except (Gone, Refused, Conflict) as error:
             await self._refresh(resource, error)
             return None
-        self._put(body)
+        self._intake.replied(body)
         return body
 
     async def _refresh(self, resource: Resource, error: KubeError) -> None:
@@ -517,12 +475,12 @@ class Reconciler:
         try:
             body = await self._kube.get(key)
         except Gone:
-            self.vanished(key)
+            self._intake.vanished(key)
             return
         if key_of(body) != key:
-            self.vanished(key)  # a namesake has replaced it
-            self.seen(body)
-        elif not self._put(body) and body["metadata"]["resourceVersion"] == resource.resource_version:
+            self._intake.vanished(key)  # a namesake has replaced it
+            self._intake.seen(body)
+        elif not self._intake.replied(body) and body["metadata"]["resourceVersion"] == resource.resource_version:
             raise error  # nothing has changed: the write itself is wrong
 
     async def _remove_finalizer(self, resource: Resource, decision: Decision) -> None:
@@ -536,71 +494,31 @@ class Reconciler:
             await self._refresh(resource, error)
             return
         if body["metadata"].get("finalizers"):
-            self._put(body)
+            self._intake.replied(body)
         else:
-            self.vanished(key, body)  # that was the last finalizer: the API server has deleted it
+            self._intake.vanished(key, body)  # that was the last finalizer: the API server has deleted it
         self._bid_farewell(key)
 
     def _bid_farewell(self, key: Key) -> None:
         """Publishes how the resource ended, whether or not the operator heard that its finalizer is removed."""
         memory = self._memories[key]
         if memory.farewell is not None:
-            self._publish(key, memory.farewell)
+            self._publisher.publish(key, memory.farewell)
             self._memories[key] = replace(memory, farewell=None, reply=None)
-
-    def _publish(self, key: Key, note: Note, attempt: Attempt | None = None) -> None:
-        level = logging.WARNING if note.type == "Warning" else logging.INFO
-        fields = _fields(key, attempt=attempt.id if attempt else None, reason=note.reason)
-        logger.log(level, "%s: %s", note.reason, note.text, extra=fields)
-        self._observer.event(note)
-        self._events.publish(key, note, self._time.now())
 
     # --- a resource that is gone ----------------------------------------------------------------------------------
 
     async def _after_its_end(self, key: Key) -> float | None:
-        """The resource is gone: what came of a POST for it is removed, or reported."""
+        """The resource is gone: what came of a POST for it is settled."""
         self._bid_farewell(key)
         memory = self._memories[key]
-        reply = memory.reply
-        if reply is None:
+        if memory.reply is None:
             return None
-        if await self._is_still_there(key):
-            logger.warning("%s no longer matches the selector: its attempt is left to who serves it", key)
-            self._memories[key] = replace(memory, reply=None)
-            return None
-        late = late_answer(memory.spec, reply, self._objects.held_elsewhere(key))
-        if isinstance(late, Remove):
-            seconds = await self._remove_late_answer(key, late)
-            if seconds is not None:
-                return seconds
-            late = removed_late_note(late.certificate_id)
-        if late is not None:
-            self._publish(key, late, reply.attempt)
-        self._memories[key] = replace(self._memories[key], reply=None)
-        return None
-
-    async def _is_still_there(self, key: Key) -> bool:
-        """Returns whether an object that is out of sight still exists: by its labels, another instance serves it."""
-        try:
-            return key_of(await self._kube.get(key)) == key
-        except Gone:
-            return False
-
-    async def _remove_late_answer(self, key: Key, remove: Remove) -> float | None:
-        """Removes it. Returns the seconds until it has to be tried again; None: it is gone."""
-        memory, call = self._memories[key], ("remove", remove.certificate_id)
-        try:
-            token = await self._tokens.get_for_removal(key.namespace, memory.spec.token_secret_ref, key.uid)
-            await self._calls.remove(key, remove.certificate_id, remove.scope, token)
-        except Paused as paused:
-            return paused.pause.until - self._clock.monotonic()
-        except (TokenMissing, VercelError) as error:
-            failure = failure_of(error) if isinstance(error, VercelError) else Failure(Fate.NO_TOKEN, str(error))
-            self._failed(key, ("remove", remove.certificate_id), failure, Round())
-            failed = self._memories[key].failed["remove", remove.certificate_id]
-            if call not in memory.failed:
-                self._publish(key, removal_failed_note(remove.certificate_id, failure.message))
-            return failed.retry_at - self._clock.monotonic()
+        failed = await self._late_answers.settle(key, memory, memory.reply)
+        if failed is not None:
+            self._memories[key] = failed
+            return min(call.retry_at for call in failed.failed.values()) - self._clock.monotonic()
+        self._memories[key] = replace(memory, reply=None)
         return None
 
 
@@ -620,11 +538,5 @@ def _log(key: Key, decision: Decision) -> None:
             decision.policy,
             type(action).__name__,
             f" until {until:%FT%TZ}" if until is not None else "",
-            extra=_fields(key),
+            extra=log_fields(key),
         )
-
-
-def _fields(key: Key, *, attempt: str | None = None, reason: str | None = None) -> dict[str, object]:
-    """Returns what a log line carries as fields of its own in JSON."""
-    fields = {"namespace": key.namespace, "resource": key.name, "uid": key.uid, "attempt": attempt, "reason": reason}
-    return {name: str(value) for name, value in fields.items() if value is not None}

@@ -5,7 +5,7 @@ import logging
 
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.resource import Key
-from vercel_certificate_operator.kube.errors import Denied, Gone, KubeError, Refused, Unavailable
+from vercel_certificate_operator.kube.errors import Denied, Gone, KubeError, Refused, Unauthenticated, Unavailable
 from vercel_certificate_operator.objects import key_of
 from vercel_certificate_operator.settings import Settings
 from vercel_certificate_operator.wiring import CannotStart, Operator
@@ -84,6 +84,11 @@ class Resync:
         except Gone as error:
             raise CannotStart(
                 "the cluster does not know VercelCertificates: install the CRD first (kubectl apply -f deploy/crds/)"
+            ) from error
+        except Unauthenticated as error:
+            raise CannotStart(
+                f"the API server rejects the operator's credentials: {error.message}. Check the kubeconfig's user, or "
+                "the pod's ServiceAccount"
             ) from error
         except Denied as error:
             raise CannotStart(f"the operator may not list VercelCertificates: {error.message}") from error

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.durations import readable
+from vercel_certificate_operator.vercel.times import http_date
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +59,10 @@ class VercelTime:
                 direction,
             )
 
-    def kubernetes_said(self, offset: timedelta) -> None:
-        """Notes a Date header of the API server; see ``vercel_said``."""
-        self._kubernetes = _steady(self._kubernetes, offset)
+    def kubernetes_said(self, header: str | None) -> None:
+        """Notes a Date header of the API server, if it can be read."""
+        if (date := http_date(header)) is not None:
+            self._kubernetes = _steady(self._kubernetes, date - self._clock.now())
 
 
 def _steady(before: timedelta | None, offset: timedelta) -> timedelta:

@@ -18,6 +18,8 @@ from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.core.sightings import ScopeKey
 from vercel_certificate_operator.kube.connection import ApiClient, WatchSigns
 from vercel_certificate_operator.kube.events import Events
+from vercel_certificate_operator.kube.secrets import Secrets
+from vercel_certificate_operator.kube.tls_secrets import TlsSecrets
 from vercel_certificate_operator.kube.tokens import DefaultToken, Tokens
 from vercel_certificate_operator.kube.vercel_certificates import VercelCertificates
 from vercel_certificate_operator.leadership import Fence
@@ -53,7 +55,7 @@ class Operator:
     @property
     def working(self) -> set[asyncio.Task[None]]:
         """Everything in progress: keys in work, POSTs in flight, lists in the background."""
-        return {*self.queue.running.values(), *self.reconciler.posts.values(), *self.accounts.lists}
+        return {*self.queue.running.values(), *self.reconciler.posts.tasks.values(), *self.accounts.lists}
 
     def sources(self, leads: Callable[[], bool]) -> Sources:
         """What the metrics are read from.
@@ -84,6 +86,7 @@ def build(
     api: ApiClient,
     clock: Clock,
     fence: Fence,
+    time: VercelTime | None = None,
     instance: str | None = None,
     certificates_class: type[VercelCertificates] = VercelCertificates,
     new_id: Callable[[], str] = random_id,
@@ -95,6 +98,7 @@ def build(
         api: the client for the Kubernetes API. If there is an election, it has the same fence.
         clock: where all parts take the time from.
         fence: asked before each request that changes something at Vercel.
+        time: Vercel's time, which the client for the Kubernetes API informs too.
         instance: the name under which Events are written. None: the host's name.
         certificates_class: for tests that interfere with requests for VercelCertificates.
         new_id: returns a new id for an attempt, never the same twice.
@@ -106,7 +110,7 @@ def build(
         network = Network.for_url(settings.vercel_api_url)
     except NetworkError as error:
         raise CannotStart(str(error)) from error
-    counted, time = Counted(), VercelTime(clock)
+    counted, time = Counted(), time or VercelTime(clock)
     client_for = partial(
         VercelClient,
         base_url=settings.vercel_api_url,
@@ -120,11 +124,13 @@ def build(
         observe=counted.request,
         dated=time.vercel_said,
     )
-    objects = Objects(settings.selector, settings.scope)
-    queue: WorkQueue[Key | ScopeKey] = WorkQueue(clock)
+    objects = Objects(settings.selector, settings.scope, clock.monotonic)
+    queue: WorkQueue[Key | ScopeKey] = WorkQueue(clock, group_of=tenant_of)
     certificates = certificates_class(api)
     events = Events(api, instance=instance)
-    tokens = Tokens(api, default_token(settings), clock)
+    of_cluster = Secrets(api)
+    sources = TlsSecrets(of_cluster, allowed=settings.uploads)
+    tokens = Tokens(of_cluster, default_token(settings), clock)
     accounts = Accounts(client_for, clock, slots=settings.max_in_flight)
     reconciler = Reconciler(
         objects=objects,
@@ -132,11 +138,16 @@ def build(
         certificates=certificates,
         events=events,
         tokens=tokens,
+        sources=sources,
         accounts=accounts,
         clock=clock,
         time=time,
         scope=settings.scope,
-        limits=Limits(post=timedelta(seconds=settings.post_timeout), issuances=settings.issuance_limit),
+        limits=Limits(
+            post=timedelta(seconds=settings.post_timeout),
+            issuances=settings.issuance_limit,
+            source_poll=settings.source_poll_interval,
+        ),
         drift_interval=settings.drift_interval,
         longest_sleep=settings.longest_sleep,
         new_id=new_id,
@@ -144,6 +155,13 @@ def build(
     )
     signs = WatchSigns(clock, watches=max(1, len(settings.namespaces)))
     return Operator(objects, queue, certificates, events, tokens, accounts, reconciler, counted, signs, clock, time)
+
+
+def tenant_of(key: Key | ScopeKey) -> str | None:
+    """Returns the namespace that a key belongs to; None: the drift watch of the default token."""
+    if isinstance(key, Key):
+        return key.namespace
+    return key.token[0] if key.token is not None else None
 
 
 def default_token(settings: Settings) -> DefaultToken:

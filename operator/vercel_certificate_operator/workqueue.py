@@ -1,12 +1,15 @@
-"""The work queue: which keys to look at, and when.
+"""The work queue: which keys to reconcile, and when.
 
-Time-ordered, without duplicates, one worker per key. Everything that is due later (a renewal, an expiry, a back-off,
-a pause) is one entry in its heap, so that nothing polls and nothing is forgotten.
+Time-ordered, without duplicates, one worker per key. Everything that is due later (a renewal, an expiry, a back-off, a
+pause) is one entry in its heap, so nothing polls and nothing is forgotten. Workers are shared out fairly between groups
+of keys: of those that are due, a key of the group with the fewest keys in work is next, and no group ever has more than
+its share of the workers. So a group whose work hangs can't take all of them.
 """
 
 import asyncio
 import heapq
 import itertools
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -15,41 +18,65 @@ from vercel_certificate_operator.clock import Clock
 K = TypeVar("K", bound=Hashable)
 
 MOST_STALE = 1000
-"""Entries of the heap that mean nothing any more, beyond one for each that does."""
+"""Entries of the heap that no longer mean anything, beyond one for each that does."""
+WORKERS = 64
+SHARE = 32
+"""Workers that one group may have."""
 
 Work = Callable[[K], Awaitable[float | None]]
-"""Looks at one key. Returns the seconds until it wants to look again; None: when somebody adds it."""
+"""Reconciles one key. Returns the seconds until it wants to be reconciled again; None: when somebody adds it."""
+
+
+def _one_group(_: object) -> Hashable:
+    return None
 
 
 class WorkQueue(Generic[K]):
-    """Hands out keys when they are due, to at most ``workers`` at a time, and never the same key to two."""
+    """Hands out keys when they are due, and never the same key to two workers."""
 
-    def __init__(self, clock: Clock, *, workers: int = 32) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        workers: int = WORKERS,
+        share: int = SHARE,
+        group_of: Callable[[K], Hashable] = _one_group,
+    ) -> None:
+        """
+        Args:
+            workers: keys in work at a time.
+            share: of these, at most so many of one group.
+            group_of: returns the group of a key: its tenant.
+        """
         self._clock = clock
         self._workers = workers
+        self._share = share
+        self._group_of = group_of
         self._due: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
+        self._ready: dict[Hashable, deque[K]] = {}
         self._order = itertools.count()
         self._changed = asyncio.Event()
         self._running: dict[K, asyncio.Task[None]] = {}
-        self._begun: dict[K, float] = {}  # when the work at hand was begun, the oldest first
+        self._running_of: Counter[Hashable] = Counter()
+        self._begun: dict[K, float] = {}  # when the work was begun, the oldest first
         self._stopping = False
 
     def add(self, key: K, delay: float = 0.0) -> None:
-        """Look at the key in so many seconds, or earlier where that was wanted already.
+        """Reconciles the key in so many seconds, or earlier if it was added so before.
 
-        While a worker is on the key, it waits its turn and is looked at once more afterwards.
+        While a worker has the key, it waits its turn and is reconciled once more afterwards.
         """
         at = self._clock.monotonic() + max(0.0, delay)
         known = self._due.get(key)
         if known is not None and known <= at:
             return
         self._due[key] = at
-        if key not in self._running:  # else its turn is reckoned when its work is done
+        if key not in self._running:  # else it is pushed when its work is done
             self._push(key)
 
     def forget(self, key: K) -> None:
-        """Don't look at the key any more, unless it is added again."""
+        """Does not reconcile the key any more, unless it is added again."""
         self._due.pop(key, None)
 
     @property
@@ -59,13 +86,13 @@ class WorkQueue(Generic[K]):
 
     @property
     def oldest(self) -> tuple[K, float] | None:
-        """The key that has been in work for longest, and for how many seconds; None: nothing is in work."""
+        """The key that has been in work longest, and for how many seconds; None: nothing is in work."""
         key = next(iter(self._begun), None)
         return (key, self._clock.monotonic() - self._begun[key]) if key is not None else None
 
     @property
     def overdue(self) -> tuple[int, float]:
-        """How many keys are due and not in work yet, and for how many seconds the oldest of them has been."""
+        """How many keys are due and not in work yet, and for how many seconds the oldest of them has been due."""
         now = self._clock.monotonic()
         ages = [now - at for at in self._due.values() if at <= now]
         return len(ages), max(ages, default=0.0)
@@ -75,16 +102,17 @@ class WorkQueue(Generic[K]):
         return len(self._due)
 
     async def run(self, work: Work[K]) -> None:
-        """Hand out keys until cancelled or stopped. Work that raises is a bug in it: its error ends the run."""
+        """Hands out keys until cancelled or stopped. Work that raises is a bug in it: its error ends the run."""
         async with asyncio.TaskGroup() as group:
             while not self._stopping:
                 self._changed.clear()
                 while (key := self._next()) is not None:
+                    self._running_of[self._group_of(key)] += 1
                     self._running[key] = group.create_task(self._work(key, work), name=f"reconcile {key}")
-                await self._clock.wait(self._changed, self._pause())
+                await self._clock.wait(self._changed, self._seconds_until_next())
 
     def stop(self) -> None:
-        """Hand out nothing more. ``run`` returns when the work at hand is done."""
+        """Hands out nothing more. ``run`` returns when the work in progress is done."""
         self._stopping = True
         self._changed.set()
 
@@ -97,6 +125,10 @@ class WorkQueue(Generic[K]):
             if again is not None:
                 self.add(key, again)
             del self._running[key], self._begun[key]
+            group = self._group_of(key)
+            self._running_of[group] -= 1
+            if not self._running_of[group]:
+                del self._running_of[group]
             if key in self._due:
                 self._push(key)
             self._changed.set()
@@ -110,18 +142,40 @@ class WorkQueue(Generic[K]):
         self._changed.set()
 
     def _next(self) -> K | None:
+        """Returns the next key that is due, if a worker is free for it."""
         if len(self._running) >= self._workers:
             return None
+        self._sort_out_what_is_due()
+        groups = [group for group in self._ready if self._running_of[group] < self._share]
+        while groups:
+            group = min(groups, key=lambda one: self._running_of[one])
+            key = self._first_ready(group)
+            if key is not None:
+                del self._due[key]
+                return key
+            groups.remove(group)
+        return None
+
+    def _sort_out_what_is_due(self) -> None:
+        """Moves keys whose time has come from the heap to their groups."""
         now = self._clock.monotonic()
         while self._heap and self._heap[0][0] <= now:
             at, _, key = heapq.heappop(self._heap)
-            if self._due.get(key) != at or key in self._running:
-                continue  # replaced by an earlier time, forgotten, or in work: then it is pushed anew when that is done
-            del self._due[key]
-            return key
+            if self._due.get(key) == at and key not in self._running:  # else it was replaced, forgotten or is in work
+                self._ready.setdefault(self._group_of(key), deque()).append(key)
+
+    def _first_ready(self, group: Hashable) -> K | None:
+        """Takes the first key of a group that still is due. The group goes to the end, behind the others."""
+        ready, now = self._ready.pop(group), self._clock.monotonic()
+        while ready:
+            key = ready.popleft()
+            if self._due.get(key, now + 1.0) <= now and key not in self._running:
+                if ready:
+                    self._ready[group] = ready
+                return key
         return None
 
-    def _pause(self) -> float | None:
+    def _seconds_until_next(self) -> float | None:
         if len(self._running) >= self._workers:
             return None
         while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:

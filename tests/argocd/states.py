@@ -1,35 +1,34 @@
 """Every state that a VercelCertificate can be in, and how it gets there.
 
-The resources are those of the real operator, on a real API server, with an emulated Vercel. ``STATES`` says for each
-the health that Argo CD is to show and the file in ``testdata`` that holds it.
+The real operator writes the resources, on a real API server, with an emulated Vercel. The name of a state in ``STATES``
+is its file in ``testdata``, and begins with the health that Argo CD shows for it.
 """
 
-import asyncio
 import copy
 import json
 import re
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from functools import partial
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import PropertyMock, patch
 
 from support.acting import DAY, HOUR, MINUTE, REF, create_many, seconds_until
-from support.world import PATIENCE, TOKEN, World
-from vercel_certificate_operator import reconciler
+from support.world import TOKEN, World
+from vercel_certificate_operator.core.record import MOST_SUPERSEDED
+from vercel_certificate_operator.core.resource import Resource, Status
+from vercel_certificate_operator.kube.vercel_certificates import Body, VercelCertificates
+from vercel_certificate_operator.vercel_time import VercelTime
 from vercel_emulator import Behaviour, Fault
-from vercel_emulator.models import TokenGrant
+from vercel_emulator.models import Injection, TokenGrant
 
 NAME = "example-com"
 CNS = ["example.com", "*.example.com"]
-ADOPT = "vercel-operator.io/adopt-id"
-
 Play = Callable[[World], Awaitable[None]]
 STATES: dict[str, Play] = {}
 
 
 def state(name: str) -> Callable[[Play], Play]:
-    """The file's name in ``testdata``, without its ending: the health in lower case, and what is so."""
+    """Register a state. Its name is that of its file in ``testdata``: health in lower case, ``_``, situation."""
 
     def add(play: Play) -> Play:
         STATES[name] = play
@@ -49,21 +48,15 @@ def refuse(world: World, status: int, **more: Any) -> None:
 
 
 async def long_post(world: World, act: Awaitable[None]) -> None:
-    """A POST follows that Vercel takes long to answer, and status says so."""
-    with patch.object(reconciler, "LONG", 0.0):
-        world.emulator.faults.add(Fault(call="issue", action="hang", times=None))
-        await act
-        await world.quiet(hanging=1)
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                status, _ = await world.issuing(NAME)
-                if status == "True":
-                    return
-                await asyncio.sleep(0.01)
+    """Act; the POST that follows takes Vercel long to answer, and status reports it."""
+    world.emulator.faults.add(Fault(call="issue", action="hang", times=None))
+    await act
+    await world.quiet(hanging=1)
+    assert (await world.issuing(NAME))[0] == "True"
 
 
 async def until(world: World, field: str, *, plus: float = 1.0) -> None:
-    """Let time go by until a time of the status, and so many seconds more; what is asked of Vercel then may hang."""
+    """Let time pass until a time in status, and so many seconds more. One request to Vercel may hang then."""
     await world.advance(seconds_until(world, (await world.status(NAME))[field]) + plus, hanging=1)
 
 
@@ -164,9 +157,19 @@ async def _(world: World) -> None:
     await until(world, "renewalTime")
 
 
-@state("healthy_scopeVanished")
+@state("healthy_reused")
 async def _(world: World) -> None:
-    await scope_vanished(world)
+    world.emulator.state.inject(Injection(cns=CNS, id="cert_madeByHand"))
+    await issued(world)
+
+
+@state("healthy_issuanceLimited")
+async def _(world: World) -> None:
+    """Something adds a name and removes it again and again. The certificate covers the fewer names, too."""
+    for number in range(6):
+        await world.apply(NAME, CNS if number % 2 else [*CNS, "shop.example.com"])
+        await world.quiet()
+        await world.advance(HOUR)
 
 
 # --- Suspended --------------------------------------------------------------------------------------------------------
@@ -227,6 +230,12 @@ async def _(world: World) -> None:
     await issued(world)
 
 
+@state("degraded_tokenRejected")
+async def _(world: World) -> None:
+    world.emulator.accounts.revoke(TOKEN)
+    await issued(world)
+
+
 @state("degraded_vercelUnavailable")
 async def _(world: World) -> None:
     world.emulator.faults.add(Fault(call="issue", action="reset"))
@@ -257,12 +266,6 @@ async def _(world: World) -> None:
     await world.quiet()
 
 
-@state("degraded_adoptionRefused")
-async def _(world: World) -> None:
-    await world.apply(NAME, CNS, annotations={ADOPT: "cert_byhand"})
-    await world.quiet()
-
-
 @state("degraded_scopeChanged")
 async def _(world: World) -> None:
     await issued(world)
@@ -273,8 +276,61 @@ async def _(world: World) -> None:
 
 @state("degraded_scopeVanished")
 async def _(world: World) -> None:
-    await scope_vanished(world, lifetime=DAY)
-    await until(world, "expiresAt")
+    world.configure(drift_interval=6 * 3600)
+    await world.restart()
+    await create_many(world, 7)
+    await issued(world)
+    world.emulator.accounts.grant(TokenGrant(token=TOKEN, user="somebody-else"))
+    await world.advance(7 * HOUR)
+
+
+@state("degraded_issuanceLimited")
+async def _(world: World) -> None:
+    world.configure(drift_interval=6 * 3600)
+    await world.restart()
+    await issued(world)
+    for _ in range(5):
+        world.emulator.state.vanish((await world.status(NAME))["id"])
+        await world.advance(7 * HOUR)
+
+
+@state("degraded_tooManySuperseded")
+async def _(world: World) -> None:
+    world.emulator.faults.add(Fault(call="remove", status=400, times=None))
+    await issued(world)
+    for number in range(MOST_SUPERSEDED):
+        await world.annotate(NAME, "renew", str(number))
+        await world.quiet()
+    await world.apply(NAME, [*CNS, "shop.example.com"])
+    await world.quiet()
+
+
+@state("degraded_clockSkew")
+async def _(world: World) -> None:
+    with patch.object(VercelTime, "skew", new_callable=PropertyMock, return_value=40 * DAY):
+        await expired_meanwhile(world)
+        await world.quiet()
+
+
+class OlderDefinition(VercelCertificates):
+    """The API server drops a field that the installed definition lacks."""
+
+    async def write_status(self, resource: Resource, status: Status, *, closes_attempt: bool) -> Body:
+        return await super().write_status(resource, status.changed(attempt=None), closes_attempt=closes_attempt)
+
+
+@state("degraded_schemaOutdated")
+async def _(world: World) -> None:
+    world.certificates_class = OlderDefinition
+    await world.restart()
+    await issued(world)
+
+
+@state("degraded_requestRefused")
+async def _(world: World) -> None:
+    world.emulator.faults.add(Fault(call="issue", action="reset"))
+    world.emulator.faults.add(Fault(call="list", status=400, times=None))
+    await issued(world)
 
 
 @state("degraded_expired")
@@ -284,32 +340,22 @@ async def _(world: World) -> None:
     await world.quiet()
 
 
-# --- what several of them do ------------------------------------------------------------------------------------------
+# --- shared by several ------------------------------------------------------------------------------------------------
 
 
 async def expired_meanwhile(world: World) -> None:
-    """The certificate has expired while the operator was down."""
+    """The certificate expired while the operator was down."""
     await issued(world)
     await world.crash()
     await world.clock.advance(seconds_until(world, (await world.status(NAME))["expiresAt"]) + 1)
     world.start()
 
 
-async def scope_vanished(world: World, *, lifetime: timedelta = 90 * DAY) -> None:
-    world.emulator.state.behaviour = Behaviour(lifetime=lifetime)
-    world.configure(drift_interval=6 * 3600)
-    await world.restart()
-    await create_many(world, 7)
-    await issued(world)
-    world.emulator.accounts.grant(TokenGrant(token=TOKEN, user="somebody-else"))
-    await world.advance(7 * HOUR)
-
-
-# --- as kubectl shows it, and as two of a kind are alike --------------------------------------------------------------
+# --- comparing resources ----------------------------------------------------------------------------------------------
 
 
 def as_shown(world: World, body: dict[str, Any]) -> dict[str, Any]:
-    """What ``kubectl get -o yaml`` shows, with a namespace and an address that are the same every time."""
+    """Return what ``kubectl get -o yaml`` shows, with the same namespace and address in each run."""
     body = copy.deepcopy(body)
     body["metadata"].pop("managedFields", None)
     text = json.dumps(body).replace(world.namespace, "web").replace(world.emulator.url, "https://api.vercel.com")
@@ -318,12 +364,13 @@ def as_shown(world: World, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def alike(body: dict[str, Any]) -> dict[str, Any]:
-    """With everything taken out in which two runs differ: times, uids, versions, ids of certificates."""
+    """Return a resource without everything in which two runs differ: times, uids, versions, ids, hashes."""
     text = json.dumps(body)
     text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME", text)
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UID", text)
     text = re.sub(r"cert_[A-Za-z0-9]+", "cert_ID", text)
-    text = re.sub(r'\\"clockOffset\\":-?[0-9.]+', r'\\"clockOffset\\":0', text)
+    text = re.sub(r"\battempt-\d+", "attempt-N", text)
+    text = re.sub(r"\b[0-9a-f]{32}\b", "HASH", text)
     found: dict[str, Any] = json.loads(text)
     found["metadata"]["resourceVersion"] = "VERSION"
     return found

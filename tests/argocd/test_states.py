@@ -1,7 +1,7 @@
 """The resources in Argo CD's ``testdata`` are what the operator writes.
 
-``ARGOCD_RECORD=1 make test T=tests/argocd/test_states.py`` writes them anew, and what is expected of them: the health
-by the file's name, its message as the script has it. Read the difference before it is committed.
+``ARGOCD_RECORD=1 make test T=tests/argocd/test_states.py`` records them again, with the expected results: the health
+from the file's name, the message from the script. Read the difference before you commit it.
 """
 
 import copy
@@ -16,6 +16,8 @@ from argocd.customization import ACTIONS, HEALTH, HEALTH_TEST, TESTDATA, load, t
 from argocd.sandbox import health
 from argocd.states import NAME, STATES, alike, as_shown
 from support.world import World
+
+pytestmark = pytest.mark.xdist_group("argocd_states")  # one process records all of them, and then what is expected
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,7 +38,7 @@ async def test_the_resource_is_what_the_operator_writes(world: World, name: str)
     assert alike(load(file)) == alike(shown)
 
 
-def test_each_state_has_its_resource_and_there_is_none_without_a_state() -> None:
+def test_each_state_has_a_recorded_resource_and_each_resource_a_state() -> None:
     assert {path.stem for path in TESTDATA.iterdir()} == set(STATES)
 
 
@@ -50,12 +52,12 @@ def write_expectations() -> None:
         tests.append({"inputPath": f"testdata/{name}.yaml", "healthStatus": {"status": status, "message": message}})
     write(HEALTH_TEST, {"tests": tests})
     renewed = copy.deepcopy(load(TESTDATA / "healthy_issued.yaml"))
-    renewed["metadata"]["annotations"]["vercel-operator.io/renew"] = "2026-11-26T08:00:00Z"
+    renewed["metadata"].setdefault("annotations", {})["vercel-operator.io/renew"] = "2026-11-26T08:00:00Z"
     write(ACTIONS / "testdata" / "renewed.yaml", renewed)
 
 
 class _Dumper(yaml.SafeDumper):
-    """With the items of a list indented, as the other YAML files here have them."""
+    """Indents the items of lists, as the other YAML files here do."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)

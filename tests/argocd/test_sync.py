@@ -1,8 +1,8 @@
-"""The operator's writes make no Application OutOfSync, and several managers of one resource get on with each other.
+"""The operator's writes make no Application OutOfSync, and one manager owns the names.
 
-Argo CD compares in one of three ways: by a server-side apply that is not carried out; by a merge of its own that knows
-how lists and maps merge, and no defaults; and by the difference of what was applied last, what is in Git and what is
-there.
+Argo CD compares in one of three ways: by a dry run of a server-side apply; by a structured merge of its own, which
+knows how lists and maps merge but knows no defaults; and by a three-way diff of what was applied last, Git and the live
+object.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
+from control_plane.kubectl import KubectlError
 from support.acting import DAY, REF, advance_to, put_secret
 from support.world import TOKEN, World
-from vercel_certificate_operator.core.resource import ADOPT_ANNOTATION
 from vercel_emulator import Fault
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -28,7 +28,7 @@ Kubectl = partial[CompletedProcess[str]]
 
 
 def in_git(example: str) -> dict[str, Any]:
-    """A VercelCertificate as a file has it, with what Argo CD adds to it."""
+    """Return the VercelCertificate of an example, with what Argo CD adds to it."""
     documents = yaml.safe_load_all((EXAMPLES / example).read_text(encoding="utf-8"))
     manifest: dict[str, Any] = next(found for found in documents if found["kind"] == "VercelCertificate")
     name = manifest["metadata"]["name"]
@@ -58,16 +58,13 @@ def compared(body: dict[str, Any]) -> dict[str, Any]:
 
 
 async def assert_in_sync(world: World, kubectl: Kubectl, manifest: dict[str, Any]) -> None:
-    """By a server-side apply that is not carried out, and by Git's own fields."""
+    """By a dry run of a server-side apply, and by Git's own fields."""
     there = await live(world, manifest["metadata"]["name"])
     predicted = await run(kubectl, "apply", *ARGO_CD, "--dry-run=server", "-o", "json", manifest=manifest)
     assert compared(json.loads(predicted)) == compared(there)
     for field, value in manifest["spec"].items():
         found = there["spec"][field]
-        if isinstance(value, list):
-            assert set(value) == set(found), field
-        else:
-            assert value == found, f"{field}: what Argo CD would make of it is {value}, and not {found}"
+        assert value == found, f"{field}: Argo CD would change {found} to {value}"
     for section in ("annotations", "labels"):
         wanted = manifest["metadata"].get(section, {})
         assert wanted.items() <= there["metadata"].get(section, {}).items()
@@ -87,7 +84,7 @@ async def renew(world: World, name: str) -> None:
 
 
 async def renew_by_action(world: World, name: str) -> None:
-    """Argo CD's own annotation is not in Git either."""
+    """The annotation is not in Git."""
     before = (await world.status(name))["id"]
     await world.advance(DAY)
     await world.annotate(name, "renew", "2026-11-26T08:00:00Z")
@@ -130,14 +127,16 @@ async def test_an_application_is_in_sync_whatever_the_operator_does(
     await assert_in_sync(world, kubectl, manifest)
 
     before = await live(world, name)
-    # Without --force-conflicts: nothing of it is anybody else's.
+    # Without --force-conflicts: no other manager owns any of it.
     await run(kubectl, "apply", "--server-side", "--field-manager=argocd-controller", manifest=manifest)
     assert await live(world, name) == before
 
 
 @pytest.mark.parametrize("deed", DEEDS)
 @pytest.mark.parametrize("example", ["example-com.yaml", "with-team-and-token.yaml"])
-async def test_so_it_is_without_server_side_apply(world: World, kubectl: Kubectl, example: str, deed: str) -> None:
+async def test_an_application_without_server_side_apply_is_in_sync_too(
+    world: World, kubectl: Kubectl, example: str, deed: str
+) -> None:
     manifest = in_git(example)
     name = manifest["metadata"]["name"]
     await put_secret(world, TOKEN)
@@ -162,31 +161,39 @@ def certificate(*cns: str) -> dict[str, Any]:
     }
 
 
-async def test_names_that_another_manager_adds_are_issued_and_leave_the_application_in_sync(
-    world: World, kubectl: Kubectl
-) -> None:
+async def test_self_heal_removes_a_name_that_someone_added(world: World, kubectl: Kubectl) -> None:
     manifest = certificate("example.com", "www.example.com")
     await run(kubectl, "apply", *ARGO_CD, manifest=manifest)
-    await run(kubectl, "apply", "--server-side", "--field-manager=dns", manifest=certificate("api.example.com"))
     await world.quiet()
-    assert set((await world.status("site"))["cns"]) == {"example.com", "www.example.com", "api.example.com"}
-    predicted = await run(kubectl, "apply", *ARGO_CD, "--dry-run=server", "-o", "json", manifest=manifest)
-    assert compared(json.loads(predicted)) == compared(await live(world, "site"))
+    await world.patch("site", {"spec": {"cns": ["example.com", "www.example.com", "added.example.com"]}})
+    with pytest.raises(AssertionError):
+        await assert_in_sync(world, kubectl, manifest)
 
+    await run(kubectl, "apply", *ARGO_CD, manifest=manifest)
+    await world.quiet()
+    assert (await live(world, "site"))["spec"]["cns"] == ["example.com", "www.example.com"]
+    assert set((await world.status("site"))["cns"]) == {"example.com", "www.example.com"}
+    await assert_in_sync(world, kubectl, manifest)
+
+
+async def test_another_manager_gets_a_conflict_instead_of_adding_names(world: World, kubectl: Kubectl) -> None:
     await run(kubectl, "apply", *ARGO_CD, manifest=certificate("example.com"))
-    assert set((await live(world, "site"))["spec"]["cns"]) == {"example.com", "api.example.com"}
-
-
-async def test_argo_cd_takes_over_what_kubectl_has_applied_and_a_name_taken_away_goes(
-    world: World, kubectl: Kubectl
-) -> None:
-    await run(kubectl, "apply", manifest=certificate("example.com", "www.example.com"))
-    await run(kubectl, "apply", "--server-side", "--force-conflicts", manifest=certificate("example.com"))
+    with pytest.raises(KubectlError, match=r'conflict with "argocd-controller": \.spec\.cns'):
+        await run(kubectl, "apply", "--server-side", "--field-manager=dns", manifest=certificate("api.example.com"))
     assert (await live(world, "site"))["spec"]["cns"] == ["example.com"]
 
 
-async def test_kubectl_apply_without_server_side_takes_the_names_of_others_away(world: World, kubectl: Kubectl) -> None:
-    """It knows no sets: the documentation says so."""
+async def test_a_name_removed_from_git_goes_when_argo_cd_moves_to_server_side_apply(
+    world: World, kubectl: Kubectl
+) -> None:
+    """As Argo CD does it: no migration of the fields that kubectl's client-side apply owns."""
+    before = ("apply", "--field-manager=argocd-controller")
+    await run(kubectl, *before, manifest=certificate("example.com", "www.example.com"))
+    await run(kubectl, "apply", *ARGO_CD, manifest=certificate("example.com"))
+    assert (await live(world, "site"))["spec"]["cns"] == ["example.com"]
+
+
+async def test_kubectl_apply_without_server_side_replaces_all_names(world: World, kubectl: Kubectl) -> None:
     await run(kubectl, "apply", *ARGO_CD, manifest=certificate("example.com"))
     await run(kubectl, "apply", manifest=certificate("www.example.com"))
     assert (await live(world, "site"))["spec"]["cns"] == ["www.example.com"]
@@ -195,7 +202,9 @@ async def test_kubectl_apply_without_server_side_takes_the_names_of_others_away(
 # --- what the documentation says --------------------------------------------------------------------------------------
 
 
-async def test_suspended_by_hand_it_stays_so_where_git_does_not_say(world: World, kubectl: Kubectl) -> None:
+async def test_a_resource_that_was_suspended_by_hand_stays_so_if_git_has_no_suspend(
+    world: World, kubectl: Kubectl
+) -> None:
     manifest = certificate("example.com")
     await run(kubectl, "apply", *ARGO_CD, manifest=manifest)
     await world.quiet()
@@ -206,7 +215,7 @@ async def test_suspended_by_hand_it_stays_so_where_git_does_not_say(world: World
     assert (await live(world, "site"))["spec"]["suspend"] is True
 
 
-async def test_renamed_the_new_one_takes_over_when_the_old_one_is_pruned(world: World) -> None:
+async def test_after_a_rename_the_new_resource_takes_over_when_the_old_one_is_pruned(world: World) -> None:
     await world.apply("old", ["example.com"])
     await world.quiet()
     await world.apply("new", ["example.com"])
@@ -217,14 +226,16 @@ async def test_renamed_the_new_one_takes_over_when_the_old_one_is_pruned(world: 
     assert await world.ready("new") == ("True", "Issued")
 
 
-async def test_renamed_with_retain_and_adoption_the_certificate_stays(world: World) -> None:
+async def test_a_rename_with_retain_and_adoption_keeps_the_certificate(world: World) -> None:
     await put_secret(world, TOKEN)
     await world.apply("old", ["example.com"], tokenSecretRef=REF, deletionPolicy="Retain")
     await world.quiet()
     kept = (await world.status("old"))["id"]
-    await world.apply("new", ["example.com"], tokenSecretRef=REF, annotations={ADOPT_ANNOTATION: kept})
+    await world.apply("new", ["example.com"], tokenSecretRef=REF, existingCertificate="Adopt")
     await world.quiet()
+    assert await world.ready("new") == ("False", "DuplicateOf")
     await world.delete("old")
     await world.quiet()
     assert await world.ready("new") == ("True", "Issued")
+    assert (await world.status("new"))["origin"] == "Adopted"
     assert list(world.live()) == [kept]

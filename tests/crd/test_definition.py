@@ -1,4 +1,4 @@
-"""The definition as kubectl knows it: names, explanations, strictness and merging."""
+"""The definition as kubectl shows it: names, explanations, strictness and merging."""
 
 import json
 from collections.abc import Iterator
@@ -29,18 +29,27 @@ def test_every_field_is_described_in_sentences(definition: dict[str, Any]) -> No
     for path, schema in found.items():
         description = schema.get("description", "")
         assert description[:1].isupper(), f"{path} is not described"
-        assert description.endswith("."), f"{path}'s description is no sentence"
+        assert description.endswith("."), f"{path}'s description is not a sentence"
 
 
-def test_every_list_is_bounded_and_says_how_it_merges(definition: dict[str, Any]) -> None:
-    for path, schema in fields(schema_of(definition), "vcert"):
-        if schema["type"] == "array":
-            assert "maxItems" in schema, path
-            assert "x-kubernetes-list-type" in schema, path
+def test_every_list_is_bounded_and_belongs_to_one_manager_except_the_conditions(definition: dict[str, Any]) -> None:
+    lists = {path: schema for path, schema in fields(schema_of(definition), "vcert") if schema["type"] == "array"}
+
+    assert all("maxItems" in schema for schema in lists.values())
+    assert {path for path, schema in lists.items() if schema["x-kubernetes-list-type"] != "atomic"} == {
+        "vcert.status.conditions"
+    }
 
 
-def test_no_default_stands_in_a_map_that_belongs_to_one_manager_as_a_whole(definition: dict[str, Any]) -> None:
-    """With Argo CD's server-side apply, an Application would be OutOfSync for ever."""
+def test_status_has_neither_enums_nor_patterns_so_that_values_of_other_versions_can_be_written(
+    definition: dict[str, Any],
+) -> None:
+    for path, schema in fields(schema_of(definition)["properties"]["status"], "vcert.status"):
+        assert not {"enum", "pattern", "x-kubernetes-validations"} & set(schema), path
+
+
+def test_no_map_that_belongs_to_one_manager_has_a_default(definition: dict[str, Any]) -> None:
+    """With Argo CD's server-side apply, an Application would always be OutOfSync."""
     atomic = [
         path
         for path, schema in fields(schema_of(definition), "vcert")
@@ -68,7 +77,7 @@ def test_kubectl_explain_reads_well(kubectl: Kubectl) -> None:
     assert "cns\t<[]string> -required-" in spec
     assert "enum: Delete, Retain" in spec
     assert "The DNS names that the certificate covers" in cns
-    assert "The key in the Secret's data" in key
+    assert "The key of the token in the Secret's data" in key
     assert "one CamelCase word" in condition
 
 
@@ -87,18 +96,36 @@ def test_an_unknown_field_is_an_error_by_default_in_kubectl_apply(kubectl: Kubec
     assert 'unknown field "spec.renewBefor"' in read
 
 
-def test_names_of_two_managers_add_up(kubectl: Kubectl) -> None:
-    for manager, names in (("one", ["example.com", "a.example.com"]), ("two", ["example.com", "b.example.com"])):
+def test_one_manager_owns_all_names(kubectl: Kubectl) -> None:
+    """A second one gets a conflict; with force it replaces them all."""
+
+    def apply_as(manager: str, *names: str) -> tuple[str, ...]:
         manifest = json.dumps(certificate("web", {"cns": names}))
-        kubectl("apply", "--server-side", f"--field-manager={manager}", "-f", "-", text=manifest)
-    both = kubectl.get("web")["spec"]["cns"]
+        force = ["--force-conflicts"] if manager == "forceful" else []
+        args = ["apply", "--server-side", f"--field-manager={manager}", *force, "-f", "-"]
+        if manager != "second":
+            kubectl(*args, text=manifest)
+        else:
+            assert 'conflict with "first": .spec.cns' in kubectl.refusal(*args, text=manifest)
+        return tuple(kubectl.get("web")["spec"]["cns"])
+
+    assert apply_as("first", "example.com", "a.example.com") == ("example.com", "a.example.com")
+    assert apply_as("second", "example.com", "b.example.com") == ("example.com", "a.example.com")
+    assert apply_as("forceful", "b.example.com") == ("b.example.com",)
+
+
+def test_a_name_that_was_removed_from_the_manifest_goes_when_apply_becomes_server_side(kubectl: Kubectl) -> None:
+    """With a set it would stay, owned by the earlier manager alone."""
+    kubectl.apply("web", {"cns": ["example.com", "old.example.com"]})
+    kubectl(
+        "patch", "vcert", "web", "--type=merge", "-p", '{"spec": {"cns": ["example.com", "old.example.com", "x.com"]}}'
+    )
 
     manifest = json.dumps(certificate("web", {"cns": ["example.com"]}))
-    kubectl("apply", "--server-side", "--field-manager=one", "-f", "-", text=manifest)
-    left = kubectl.get("web")["spec"]["cns"]
+    how = ("--server-side", "--force-conflicts", "--field-manager=argocd-controller")
+    kubectl("apply", *how, "-f", "-", text=manifest)
 
-    assert sorted(both) == ["a.example.com", "b.example.com", "example.com"]
-    assert sorted(left) == ["b.example.com", "example.com"]
+    assert kubectl.get("web")["spec"]["cns"] == ["example.com"]
 
 
 def test_two_managers_do_not_mix_two_halves_of_a_token_reference(kubectl: Kubectl) -> None:

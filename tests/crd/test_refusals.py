@@ -1,4 +1,4 @@
-"""Good specs are accepted, and bad ones are refused by the API server, in words that say what to do."""
+"""The API server accepts good specs, and rejects bad ones with a sentence that says what to do."""
 
 from typing import Any, NamedTuple
 
@@ -8,10 +8,10 @@ from crd.kubectl import Kubectl
 
 LABEL_63 = "a" * 63
 NAME_253 = ".".join([LABEL_63, LABEL_63, LABEL_63, "b" * 57, "com"])
-ASCII_HINT = "has characters beyond ASCII: write the name in its ASCII form"
-WILDCARD_HINT = "* may stand only as the whole first label, before a name of at least two labels, as in *.example.com"
-LABELS_HINT = "is not a DNS name: between its dots it needs labels of 1 to 63 characters"
-ALONE_HINT = "must be a DNS name alone, without scheme, port or path, as in example.com"
+ASCII_HINT = "has non-ASCII characters: write the name in its ASCII form"
+WILDCARD_HINT = "* can only be the whole first label, before a name of at least two labels, as in *.example.com"
+LABELS_HINT = "is not a DNS name: each label has 1 to 63 characters"
+ALONE_HINT = "must be only a DNS name, without scheme, port or path, as in example.com"
 DURATION_HINT = (
     "must be a duration of whole hours, minutes and seconds in this order, more than 0 and at most 8760h, "
     "as in 720h, 1h30m or 90s"
@@ -57,6 +57,9 @@ ACCEPTED = {
     "a year": with_fields(renewBefore="8760h"),
     "Retain": with_fields(deletionPolicy="Retain"),
     "suspended": with_fields(suspend=True),
+    "reuse": with_fields(existingCertificate="Reuse"),
+    "adopt": with_fields(existingCertificate="Adopt"),
+    "ignore": with_fields(existingCertificate="Ignore"),
 }
 
 REFUSED = {
@@ -67,7 +70,16 @@ REFUSED = {
     "101 names": Refusal(
         with_cns(*(f"a{i}.example.com" for i in range(101))), "spec.cns", "Too many: 101: must have at most 100 items"
     ),
-    "a name twice": Refusal(with_cns("example.com", "example.com"), "spec.cns[1]", 'Duplicate value: "example.com"'),
+    "a name twice": Refusal(
+        with_cns("example.org", "example.com", "www.example.com", "example.com"),
+        "spec.cns",
+        'lists "example.com" more than once: remove the repetition',
+    ),
+    "100 names of 253 characters, the last two the same": Refusal(
+        with_cns(*(NAME_253[:-6] + f"{i:02}.com" for i in range(99)), NAME_253[:-6] + "98.com"),
+        "spec.cns",
+        '98.com" more than once: remove the repetition',
+    ),
     "a name in place of a list": Refusal({"cns": "example.com"}, "spec.cns", "must be of type array"),
     "a number for a name": Refusal(with_cns(1), "spec.cns[0]", "must be of type string"),
     # each name
@@ -76,10 +88,10 @@ REFUSED = {
         with_cns("WWW.Example.com"), "spec.cns[0]", '"WWW.Example.com" has upper-case letters: write "www.example.com"'
     ),
     "a trailing dot": Refusal(
-        with_cns("example.com."), "spec.cns[0]", '"example.com." ends with a dot: leave that dot out'
+        with_cns("example.com."), "spec.cns[0]", '"example.com." ends with a dot: remove that dot'
     ),
     "upper case with a trailing dot": Refusal(with_cns("Example.com."), "spec.cns[0]", "ends with a dot"),
-    "one label": Refusal(with_cns("localhost"), "spec.cns[0]", '"localhost" is only one label: write the whole name'),
+    "one label": Refusal(with_cns("localhost"), "spec.cns[0]", '"localhost" has only one label: write the whole name'),
     "an internationalized name": Refusal(with_cns("bücher.example"), "spec.cns[0]", f'"bücher.example" {ASCII_HINT}'),
     "a URL": Refusal(with_cns("https://example.com/"), "spec.cns[0]", f'"https://example.com/" {ALONE_HINT}'),
     "a port": Refusal(with_cns("example.com:443"), "spec.cns[0]", ALONE_HINT),
@@ -108,7 +120,7 @@ REFUSED = {
     ),
     "an id as the slug": Refusal(with_fields(team={"slug": "team_abc"}), "spec.team.slug", "write it as id instead"),
     "a URL as the slug": Refusal(
-        with_fields(team={"slug": "vercel.com/my-team"}), "spec.team.slug", "must be the team's slug alone"
+        with_fields(team={"slug": "vercel.com/my-team"}), "spec.team.slug", "must be only the team's slug"
     ),
     # tokenSecretRef
     "a Secret without a name": Refusal(
@@ -148,6 +160,11 @@ REFUSED = {
     "a policy in lower case": Refusal(
         with_fields(deletionPolicy="retain"), "spec.deletionPolicy", 'supported values: "Delete", "Retain"'
     ),
+    "something else to do with an existing certificate": Refusal(
+        with_fields(existingCertificate="Replace"),
+        "spec.existingCertificate",
+        'supported values: "Reuse", "Adopt", "Ignore"',
+    ),
     "suspend as text": Refusal(with_fields(suspend="yes"), "spec.suspend", "must be of type boolean"),
     "a misspelt field": Refusal(with_fields(renewbefore="720h"), "spec.renewbefore", "unknown field"),
 }
@@ -161,7 +178,7 @@ def test_a_good_spec_is_accepted_as_it_was_written(shared_kubectl: Kubectl, spec
 
 
 @pytest.mark.parametrize("refusal", REFUSED.values(), ids=REFUSED.keys())
-def test_a_bad_spec_is_refused_in_words_that_name_the_field(shared_kubectl: Kubectl, refusal: Refusal) -> None:
+def test_a_bad_spec_is_rejected_with_a_sentence_that_names_the_field(shared_kubectl: Kubectl, refusal: Refusal) -> None:
     read = shared_kubectl.refused_spec(refusal.spec)
 
     assert refusal.field in read
@@ -170,7 +187,7 @@ def test_a_bad_spec_is_refused_in_words_that_name_the_field(shared_kubectl: Kube
     assert "evaluat" not in read, "a rule that fails to evaluate says nothing to the user"
 
 
-def test_each_bad_name_is_told_once_and_good_ones_not_at_all(shared_kubectl: Kubectl) -> None:
+def test_each_bad_name_is_reported_once_and_good_ones_are_not(shared_kubectl: Kubectl) -> None:
     read = shared_kubectl.refused_spec(with_cns("good.example.com", "Bad.example.com", "192.0.2.1"))
 
     assert "spec.cns[0]" not in read
@@ -186,4 +203,5 @@ def test_a_missing_field_has_the_documented_default(shared_kubectl: Kubectl) -> 
         "tokenSecretRef": {"name": "vercel"},  # whose key the operator takes to be token
         "deletionPolicy": "Delete",
         "suspend": False,
+        "existingCertificate": "Reuse",
     }

@@ -1,10 +1,13 @@
-"""Status is a subresource that holds what the design says, and kubectl shows it."""
+"""Status is a subresource that holds the operator's whole record, and kubectl shows it."""
 
 import json
 import re
 from typing import Any
 
 from crd.kubectl import Kubectl, certificate
+from vercel_certificate_operator.core.record import MOST_ISSUANCES, MOST_SUPERSEDED
+from vercel_certificate_operator.core.resource import LONGEST_MESSAGE, Status
+from vercel_certificate_operator.core.times import MOST_KNOWN
 
 READY: dict[str, Any] = {
     "type": "Ready",
@@ -14,21 +17,45 @@ READY: dict[str, Any] = {
     "reason": "Issued",
     "message": "The certificate is valid.",
 }
-ISSUING = {**READY, "type": "Issuing", "status": "False", "reason": "Idle", "message": "Nothing to do."}
+ISSUING = {**READY, "type": "Issuing", "status": "False", "reason": "PaymentRequired", "message": "Check the plan."}
+ATTEMPT = {
+    "id": "a1b2c3d4e5f60718",
+    "start": "2026-01-02T03:00:00Z",
+    "generation": 1,
+    "cns": ["*.example.com", "example.com"],
+    "reason": "RenewRequested",
+    "team": "team_one",
+    "known": ["cert_abc"],
+    "renewRequest": "2026-01-02 please",
+    "requested": True,
+    "tokenHash": "0123456789abcdef0123456789abcdef",
+    "previousFailures": 1,
+    "previousReason": "PaymentRequired",
+    "outcome": "Refused",
+    "outcomeReason": "PaymentRequired",
+    "retryTime": "2026-01-02T05:00:00Z",
+}
+SUPERSEDED = {"id": "cert_old", "origin": "Issued", "team": "team_one", "since": "2026-01-02T03:04:05Z"}
+ISSUANCE = {"time": "2026-01-02T03:04:05Z", "namesHash": "0123456789abcdef"}
 FULL_STATUS: dict[str, Any] = {
     "id": "cert_abc",
-    "cns": ["example.com", "*.example.com"],
+    "origin": "Adopted",
+    "cns": ["example.com", "*.example.com", "www.example.com"],
+    "requestedCNs": ["example.com", "*.example.com"],
     "createdAt": "2026-01-02T03:04:05Z",
     "expiresAt": "2026-04-02T03:04:05Z",
     "renewalTime": "2026-03-03T03:04:05Z",
     "autoRenew": True,
     "team": "team_one",
+    "tokenHash": "0123456789abcdef0123456789abcdef",
+    "sharedNames": True,
+    "scopeVanished": True,
     "observedGeneration": 1,
-    "attempt": "a2",
-    "lostAttempts": [{"id": "a1", "start": "2026-01-02T03:00:00.123456Z", "cns": ["example.com"]}],
-    "supersededIDs": ["cert_old", "cert_older"],
-    "adoptedID": "cert_theirs",
+    "attempt": ATTEMPT,
+    "superseded": [SUPERSEDED],
+    "issuances": [ISSUANCE],
     "lastRenewRequest": "2026-01-02 please",
+    "lastAdoptRequest": "cert_abc",
     "failedAttempts": 2,
     "lastFailureTime": "2026-01-02T03:00:00Z",
     "nextAttemptTime": "2026-01-02T03:10:00Z",
@@ -53,12 +80,38 @@ def test_a_status_holds_every_field_of_the_design(kubectl: Kubectl) -> None:
     assert kubectl.get("web")["status"] == FULL_STATUS
 
 
-def test_the_test_of_status_leaves_no_field_of_the_schema_out(definition: dict[str, Any]) -> None:
+def test_the_definition_has_exactly_the_fields_that_the_operator_writes(definition: dict[str, Any]) -> None:
+    """A field that the definition lacks would be dropped from the operator's record."""
     status = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
 
     assert set(FULL_STATUS) == set(status)
     assert set(READY) == set(status["conditions"]["items"]["properties"])
-    assert set(FULL_STATUS["lostAttempts"][0]) == set(status["lostAttempts"]["items"]["properties"])
+    assert set(ATTEMPT) == set(status["attempt"]["properties"])
+    assert set(SUPERSEDED) == set(status["superseded"]["items"]["properties"])
+    assert set(ISSUANCE) == set(status["issuances"]["items"]["properties"])
+
+    read = Status.read(FULL_STATUS)
+    assert read.dump() == FULL_STATUS
+    assert set(type(read).model_fields) - read.model_fields_set == {"unreadable"}
+    assert read.attempt is not None
+    assert set(type(read.attempt).model_fields) == read.attempt.model_fields_set
+
+
+def test_the_longest_record_that_the_operator_writes_is_stored(kubectl: Kubectl) -> None:
+    kubectl.apply("web", {"cns": NAMES})
+    names = [f"{number:03}.{'a' * 60}.{'b' * 60}.{'c' * 60}.{'d' * 50}.example.com" for number in range(100)]
+    longest = {
+        **FULL_STATUS,
+        "cns": names,
+        "attempt": {**ATTEMPT, "cns": names, "known": [f"cert_{number:024}" for number in range(MOST_KNOWN)]},
+        "superseded": [{**SUPERSEDED, "id": f"cert_{number:024}"} for number in range(MOST_SUPERSEDED)],
+        "issuances": [ISSUANCE] * MOST_ISSUANCES,
+        "conditions": [{**READY, "message": "x" * LONGEST_MESSAGE}, {**ISSUING, "message": "x" * LONGEST_MESSAGE}],
+    }
+
+    kubectl.patch_status("web", longest)
+
+    assert kubectl.get("web")["status"] == longest
 
 
 def test_a_write_to_the_resource_does_not_change_its_status(kubectl: Kubectl) -> None:
@@ -105,6 +158,19 @@ def test_what_vercel_answers_is_recorded_however_odd_it_is(kubectl: Kubectl) -> 
     assert kubectl.get("web")["status"] == odd
 
 
+def test_values_of_another_version_of_the_operator_can_be_written(kubectl: Kubectl) -> None:
+    kubectl.apply("web", {"cns": NAMES})
+    other = {
+        "origin": "Inherited",
+        "attempt": {"id": "a1", "outcome": "Postponed"},
+        "conditions": [{**READY, "type": "example.com/Ready", "status": "Perhaps", "reason": "new.Reason"}],
+    }
+
+    kubectl.patch_status("web", other)
+
+    assert kubectl.get("web")["status"] == other
+
+
 def test_a_status_of_another_shape_is_refused(kubectl: Kubectl) -> None:
     kubectl.apply("web", {"cns": NAMES})
 
@@ -112,7 +178,6 @@ def test_a_status_of_another_shape_is_refused(kubectl: Kubectl) -> None:
     read = kubectl.refusal("patch", "vcert", "web", "--subresource=status", "--type=merge", "-p", patch)
 
     assert "status.expiresAt" in read
-    assert "status.conditions[0].status" in read
     assert "status.conditions[0].lastTransitionTime: Required value" in read
 
 
@@ -135,14 +200,15 @@ def test_kubectl_get_prints_the_columns_that_matter(kubectl: Kubectl) -> None:
     assert (new["NAME"], new["READY"], new["CNS"], new["EXPIRES"]) == ("new", "", '["example.org"]', "")
 
 
-def test_kubectl_get_wide_adds_id_reason_and_message(kubectl: Kubectl) -> None:
+def test_kubectl_get_wide_adds_id_the_reasons_of_both_conditions_and_the_message(kubectl: Kubectl) -> None:
     kubectl.apply("web", {"cns": NAMES})
     kubectl.patch_status("web", FULL_STATUS)
 
     (web,) = columns(kubectl("get", "vcert", "-o", "wide"))
 
-    assert list(web)[-4:] == ["AGE", "ID", "REASON", "MESSAGE"]
-    assert (web["ID"], web["REASON"], web["MESSAGE"]) == ("cert_abc", "Issued", "The certificate is valid.")
+    assert list(web)[-5:] == ["AGE", "ID", "REASON", "ISSUING", "MESSAGE"]
+    assert (web["ID"], web["REASON"], web["ISSUING"]) == ("cert_abc", "Issued", "PaymentRequired")
+    assert web["MESSAGE"] == "The certificate is valid."
 
 
 def test_kubectl_wait_sees_ready(kubectl: Kubectl) -> None:

@@ -1,4 +1,4 @@
-"""The team of a resource stands for its whole life."""
+"""The team of a resource is immutable."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 
 from crd.kubectl import Kubectl
 
-WORDS = "team can't be changed, added or removed, since the certificate stays where it was issued"
+WORDS = "team can't be changed, added or removed: a certificate stays in the team in which it was issued"
 NONE: dict[str, Any] = {}
 BY_ID = {"team": {"id": "team_one"}}
 BY_SLUG = {"team": {"slug": "one"}}
@@ -30,7 +30,7 @@ def test_a_team_that_is_changed_added_or_removed_is_refused(
 
     assert "spec.team" in read
     assert WORDS in read
-    assert "create another VercelCertificate for the other team" in read
+    assert "Create another VercelCertificate for the other team, wait until it is Ready, then delete this one" in read
 
 
 @pytest.mark.parametrize("team", [NONE, BY_ID, BY_SLUG], ids=["none", "id", "slug"])
@@ -44,5 +44,6 @@ def test_all_else_in_a_spec_can_be_changed(kubectl: Kubectl, team: dict[str, Any
         "renewBefore": "720h",
         "deletionPolicy": "Retain",
         "suspend": False,
+        "existingCertificate": "Reuse",
         **team,
     }

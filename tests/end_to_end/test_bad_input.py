@@ -1,6 +1,8 @@
 """Whatever a user gets wrong is answered with one line that says what to do."""
 
+import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +47,7 @@ def one_line(completed: subprocess.CompletedProcess[str]) -> str:
         (["--vercel-token-file", "/no/such/file"], {}, "/no/such/file can't be read: No such file"),
         ([], {"VERCEL_TOKEN": ""}, "VERCEL_TOKEN is empty"),
         ([], {"VERCEL_TOKEN": "two words"}, "VERCEL_TOKEN does not hold a token"),
-        (["--kubeconfig", "/no/such/config"], {"VERCEL_TOKEN": "t"}, "kubeconfig /no/such/config can't be used"),
+        (["--kubeconfig", "/no/such/config"], {"VERCEL_TOKEN": "t"}, "kubeconfig /no/such/config can't be read"),
         ([], {"VERCEL_TOKEN": "t"}, "Set --kubeconfig or KUBECONFIG"),
         (["--log-level", "loud"], {}, "--log-level"),
         (
@@ -76,21 +78,74 @@ def test_an_empty_token_file_is_refused(tmp_path: Path) -> None:
     assert f"{file} is empty" in one_line(run("--vercel-token-file", str(file)))
 
 
-def test_a_kubeconfig_that_is_not_one_is_refused(tmp_path: Path) -> None:
+def kubeconfig(folder: Path, *, server: str = "http://127.0.0.1:9", user: object = None, **cluster: str) -> Path:
+    file = folder / "config"
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "x",
+        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+        "clusters": [{"name": "x", "cluster": {"server": server, **cluster}}],
+        "users": [{"name": "x", "user": user or {"token": "x"}}],
+    }
+    file.write_text(json.dumps(content))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        ("a: [", "is not YAML"),
+        ("certainly: not\n", "can't be used: Invalid kube-config file"),
+    ],
+)
+def test_a_kubeconfig_that_is_not_one_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    """tests/mechanisms/test_kubeconfig.py has all that can be wrong with one."""
     file = tmp_path / "config"
-    file.write_text("certainly: not\n")
+    file.write_text(text)
     error = one_line(run("--kubeconfig", str(file), env={"VERCEL_TOKEN": "t"}))
-    assert f"kubeconfig {file} can't be used" in error
+    assert f"kubeconfig {file} {words}" in error
+
+
+def test_an_authority_that_is_none_is_told(tmp_path: Path) -> None:
+    authority = {"certificate-authority-data": "bm9uZQ=="}
+    file = kubeconfig(tmp_path, server="https://127.0.0.1:9", **authority)
+    error = one_line(run("--kubeconfig", str(file), env={"VERCEL_TOKEN": "t"}))
+    assert "its certificate-authority is not a certificate in PEM format" in error
+
+
+def test_an_exec_plugin_that_fails_is_told(tmp_path: Path) -> None:
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "false"}
+    file = kubeconfig(tmp_path, user={"exec": plugin})
+    error = one_line(run("--kubeconfig", str(file), env={"VERCEL_TOKEN": "t"}))
+    assert error == f"Error: kubeconfig {file} can't be used: its exec plugin has failed: process returned 1"
 
 
 def test_an_api_server_that_is_not_there_is_told(tmp_path: Path) -> None:
-    file = tmp_path / "config"
-    file.write_text(
-        "{apiVersion: v1, kind: Config, current-context: x, contexts: [{name: x, context: {cluster: x, user: x}}], "
-        "clusters: [{name: x, cluster: {server: 'http://127.0.0.1:9'}}], users: [{name: x, user: {token: x}}]}"
-    )
-    error = one_line(run("--kubeconfig", str(file), env={"VERCEL_TOKEN": "t"}))
+    error = one_line(run("--kubeconfig", str(kubeconfig(tmp_path)), env={"VERCEL_TOKEN": "t"}))
     assert "the Kubernetes API can't be used" in error
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        config = str(kubeconfig(tmp_path))
+        error = one_line(run("--kubeconfig", config, "--listen", address, env={"VERCEL_TOKEN": "t"}))
+    assert error == f"Error: --listen: can't listen on {address}: Address already in use"
+
+
+def test_a_host_to_listen_on_that_is_none_is_told(tmp_path: Path) -> None:
+    config = str(kubeconfig(tmp_path))
+    error = one_line(run("--kubeconfig", config, "--listen", "192.0.2.1:8080", env={"VERCEL_TOKEN": "t"}))
+    assert error == "Error: --listen: can't listen on 192.0.2.1:8080: Cannot assign requested address"
+
+
+def test_a_token_that_the_api_server_rejects_is_told(control_plane: ControlPlane, tmp_path: Path) -> None:
+    file = kubeconfig(tmp_path, server=control_plane.url, **{"certificate-authority": str(control_plane.ca_file)})
+    error = one_line(run("--kubeconfig", str(file), env={"VERCEL_TOKEN": "t"}))
+    assert "the API server rejects the operator's credentials" in error
+    assert "Unauthorized (HTTP 401). Check the kubeconfig's user, or the pod's ServiceAccount" in error
 
 
 def test_missing_rights_are_named(control_plane: ControlPlane, crd: None) -> None:

@@ -19,8 +19,8 @@ from vercel_certificate_operator.core.resource import PLURAL
 from vercel_certificate_operator.kube import connection
 from vercel_emulator.models import Call, Fault, Injection
 
-Step = Literal["claim", "hold", "status", "release", "issue", "get", "list", "remove"]
-"""A write to Kubernetes, or a call to Vercel."""
+Step = Literal["hold", "attempt", "outcome", "status", "release", "issue", "get", "list", "remove"]
+"""A write to Kubernetes (see ``proxy.Kind``), or a call to Vercel."""
 When = Literal["before", "after"]
 VERCEL: frozenset[Step] = frozenset({"issue", "get", "list", "remove"})
 
@@ -232,6 +232,7 @@ async def _is_gone(world: World) -> None:
 async def _create_and_lose_the_answer(world: World) -> None:
     world.emulator.faults.add(Fault(call="issue", action="reset", when="after"))
     await _create(world)
+    await world.advance(10)
 
 
 async def _there_without_finalizer(world: World) -> None:
@@ -273,14 +274,31 @@ async def _drift(world: World) -> None:
     await world.advance(world.settings.drift_interval)
 
 
-FIRST_ISSUE = Scenario("first-issue", _nothing, _create, _is_ready, 1, (("claim", 0), ("issue", 0), ("status", 0)))
+async def _create_and_be_refused(world: World) -> None:
+    world.emulator.faults.add(Fault(call="issue", status=449, code="configuration_error"))
+    await _create(world)
+
+
+async def _is_reused(world: World) -> None:
+    await _is_adopted(world)
+    assert (await world.status(NAME))["origin"] == "Found"
+
+
+FIRST_ISSUE = Scenario(
+    "first-issue",
+    _nothing,
+    _create,
+    _is_ready,
+    1,
+    (("list", 0), ("hold", 0), ("attempt", 0), ("issue", 0), ("outcome", 0)),
+)
 RENEWAL = Scenario(
     "renewal",
     _nearly_due,
     _renewal,
     _is_ready,
     2,
-    (("get", 0), ("claim", 0), ("issue", 0), ("status", 0), ("remove", 0), ("status", 1)),
+    (("get", 0), ("list", 0), ("attempt", 0), ("issue", 0), ("outcome", 0), ("remove", 0), ("status", 0)),
 )
 CHANGE = Scenario(
     "change-of-names",
@@ -288,22 +306,44 @@ CHANGE = Scenario(
     _change,
     _has_new_names,
     2,
-    (("claim", 0), ("issue", 0), ("status", 0), ("remove", 0), ("status", 1)),
+    (("attempt", 0), ("issue", 0), ("outcome", 0), ("remove", 0), ("status", 0)),
 )
 DELETION = Scenario("deletion", _there, _delete, _is_gone, 1, (("remove", 0), ("release", 0)))
-LOST_ANSWER = Scenario("lost-answer", _nothing, _create_and_lose_the_answer, _is_ready, 1, (("list", 0), ("status", 0)))
+LOST_ANSWER = Scenario(
+    "lost-answer",
+    _nothing,
+    _create_and_lose_the_answer,
+    _is_ready,
+    1,
+    (("status", 0), ("list", 1), ("get", 0), ("outcome", 0)),
+)
+REFUSAL = Scenario("refusal", _nothing, _create_and_be_refused, _is_ready, 1, (("issue", 0), ("outcome", 0)))
 VANISHED = Scenario(
     "vanished-at-vercel",
     _vanished,
     _drift,
     _is_ready,
     2,
-    (("list", 0), ("get", 0), ("status", 0), ("claim", 0), ("issue", 0), ("status", 1)),
+    (("list", 0), ("get", 0), ("status", 0), ("attempt", 0), ("issue", 0), ("outcome", 0)),
 )
-UNCHANGED = Scenario("look-for-drift", _there, _drift, _is_ready, 1, (("list", 0),))
-FINALIZER_LOST = Scenario("finalizer-taken-off", _there_without_finalizer, _quiet, _is_held, 1, (("hold", 0),))
+UNCHANGED = Scenario("detection-of-drift", _there, _drift, _is_ready, 1, (("list", 0),))
+FINALIZER_LOST = Scenario("finalizer-stripped", _there_without_finalizer, _quiet, _is_held, 1, (("hold", 0),))
 ADOPTION = Scenario("adoption", _made_by_hand, _adopt, _is_adopted, 0, (("get", 0), ("status", 0), ("hold", 0)))
-SCENARIOS = (FIRST_ISSUE, RENEWAL, CHANGE, DELETION, LOST_ANSWER, VANISHED, FINALIZER_LOST, ADOPTION)
+REUSE = Scenario(
+    "reuse", _made_by_hand, _create, _is_reused, 0, (("list", 0), ("get", 0), ("status", 0), ("hold", 0))
+)
+SCENARIOS = (
+    FIRST_ISSUE,
+    RENEWAL,
+    CHANGE,
+    DELETION,
+    LOST_ANSWER,
+    REFUSAL,
+    VANISHED,
+    FINALIZER_LOST,
+    ADOPTION,
+    REUSE,
+)
 
 
 def moments(*scenarios: Scenario, whens: tuple[When, ...] = ("before", "after")) -> list[Any]:

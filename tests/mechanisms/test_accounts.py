@@ -1,4 +1,4 @@
-"""What is kept per token: slots, a pause, and one listing for everybody."""
+"""What is kept per token: slots, pauses, and the newest list of each scope."""
 
 import asyncio
 from collections.abc import Hashable
@@ -11,43 +11,38 @@ from pydantic import SecretStr
 from support.clock import TestClock, settle
 from vercel_certificate_operator.accounts import KEPT, Account, Accounts
 from vercel_certificate_operator.core.certificate import Certificate, Scope
-from vercel_certificate_operator.core.failures import Failure, Fate, meaning
-from vercel_certificate_operator.kube.tokens import Token
+from vercel_certificate_operator.core.failures import Call, Failure, Fate, meaning
+from vercel_certificate_operator.core.known import Listing, Pause
+from vercel_certificate_operator.kube.tokens import Token, TokenMissing
 from vercel_certificate_operator.vercel import OutcomeUnknown, VercelClient
 
 TEAM, OTHER_TEAM = Scope(team_id="team_a"), Scope(team_id="team_b")
-
-
+TOKEN = Token.of("test-token-not-a-secret", "a file", ("web", "vercel", "token"))
 SLOTS = 2
 
 
-def given_back(account: Account) -> list[Hashable]:
-    """Who is woken when a call is over."""
-    account.give_slot_back()
-    return account.wake()
-
-
 class Vercel:
-    """Stands in for a client: each listing waits until it is let go."""
+    """Takes the place of a client: each list waits until it is answered."""
 
     def __init__(self, token: SecretStr | None = None) -> None:
         self.token = token
-        self.clock_offset: timedelta | None = timedelta(seconds=3)
         self.begun: list[Scope] = []
-        self.under_way: list[asyncio.Future[tuple[Certificate, ...]]] = []
+        self.in_progress: list[asyncio.Future[tuple[Certificate, ...]]] = []
         self.closed = False
 
     async def list(self, scope: Scope) -> tuple[Certificate, ...]:
         self.begun.append(scope)
         answer: asyncio.Future[tuple[Certificate, ...]] = asyncio.get_running_loop().create_future()
-        self.under_way.append(answer)
+        self.in_progress.append(answer)
         return await answer
 
-    def answer(self, *ids: str) -> None:
-        self.under_way.pop(0).set_result(tuple(Certificate(one, frozenset({"example.com"})) for one in ids))
+    async def answer(self, *ids: str) -> None:
+        self.in_progress.pop(0).set_result(tuple(Certificate(one, frozenset({"example.com"})) for one in ids))
+        await settle()
 
-    def fail(self) -> None:
-        self.under_way.pop(0).set_exception(OutcomeUnknown("no answer"))
+    async def fail(self) -> None:
+        self.in_progress.pop(0).set_exception(OutcomeUnknown("no answer"))
+        await settle()
 
     async def aclose(self) -> None:
         self.closed = True
@@ -64,8 +59,16 @@ def vercel() -> Vercel:
 
 
 @pytest.fixture
-def account(vercel: Vercel, clock: TestClock) -> Account:
-    return Account(cast(VercelClient, vercel), "f1n9e2p", clock, slots=SLOTS)
+def woken() -> list[Hashable]:
+    """The keys that were woken, in this order."""
+    return []
+
+
+@pytest.fixture
+def account(vercel: Vercel, clock: TestClock, woken: list[Hashable]) -> Account:
+    return Account(
+        lambda _: cast(VercelClient, vercel), TOKEN, clock, slots=SLOTS, wake=lambda key, account: woken.append(key)
+    )
 
 
 # --- slots ------------------------------------------------------------------------------------------------------------
@@ -77,52 +80,104 @@ def test_there_are_so_many_slots_and_no_more(account: Account) -> None:
     assert not account.take_slot("c")
 
 
-def test_whoever_has_waited_longest_is_next(account: Account) -> None:
+def test_whoever_has_waited_longest_is_next(account: Account, woken: list[Hashable]) -> None:
     for key in "abcdc":
         account.take_slot(key)
-    assert given_back(account) == ["c"]
+    account.give_slot_back()
+    assert woken == ["c"]
     assert account.take_slot("c")
-    assert given_back(account) == ["d"]
-    assert given_back(account) == []
+    account.give_slot_back()
+    assert woken == ["c", "d"]
+    account.give_slot_back()
+    assert woken == ["c", "d"]
 
 
-def test_a_slot_that_nobody_waits_for_is_there_for_the_next(account: Account) -> None:
+def test_a_slot_that_nobody_waits_for_is_there_for_the_next(account: Account, woken: list[Hashable]) -> None:
     for _ in range(10):
         assert account.take_slot("a")
         assert account.take_slot("b")
-        assert given_back(account) == []
-        assert given_back(account) == []
+        account.give_slot_back()
+        account.give_slot_back()
+    assert woken == []
 
 
-# --- the pause --------------------------------------------------------------------------------------------------------
+def test_a_woken_key_that_takes_no_slot_passes_it_on(account: Account, woken: list[Hashable]) -> None:
+    for key in "abcd":
+        account.take_slot(key)
+    account.give_slot_back()
+    account.wake_waiting()
+    assert woken == ["c", "d"]
 
 
-def fail(account: Account, status: int, *, retry_after: float | None = None, code: str = "some_code") -> bool:
+# --- pauses -----------------------------------------------------------------------------------------------------------
+
+
+def fail(
+    account: Account,
+    status: int,
+    *,
+    call: Call = "issue",
+    scope: Scope = TEAM,
+    retry_after: float | None = None,
+    code: str = "some_code",
+    message: str = "Vercel says no",
+    invalid_token: bool = False,
+) -> Pause | None:
     wait = None if retry_after is None else timedelta(seconds=retry_after)
-    failure = Failure(Fate.REFUSED, "Vercel says no", status, code, wait)
-    return account.failed(failure, meaning(failure))
+    failure = Failure(Fate.REFUSED, message, status, code, wait, invalid_token=invalid_token)
+    return account.failed(call, scope, failure, meaning(failure, call))
 
 
 def paused_for(account: Account, clock: TestClock) -> float:
-    return account.pause.until - clock.monotonic() if account.pause else 0.0
+    pause = account.pause()
+    return pause.until - clock.monotonic() if pause else 0.0
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 449, 500])
 def test_a_failure_that_concerns_one_resource_pauses_nobody(account: Account, status: int) -> None:
-    assert not fail(account, status)
-    assert account.pause is None
+    assert fail(account, status) is None
+    assert account.pause() is None
 
 
-async def test_a_rate_limit_pauses_everybody_for_as_long_as_vercel_says(account: Account, clock: TestClock) -> None:
+async def test_a_rate_limit_pauses_its_kind_of_call_for_as_long_as_vercel_says(
+    account: Account, clock: TestClock
+) -> None:
+    """Vercel's limits are per endpoint: a limit on issuing must not delay removals."""
     assert fail(account, 429, retry_after=90)
-    pause = account.pause
+    pause = account.pause("issue", TEAM)
     assert pause is not None
     assert pause.reason == "RateLimited"
+    assert account.pause("issue", OTHER_TEAM) is pause
+    for other in ("get", "list", "remove"):
+        assert account.pause(cast(Call, other), TEAM) is None
     assert 90 <= paused_for(account, clock) <= 100
     await clock.advance(89)
-    assert account.pause is not None
+    assert account.pause("issue", TEAM) is not None
     await clock.advance(11)
-    assert account.pause is None
+    assert account.pause("issue", TEAM) is None
+
+
+def test_a_limit_on_one_set_of_names_pauses_nobody_else(account: Account) -> None:
+    said = "Too many certificates already issued for exact set of domains: example.com"
+    assert fail(account, 429, code="rate_limited", message=said, retry_after=90) is None
+    assert account.pause() is None
+
+
+@pytest.mark.parametrize(("status", "invalid"), [(401, False), (403, True)])
+@pytest.mark.parametrize("call", ["issue", "get", "list", "remove"])
+def test_a_rejected_token_pauses_all_its_calls(account: Account, status: int, invalid: bool, call: Call) -> None:
+    assert fail(account, status, call=call, invalid_token=invalid)
+    for other in ("issue", "get", "list", "remove"):
+        pause = account.pause(cast(Call, other), OTHER_TEAM)
+        assert pause is not None
+        assert pause.reason == "CredentialsInvalid"
+
+
+def test_a_team_that_the_token_may_not_use_pauses_calls_in_that_team(account: Account) -> None:
+    assert fail(account, 403, call="list", scope=TEAM)
+    for call in ("issue", "get", "list", "remove"):
+        assert account.pause(cast(Call, call), TEAM) is not None
+        assert account.pause(cast(Call, call), OTHER_TEAM) is None
 
 
 async def test_a_refused_token_is_tried_again_ever_more_seldom(account: Account, clock: TestClock) -> None:
@@ -131,12 +186,17 @@ async def test_a_refused_token_is_tried_again_ever_more_seldom(account: Account,
         assert fail(account, 401)
         waits.append(paused_for(account, clock))
         await clock.advance(waits[-1])
-    assert waits == sorted(waits)
-    assert 60 <= waits[0] <= 66
-    assert 120 <= waits[1] <= 132
-    assert 3600 <= waits[-1] <= 3960
-    account.succeeded()
+    for number, wait in enumerate(waits):
+        doubled = min(60 * 2**number, 3600)
+        assert doubled <= wait <= doubled * 1.1
+    account.succeeded("get", TEAM)
     fail(account, 401)
+    assert 60 <= paused_for(account, clock) <= 66
+
+
+def test_calls_that_were_refused_together_count_once(account: Account, clock: TestClock) -> None:
+    for _ in range(10):
+        fail(account, 401)
     assert 60 <= paused_for(account, clock) <= 66
 
 
@@ -146,12 +206,24 @@ def test_a_pause_is_never_cut_short_by_another_failure(account: Account, clock: 
     assert paused_for(account, clock) >= 3000
 
 
-def test_why_it_rests_is_told_without_the_token(account: Account) -> None:
+def test_of_two_pauses_the_longer_one_is_reported(account: Account) -> None:
+    fail(account, 429, retry_after=3000)
     fail(account, 401)
-    pause = account.pause
+    pause = account.pause("issue", TEAM)
+    assert pause is not None
+    assert pause.reason == "RateLimited"
+    pause = account.pause("get", TEAM)
     assert pause is not None
     assert pause.reason == "CredentialsInvalid"
-    assert "Vercel says no" in pause.message
+
+
+def test_the_reason_of_a_pause_names_the_secret_and_not_the_token(account: Account) -> None:
+    fail(account, 401)
+    pause = account.pause()
+    assert pause is not None
+    assert pause.reason == "CredentialsInvalid"
+    assert pause.message.startswith("Vercel rejected token web/vercel/token: Vercel says no (some_code, HTTP 401).")
+    assert TOKEN.value.get_secret_value() not in pause.message
     assert pause.message.endswith(".")
 
 
@@ -159,231 +231,255 @@ async def test_a_pause_is_over_by_the_monotonic_clock_alone(account: Account, cl
     fail(account, 429, retry_after=60)
     clock.step(-3600)
     await clock.advance(70)
-    assert account.pause is None
+    assert account.pause() is None
 
 
-async def test_after_a_pause_what_has_waited_is_let_through_one_by_one(account: Account, clock: TestClock) -> None:
+async def test_after_a_pause_calls_that_waited_are_made_one_at_a_time(
+    account: Account, clock: TestClock, woken: list[Hashable]
+) -> None:
     fail(account, 429, retry_after=60)
     await clock.advance(70)
     assert account.take_slot("a")
     assert not account.take_slot("b"), "one probe"
     assert not account.take_slot("c")
-    account.succeeded()
-    assert given_back(account) == ["b"], "still one at a time"
+    account.succeeded("issue", TEAM)
+    account.give_slot_back()
+    assert woken == ["b"], "still one at a time"
     assert account.take_slot("b")
     for _ in range(SLOTS - 1):
-        account.succeeded()
-    assert account.wake() == ["c"], "two at a time, after as many successes as there are slots"
+        account.succeeded("issue", TEAM)
+    account.wake_waiting()
+    assert woken == ["b", "c"], "two at a time, after as many successes as there are slots"
     assert account.take_slot("c")
 
 
-async def test_a_probe_that_fails_lets_nobody_through(account: Account, clock: TestClock) -> None:
+async def test_a_probe_that_fails_begins_the_next_pause(
+    account: Account, clock: TestClock, woken: list[Hashable]
+) -> None:
     fail(account, 401)
     await clock.advance(70)
     assert account.take_slot("a")
     assert not account.take_slot("b")
     fail(account, 401)
     account.give_slot_back()
-    assert account.pause is not None
+    assert account.pause() is not None
+    assert woken == ["b"], "so that it reports the pause"
 
 
-# --- listings ---------------------------------------------------------------------------------------------------------
+# --- lists ------------------------------------------------------------------------------------------------------------
 
 
-async def test_one_listing_does_for_everybody(account: Account, vercel: Vercel, clock: TestClock) -> None:
+def ask(account: Account, key: Hashable, begun_after: float, scope: Scope = TEAM) -> Listing | None:
+    """As whoever needs a list does: use the newest one, or wait for the one in progress, or start one."""
+    listing = account.listing(scope, begun_after)
+    if listing is None and account.failed_list(key) is None and not account.join_list(scope, key):
+        assert account.take_slot(key)
+        account.start_list(scope, key)
+    return listing
+
+
+def ids(listing: Listing | None) -> list[str] | None:
+    return None if listing is None else [certificate.id for certificate in listing.certificates]
+
+
+async def test_one_list_is_shared_by_all_who_need_one(
+    account: Account, vercel: Vercel, clock: TestClock, woken: list[Hashable]
+) -> None:
     began = clock.monotonic()
-    waiting = [asyncio.create_task(account.listing(TEAM, began)) for _ in range(5)]
+    for key in "abcde":
+        assert ask(account, key, began) is None
     await settle()
     assert vercel.begun == [TEAM]
+    assert account.in_flight == 1
     await clock.advance(7)
-    vercel.answer("cert_1")
-    listings = await asyncio.gather(*waiting)
-    assert all(listing is listings[0] for listing in listings)
-    assert (listings[0].begun, listings[0].clock_offset) == (began, timedelta(seconds=3))
-    assert [certificate.id for certificate in listings[0].certificates] == ["cert_1"]
+    await vercel.answer("cert_1")
+    assert woken == [*"abcde"]
+    assert account.in_flight == 0
+    listing = ask(account, "a", began)
+    assert ids(listing) == ["cert_1"]
+    assert listing is not None
+    assert (listing.begun, listing.took) == (began, 7.0)
+    assert ask(account, "e", began) is listing
 
 
-async def test_a_listing_is_kept_for_whoever_may_do_with_an_older_one(
+async def test_a_list_is_kept_for_whoever_can_use_an_older_one(
     account: Account, vercel: Vercel, clock: TestClock
 ) -> None:
-    first = asyncio.create_task(account.listing(TEAM, clock.monotonic()))
+    began = clock.monotonic()
+    ask(account, "a", began)
     await settle()
-    vercel.answer("cert_1")
-    listing = await first
+    await vercel.answer("cert_1")
     await clock.advance(60)
-    assert await account.listing(TEAM, listing.begun) is listing
-    assert await account.listing(TEAM, listing.begun - 10) is listing
-    newer = asyncio.create_task(account.listing(TEAM, listing.begun + 1))
+    assert ids(account.listing(TEAM, began)) == ["cert_1"]
+    assert ids(account.listing(TEAM, began - 10)) == ["cert_1"]
+    assert account.listing(TEAM, began + 1) is None
+    ask(account, "a", began + 1)
     await settle()
     assert len(vercel.begun) == 2
-    vercel.answer()
-    assert (await newer).begun == clock.monotonic()
+    await vercel.answer()
+    newer = account.listing(TEAM, began + 1)
+    assert newer is not None
+    assert newer.begun == clock.monotonic()
 
 
-async def test_a_listing_that_began_too_early_is_waited_for_then_another_is_made(
-    account: Account, vercel: Vercel, clock: TestClock
+async def test_at_most_one_list_of_a_scope_is_in_flight(
+    account: Account, vercel: Vercel, clock: TestClock, woken: list[Hashable]
 ) -> None:
-    """Never more than one in flight."""
-    early = asyncio.create_task(account.listing(TEAM, clock.monotonic()))
+    """Whoever needs a newer one than that in progress is woken at its end, and starts the next."""
+    ask(account, "early", clock.monotonic())
     await clock.advance(10)
     wanted = clock.monotonic()
-    late = [asyncio.create_task(account.listing(TEAM, wanted)) for _ in range(3)]
+    ask(account, "late", wanted)
     await settle()
     assert len(vercel.begun) == 1
-    vercel.answer("cert_1")
+    await vercel.answer("cert_1")
+    assert woken == ["early", "late"]
+    assert ask(account, "late", wanted) is None
     await settle()
-    assert early.done()
     assert len(vercel.begun) == 2
-    vercel.answer("cert_1", "cert_2")
-    listings = await asyncio.gather(*late)
-    assert all(len(listing.certificates) == 2 and listing.begun >= wanted for listing in listings)
-    assert len(vercel.begun) == 2
+    await vercel.answer("cert_1", "cert_2")
+    assert ids(ask(account, "late", wanted)) == ["cert_1", "cert_2"]
 
 
-async def test_scopes_are_listed_apart(account: Account, vercel: Vercel, clock: TestClock) -> None:
-    one = asyncio.create_task(account.listing(TEAM, clock.monotonic()))
-    other = asyncio.create_task(account.listing(OTHER_TEAM, clock.monotonic()))
+async def test_scopes_are_listed_separately(account: Account, vercel: Vercel, clock: TestClock) -> None:
+    began = clock.monotonic()
+    ask(account, "a", began, TEAM)
+    ask(account, "b", began, OTHER_TEAM)
     await settle()
     assert vercel.begun == [TEAM, OTHER_TEAM]
-    vercel.answer("cert_a")
-    vercel.answer("cert_b")
-    assert [(await task).certificates[0].id for task in (one, other)] == ["cert_a", "cert_b"]
+    await vercel.answer("cert_a")
+    await vercel.answer("cert_b")
+    assert [ids(account.listing(scope, began)) for scope in (TEAM, OTHER_TEAM)] == [["cert_a"], ["cert_b"]]
 
 
-async def test_a_listing_that_failed_is_told_to_all_and_not_kept(
-    account: Account, vercel: Vercel, clock: TestClock
+async def test_a_failed_list_is_reported_once_to_each_who_waited_and_is_not_kept(
+    account: Account, vercel: Vercel, clock: TestClock, woken: list[Hashable]
 ) -> None:
-    waiting = [asyncio.create_task(account.listing(TEAM, clock.monotonic())) for _ in range(2)]
-    await settle()
-    vercel.fail()
-    for result in await asyncio.gather(*waiting, return_exceptions=True):
-        assert isinstance(result, OutcomeUnknown)
-    again = asyncio.create_task(account.listing(TEAM, clock.monotonic()))
-    await settle()
-    assert len(vercel.begun) == 2
-    vercel.answer("cert_1")
-    assert (await again).certificates[0].id == "cert_1"
-
-
-async def test_a_listing_that_failed_leaves_the_one_before(account: Account, vercel: Vercel, clock: TestClock) -> None:
-    first = asyncio.create_task(account.listing(TEAM, clock.monotonic()))
-    await settle()
-    vercel.answer("cert_1")
-    listing = await first
-    await clock.advance(60)
-    second = asyncio.create_task(account.listing(TEAM, clock.monotonic()))
-    await settle()
-    vercel.fail()
-    with pytest.raises(OutcomeUnknown):
-        await second
-    assert await account.listing(TEAM, listing.begun) is listing
-
-
-async def test_who_waits_for_one_that_began_too_early_does_not_mind_its_failure(
-    account: Account, vercel: Vercel, clock: TestClock
-) -> None:
-    early = asyncio.create_task(account.listing(TEAM, clock.monotonic()))
-    await clock.advance(10)
-    late = asyncio.create_task(account.listing(TEAM, clock.monotonic()))
-    await settle()
-    vercel.fail()
-    await settle()
-    vercel.answer("cert_1")
-    assert (await late).certificates[0].id == "cert_1"
-    with pytest.raises(OutcomeUnknown):
-        await early
-
-
-async def test_who_gives_up_waiting_harms_nobody_else(account: Account, vercel: Vercel, clock: TestClock) -> None:
     began = clock.monotonic()
-    impatient, patient = (asyncio.create_task(account.listing(TEAM, began)) for _ in range(2))
+    for key in "ab":
+        ask(account, key, began)
     await settle()
-    impatient.cancel()
+    await vercel.fail()
+    assert woken == ["a", "b"]
+    for key in "ab":
+        assert isinstance(account.failed_list(key), OutcomeUnknown)
+        assert account.failed_list(key) is None
+    assert account.listing(TEAM, began) is None
+    ask(account, "a", began)
     await settle()
-    assert impatient.cancelled()
-    vercel.answer("cert_1")
-    assert (await patient).certificates[0].id == "cert_1"
-    assert await account.listing(TEAM, began) is await patient
+    await vercel.answer("cert_1")
+    assert ids(account.listing(TEAM, began)) == ["cert_1"]
 
 
-async def test_a_listing_that_everybody_gave_up_on_may_fail_unseen(
+async def test_a_failed_list_leaves_the_one_before(account: Account, vercel: Vercel, clock: TestClock) -> None:
+    began = clock.monotonic()
+    ask(account, "a", began)
+    await settle()
+    await vercel.answer("cert_1")
+    await clock.advance(60)
+    ask(account, "a", began + 1)
+    await settle()
+    await vercel.fail()
+    assert ids(account.listing(TEAM, began)) == ["cert_1"]
+
+
+async def test_a_list_occupies_a_slot_until_its_end(
+    account: Account, vercel: Vercel, clock: TestClock, woken: list[Hashable]
+) -> None:
+    ask(account, "a", clock.monotonic())
+    assert account.take_slot("b")
+    assert not account.take_slot("c")
+    await settle()
+    await vercel.fail()
+    assert woken == ["a", "c"]
+
+
+async def test_lists_are_ordered_by_the_monotonic_clock_alone(
     account: Account, vercel: Vercel, clock: TestClock
 ) -> None:
-    told: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
-    alone = asyncio.create_task(account.listing(TEAM, clock.monotonic()))
+    """After the wall clock was set back, a list from before must not pass for a newer one."""
+    ask(account, "a", clock.monotonic())
     await settle()
-    alone.cancel()
-    await settle()
-    vercel.fail()
-    await settle()
-    again = asyncio.create_task(account.listing(TEAM, clock.monotonic()))
-    await settle()
-    vercel.answer()
-    await again
-    assert told == []
-
-
-async def test_a_listing_is_ordered_by_the_monotonic_clock_alone(
-    account: Account, vercel: Vercel, clock: TestClock
-) -> None:
-    """After the wall clock was set back, a listing from before must not pass for a newer one."""
-    first = asyncio.create_task(account.listing(TEAM, clock.monotonic()))
-    await settle()
-    vercel.answer("cert_1")
-    await first
+    await vercel.answer("cert_1")
     await clock.advance(60)
     clock.step(-3600)
-    second = asyncio.create_task(account.listing(TEAM, clock.monotonic()))
-    await settle()
-    assert len(vercel.begun) == 2
-    vercel.answer()
-    await second
+    assert account.listing(TEAM, clock.monotonic()) is None
 
 
 # --- accounts ---------------------------------------------------------------------------------------------------------
 
 
+class Clients(list[Vercel]):
+    """All clients that were made."""
+
+    def __call__(self, token: SecretStr) -> VercelClient:
+        self.append(Vercel(token))
+        return cast(VercelClient, self[-1])
+
+
 async def test_each_token_has_its_own_account(clock: TestClock) -> None:
-    clients: list[Vercel] = []
-
-    def new_client(token: SecretStr) -> VercelClient:
-        clients.append(Vercel(token))
-        return cast(VercelClient, clients[-1])
-
-    accounts = Accounts(new_client, clock, slots=1)
+    clients = Clients()
+    accounts = Accounts(clients, clock, slots=1)
     one, other = Token.of("test-token-one", "a file"), Token.of("test-token-two", "a file")
     assert accounts.of(one) is accounts.of(Token.of("test-token-one\n", "a Secret"))
     assert accounts.of(one) is not accounts.of(other)
+    assert accounts.of(one).client is not accounts.of(other).client
     assert accounts.of(one).take_slot("a")
     assert not accounts.of(one).take_slot("b")
     assert accounts.of(other).take_slot("b")
     fail(accounts.of(one), 401)
-    assert accounts.of(other).pause is None
+    assert accounts.of(other).pause() is None
     await accounts.aclose()
     assert [client.closed for client in clients] == [True, True]
 
 
-async def test_a_token_that_nobody_uses_any_more_is_let_go_when_another_one_comes(clock: TestClock) -> None:
-    clients: list[Vercel] = []
+async def test_a_rejected_token_keeps_no_client(clock: TestClock) -> None:
+    """Anyone can put any number of useless tokens into a Secret."""
+    clients = Clients()
+    accounts = Accounts(clients, clock, slots=2)
+    account = accounts.of(Token.of("test-token-rejected", "a file"))
+    assert account.take_slot("a")
+    assert account.take_slot("b")
+    assert account.client
+    fail(account, 401)
+    account.give_slot_back()
+    await settle()
+    assert not clients[0].closed, "a call is in flight"
+    account.give_slot_back()
+    await settle()
+    assert clients[0].closed
+    await clock.advance(3600)
+    assert account.client is cast(VercelClient, clients[1]), "it is tried again later"
 
-    def new_client(token: SecretStr) -> VercelClient:
-        clients.append(Vercel(token))
-        return cast(VercelClient, clients[-1])
 
-    accounts = Accounts(new_client, clock)
+async def test_a_namespace_uses_a_bounded_number_of_tokens(clock: TestClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vercel_certificate_operator.accounts.MOST_TOKENS", 2)
+    accounts = Accounts(Clients(), clock, slots=1)
+    for number in range(2):
+        accounts.of(Token.of(f"test-token-{number}", "a Secret", ("web", "tokens", f"key-{number}")))
+    with pytest.raises(TokenMissing, match="namespace web uses 2 tokens, which is the limit"):
+        accounts.of(Token.of("test-token-3", "a Secret", ("web", "tokens", "key-3")))
+    assert accounts.of(Token.of("test-token-1", "a Secret", ("web", "tokens", "key-1")))
+    assert accounts.of(Token.of("test-token-3", "a Secret", ("other", "tokens", "key-3")))
+
+
+async def test_a_token_that_nobody_uses_any_longer_is_dropped_when_another_one_comes(clock: TestClock) -> None:
+    clients = Clients()
+    accounts = Accounts(clients, clock, slots=8)
     old, used, busy, paused = (
         Token.of(f"test-token-{name}", "a file") for name in ("old", "used", "busy", "that-is-paused")
     )
-    _, _, with_a_call, resting = (accounts.of(token) for token in (old, used, busy, paused))
+    for token in (old, used, busy, paused):
+        assert accounts.of(token).client
+    with_a_call, resting = accounts.of(busy), accounts.of(paused)
     assert with_a_call.take_slot("a")
     await clock.advance(KEPT)
     accounts.of(used)
     fail(resting, 429, retry_after=86400)
-    accounts.of(Token.of("test-token-that-comes-too-early", "a file"))
+    assert accounts.of(Token.of("test-token-that-comes-too-early", "a file")).client
     assert not any(client.closed for client in clients)
     await clock.advance(3600)
-    accounts.of(Token.of("test-token-new", "a file"))
+    assert accounts.of(Token.of("test-token-new", "a file")).client
     await settle()
     assert [client.closed for client in clients] == [True, False, False, False, False, False]
     assert accounts.of(used).client is cast(VercelClient, clients[1])
@@ -392,10 +488,9 @@ async def test_a_token_that_nobody_uses_any_more_is_let_go_when_another_one_come
     assert all(client.closed for client in clients)
 
 
-async def test_closing_ends_a_listing_under_way(account: Account, vercel: Vercel, clock: TestClock) -> None:
-    waiting = asyncio.create_task(account.listing(TEAM, clock.monotonic()))
+async def test_closing_ends_a_list_in_progress(account: Account, vercel: Vercel, clock: TestClock) -> None:
+    ask(account, "a", clock.monotonic())
     await settle()
     await account.aclose()
-    await settle()
-    assert waiting.cancelled()
+    assert account.lists == []
     assert vercel.closed

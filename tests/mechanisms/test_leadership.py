@@ -231,7 +231,7 @@ async def test_a_single_replica_leads_from_the_start_and_has_nothing_to_release(
 
 async def test_nothing_is_written_past_the_fence(election: Election) -> None:
     why: list[str | None] = ["it does not lead"]
-    fenced = connection._FencedClient(election.api.client().configuration, lambda: why[0])
+    fenced = connection.api_client(election.api.client().configuration, lambda: why[0])
     fenced.rest_client = election.api.client().rest_client
     api = CustomObjectsApi(fenced)
     place = ("vercel-operator.io", "v1", "web", "vercelcertificates")

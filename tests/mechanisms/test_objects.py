@@ -1,12 +1,15 @@
 """The newest state of every resource: whatever comes late, twice or out of order."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from vercel_certificate_operator.core.attempt import ANNOTATION
-from vercel_certificate_operator.core.resource import Key
-from vercel_certificate_operator.objects import Objects, key_of
+from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.resource import FINALIZER, Key
+from vercel_certificate_operator.core.selector import Selector
+from vercel_certificate_operator.core.sightings import ScopeKey
+from vercel_certificate_operator.objects import LIST_LIMIT, Objects, key_of
 
 
 def body(version: int = 1, *, name: str = "example-com", uid: str = "uid-1", **parts: Any) -> dict[str, Any]:
@@ -56,7 +59,7 @@ def test_what_is_gone_is_gone(objects: Objects) -> None:
     assert KEY not in objects
     assert objects.get(KEY) is None
     assert len(objects) == 0
-    assert "cert_1" not in objects.held_by_others(OTHER)
+    assert "cert_1" not in objects.held_elsewhere(OTHER)
 
 
 @pytest.mark.parametrize("version", [4, 5])
@@ -65,7 +68,7 @@ def test_an_answer_that_comes_after_the_deletion_brings_nothing_back(objects: Ob
     objects.drop(KEY)
     assert not objects.put(body(version, id="cert_1"))
     assert KEY not in objects
-    assert "cert_1" not in objects.held_by_others(OTHER)
+    assert "cert_1" not in objects.held_elsewhere(OTHER)
 
 
 def test_an_object_that_leaves_the_selection_may_come_back(objects: Objects) -> None:
@@ -85,9 +88,9 @@ def test_a_namesake_is_another_object(objects: Objects) -> None:
 
 
 def test_ids_in_the_statuses_of_others_are_known(objects: Objects) -> None:
-    objects.put(body(1, id="cert_1", supersededIDs=["cert_0"]))
+    objects.put(body(1, id="cert_1", superseded=[{"id": "cert_0"}]))
     objects.put(body(2, name="other", uid="uid-2", id="cert_2"))
-    mine, theirs = objects.held_by_others(KEY), objects.held_by_others(OTHER)
+    mine, theirs = objects.held_elsewhere(KEY), objects.held_elsewhere(OTHER)
     assert "cert_2" in mine
     assert "cert_1" not in mine
     assert "cert_0" not in mine
@@ -99,16 +102,16 @@ def test_ids_in_the_statuses_of_others_are_known(objects: Objects) -> None:
 
 def test_ids_held_by_two_are_others_for_both(objects: Objects) -> None:
     objects.put(body(1, id="cert_1"))
-    objects.put(body(2, name="other", uid="uid-2", supersededIDs=["cert_1"]))
-    assert "cert_1" in objects.held_by_others(KEY)
-    assert "cert_1" in objects.held_by_others(OTHER)
+    objects.put(body(2, name="other", uid="uid-2", superseded=[{"id": "cert_1"}]))
+    assert "cert_1" in objects.held_elsewhere(KEY)
+    assert "cert_1" in objects.held_elsewhere(OTHER)
     objects.drop(OTHER)
-    assert "cert_1" not in objects.held_by_others(KEY)
+    assert "cert_1" not in objects.held_elsewhere(KEY)
 
 
 def test_ids_that_leave_a_status_are_free(objects: Objects) -> None:
-    objects.put(body(1, id="cert_1", supersededIDs=["cert_0"]))
-    theirs = objects.held_by_others(OTHER)
+    objects.put(body(1, id="cert_1", superseded=[{"id": "cert_0"}]))
+    theirs = objects.held_elsewhere(OTHER)
     objects.put(body(2, id="cert_1"))
     assert "cert_0" not in theirs
     assert "cert_1" in theirs
@@ -120,53 +123,252 @@ def test_ids_that_leave_a_status_are_free(objects: Objects) -> None:
 
 def test_ids_that_are_being_written_to_a_status_are_taken_already(objects: Objects) -> None:
     objects.put(body(1, id="cert_0"))
-    theirs = objects.held_by_others(OTHER)
-    with objects.claimed(KEY, ["cert_1", "cert_2", "cert_0"]):
+    theirs = objects.held_elsewhere(OTHER)
+    with objects.reserved(KEY, ["cert_1", "cert_2", "cert_0"]):
         assert "cert_1" in theirs
-        assert "cert_1" not in objects.held_by_others(KEY)
-        objects.put(body(2, id="cert_1", supersededIDs=["cert_0"]))
+        assert "cert_1" not in objects.held_elsewhere(KEY)
+        objects.put(body(2, id="cert_1", superseded=[{"id": "cert_0"}]))
     assert "cert_0" in theirs
     assert "cert_1" in theirs
     assert "cert_2" not in theirs, "it was not written after all"
 
 
 def test_an_id_that_moves_from_superseded_to_current_stays_held(objects: Objects) -> None:
-    objects.put(body(1, id="cert_1", supersededIDs=["cert_0"]))
-    objects.put(body(2, id="cert_0", supersededIDs=["cert_1"]))
-    assert "cert_0" in objects.held_by_others(OTHER)
-    assert "cert_1" in objects.held_by_others(OTHER)
+    objects.put(body(1, id="cert_1", superseded=[{"id": "cert_0"}]))
+    objects.put(body(2, id="cert_0", superseded=[{"id": "cert_1"}]))
+    assert "cert_0" in objects.held_elsewhere(OTHER)
+    assert "cert_1" in objects.held_elsewhere(OTHER)
 
 
-def test_owners_of_the_same_names_are_told_by_age_then_uid(objects: Objects) -> None:
-    same = frozenset({"example.com", "*.example.com"})
-    young, old = "2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z"
-    objects.put(body(1, uid="uid-b", created=old, cns=["Example.com", "*.example.com"]))
-    objects.put(body(2, uid="uid-c", created=young, cns=["*.example.com", "example.com"]))
-    objects.put(body(3, uid="uid-a", created=old, cns=["*.EXAMPLE.com", "example.com"]))
-    objects.put(body(4, uid="uid-x", created=old, cns=["example.com"]))
-    assert [key.uid for key in objects.with_names(same)] == ["uid-a", "uid-b", "uid-c"]
-    objects.drop(Key("web", "example-com", "uid-a"))
-    objects.put(body(5, uid="uid-b", created=old, cns=["other.com"]))
-    assert [key.uid for key in objects.with_names(same)] == ["uid-c"]
-    assert objects.with_names(frozenset({"nobody.com"})) == []
+def test_an_object_of_an_older_version_in_a_complete_list_is_true() -> None:
+    """etcd was restored from a backup: resourceVersions are lower than before."""
+    seconds = [0.0]
+    objects = Objects(monotonic=lambda: seconds[0])
+    objects.put(body(900, id="cert_2"))
+    objects.put(body(901, name="gone", uid="uid-2"))
+    objects.drop(Key("web", "gone", "uid-2"))
+    seconds[0] += LIST_LIMIT
+    assert objects.put_listed(body(50, id="cert_1"))
+    assert objects.put_listed(body(40, name="gone", uid="uid-2", id="cert_3"))
+    assert not objects.put_listed(body(50, id="cert_1")), "the same as before"
+    resource = objects.get(KEY)
+    assert resource is not None
+    assert (resource.resource_version, resource.status.id) == ("50", "cert_1")
+    assert "cert_2" not in objects.held_elsewhere(OTHER)
+    assert Key("web", "gone", "uid-2") in objects
+    assert objects.put(body(51)), "newer than what was restored"
+
+
+def test_a_list_that_began_before_our_own_write_does_not_undo_it(objects: Objects) -> None:
+    objects.put(body(900, id="cert_2"))
+    objects.drop(OTHER, body(901, name="other", uid="uid-2"))
+    assert not objects.put_listed(body(899)), "read before the write"
+    assert not objects.put_listed(body(890, name="other", uid="uid-2")), "read before it was deleted"
+    assert objects.put_listed(body(902)), "newer"
+
+
+def test_an_object_that_stops_matching_the_selector_counts_as_gone() -> None:
+    """The reply to a write shows new labels before the watch does."""
+    objects = Objects(Selector.parse("shard=a"))
+    objects.put(body(1, id="cert_1", metadata={"labels": {"shard": "a"}}))
+    assert KEY in objects
+    assert objects.put(body(2, id="cert_1", metadata={"labels": {"shard": "b"}}))
+    assert KEY not in objects
+    assert "cert_1" not in objects.held_elsewhere(OTHER)
+    assert not objects.put(body(3, id="cert_1", metadata={"labels": {"shard": "b"}}))
+
+
+# --- who else removes a certificate -----------------------------------------------------------------------------------
+
+
+def holder(**parts: Any) -> dict[str, Any]:
+    """The other holder of cert_1, which is being deleted and removes it, unless ``parts`` say otherwise."""
+    metadata = {
+        "deletionTimestamp": "2026-01-01T13:00:00Z",
+        "finalizers": [FINALIZER],
+        **parts.pop("metadata", {}),
+    }
+    made = body(2, name="other", uid="uid-2", metadata=metadata, **{"id": "cert_1", "origin": "Issued", **parts})
+    made["metadata"] = {name: value for name, value in made["metadata"].items() if value}
+    return made
+
+
+@pytest.mark.parametrize("origin", ["Issued", "Adopted"])
+def test_of_two_holders_that_are_deleted_together_each_may_remove_the_certificate(
+    objects: Objects, origin: str
+) -> None:
+    """Otherwise each would leave it to the other."""
+    objects.put(body(1, id="cert_1"))
+    objects.put(holder(origin=origin))
+    assert "cert_1" in objects.held_elsewhere(KEY)
+    assert "cert_1" not in objects.not_removable(KEY)
 
 
 @pytest.mark.parametrize(
-    "asked", [{"id": "cert_1"}, {"attempt": "a"}, {"metadata": {"annotations": {ANNOTATION: "{}"}}}]
+    "other",
+    [
+        {"metadata": {"deletionTimestamp": None}},
+        {"metadata": {"finalizers": None}},
+        {"origin": "Found"},
+        {"origin": None},
+        {"spec": {"suspend": True}},
+        {"spec": {"deletionPolicy": "Retain"}},
+    ],
+    ids=["stays", "without our finalizer", "found it", "does not say how it got it", "suspended", "retains"],
 )
-def test_of_the_same_second_the_one_that_has_asked_already_is_the_owner(
-    objects: Objects, asked: dict[str, Any]
+def test_a_certificate_is_not_removable_if_its_other_holder_would_keep_it(
+    objects: Objects, other: dict[str, Any]
 ) -> None:
-    """A certificate may be there before a namesake of the same second, with a lower uid, is seen."""
-    objects.put(body(1, uid="uid-a"))
-    objects.put(body(2, uid="uid-b", **asked))
-    assert [key.uid for key in objects.with_names(frozenset({"example.com"}))] == ["uid-b", "uid-a"]
+    spec = other.pop("spec", {})
+    objects.put(body(1, id="cert_1"))
+    made = holder(**other)
+    made["spec"] |= spec
+    objects.put(made)
+    assert "cert_1" in objects.not_removable(KEY)
+    assert "cert_2" not in objects.not_removable(KEY)
+    objects.drop(OTHER)
+    assert "cert_1" not in objects.not_removable(KEY)
 
 
-def test_the_names_of_an_object_are_known(objects: Objects) -> None:
-    objects.put(body(cns=["Example.COM"]))
-    assert objects.names(KEY) == frozenset({"example.com"})
-    assert objects.names(OTHER) is None
+# --- who owns names ---------------------------------------------------------------------------------------------------
+
+NOW = datetime(2026, 1, 10, tzinfo=UTC)
+HELD = {"cns": ["example.com"], "expiresAt": "2026-04-01T00:00:00Z"}
+
+
+def certified(version: int, uid: str, certificate_id: str = "cert_1", **parts: Any) -> dict[str, Any]:
+    """An object that holds an unexpired certificate for its names."""
+    made = body(version, name=uid, uid=uid, id=certificate_id, **parts)
+    made["status"] |= HELD
+    return made
+
+
+def owner_for(objects: Objects, uid: str) -> str | None:
+    """Who owns the names of this resource, as it sees it; None: itself."""
+    return objects.ownership(Key("web", uid, uid), NOW).owner
+
+
+def put(
+    objects: Objects, version: int, uid: str, *, team: str | None = None, ref: str | None = None, **parts: Any
+) -> None:
+    made = body(version, name=uid, uid=uid, **parts)
+    made["spec"] |= {"team": {"id": team}} if team else {}
+    made["spec"] |= {"tokenSecretRef": {"name": ref}} if ref else {}
+    objects.put(made)
+
+
+def test_the_owner_of_names_is_the_oldest_then_the_lowest_uid(objects: Objects) -> None:
+    young, old = "2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z"
+    put(objects, 1, "b", created=old, cns=["Example.com", "*.example.com"])
+    put(objects, 2, "c", created=young, cns=["*.example.com", "example.com"])
+    put(objects, 3, "a", created=old, cns=["*.EXAMPLE.com", "example.com."])
+    put(objects, 4, "x", created=old, cns=["example.com"])
+    assert [owner_for(objects, uid) for uid in "abcx"] == [None, "web/a", "web/a", None]
+    objects.drop(Key("web", "a", "a"))
+    assert [owner_for(objects, uid) for uid in "bc"] == [None, "web/b"]
+    put(objects, 5, "b", created=old, cns=["other.com"])
+    assert owner_for(objects, "c") is None
+
+
+def test_a_younger_resource_that_holds_a_certificate_for_the_names_owns_them(objects: Objects) -> None:
+    put(objects, 1, "a")
+    objects.put(certified(2, "b", created="2026-01-02T00:00:00Z"))
+    assert owner_for(objects, "a") == "web/b"
+    assert owner_for(objects, "b") is None
+
+
+@pytest.mark.parametrize(
+    "lacks",
+    [{"expiresAt": "2026-01-09T00:00:00Z"}, {"cns": ["www.example.com"]}, {"id": None}],
+    ids=["expired", "other names", "none"],
+)
+def test_a_certificate_that_can_not_be_used_for_the_names_owns_nothing(objects: Objects, lacks: dict[str, Any]) -> None:
+    put(objects, 1, "a")
+    younger = certified(2, "b", created="2026-01-02T00:00:00Z")
+    younger["status"] |= lacks
+    objects.put(younger)
+    assert owner_for(objects, "a") is None
+    assert owner_for(objects, "b") == "web/a"
+
+
+def test_an_open_attempt_owns_the_names_for_an_hour(objects: Objects) -> None:
+    put(objects, 1, "a")
+    attempt = {"id": "1", "start": "2026-01-09T23:30:00Z"}
+    put(objects, 2, "b", created="2026-01-02T00:00:00Z", attempt=attempt)
+    assert owner_for(objects, "a") == "web/b"
+    assert objects.ownership(Key("web", "a", "a"), NOW + timedelta(hours=1)).owner is None
+    put(objects, 3, "b", created="2026-01-02T00:00:00Z", attempt=attempt | {"outcome": "Lost"})
+    assert owner_for(objects, "a") is None
+
+
+@pytest.mark.parametrize(
+    "stands_back",
+    [{"spec": {"suspend": True}}, {"metadata": {"deletionTimestamp": "2026-01-03T00:00:00Z", "finalizers": ["x/y"]}}],
+    ids=["suspended", "being deleted"],
+)
+def test_a_resource_that_issues_nothing_and_holds_nothing_is_in_nobodys_way(
+    objects: Objects, stands_back: dict[str, Any]
+) -> None:
+    older = body(1, name="a", uid="a", metadata=stands_back.get("metadata", {}))
+    older["spec"] |= stands_back.get("spec", {})
+    objects.put(older)
+    put(objects, 2, "b", created="2026-01-02T00:00:00Z")
+    assert owner_for(objects, "b") is None
+
+
+def test_a_resource_that_another_finalizer_holds_owns_nothing(objects: Objects) -> None:
+    """It was deleted, its certificate is removed, and our finalizer is off."""
+    gone = {"deletionTimestamp": "2026-01-03T00:00:00Z", "finalizers": ["example.com/other"]}
+    objects.put(certified(1, "a", metadata=gone))
+    put(objects, 2, "b", created="2026-01-02T00:00:00Z")
+    assert owner_for(objects, "b") is None
+    objects.put(certified(3, "a", metadata=gone | {"finalizers": [FINALIZER]}))
+    assert owner_for(objects, "b") == "web/a", "as long as ours is on, the certificate is there"
+
+
+def test_a_reservation_owns_names_before_it_is_written(objects: Objects) -> None:
+    put(objects, 1, "a")
+    put(objects, 2, "b", created="2026-01-02T00:00:00Z")
+    objects.reserve_names(Key("web", "b", "b"), NOW)
+    assert owner_for(objects, "a") == "web/b"
+    objects.release_names(Key("web", "b", "b"))
+    assert owner_for(objects, "a") is None
+
+
+def test_resources_of_two_teams_don_t_share_names(objects: Objects) -> None:
+    put(objects, 1, "a", team="team_a")
+    put(objects, 2, "b", team="team_b", created="2026-01-02T00:00:00Z")
+    put(objects, 3, "c", team="team_b", created="2026-01-03T00:00:00Z")
+    assert [owner_for(objects, uid) for uid in "abc"] == [None, None, "web/b"]
+
+
+def test_where_two_tokens_may_be_of_one_account_attempts_take_turns(objects: Objects) -> None:
+    """Nobody can tell: so no Secret is read, and a list of Vercel decides."""
+    put(objects, 1, "a", ref="one", attempt={"id": "1", "start": "2026-01-09T23:59:00Z"})
+    put(objects, 2, "b", ref="two", created="2026-01-02T00:00:00Z")
+    ownership = objects.ownership(Key("web", "b", "b"), NOW)
+    assert (ownership.owner, ownership.attempting) == (None, "web/a")
+    held = certified(3, "a")
+    held["spec"] |= {"tokenSecretRef": {"name": "one"}}
+    objects.put(held)
+    ownership = objects.ownership(Key("web", "b", "b"), NOW)
+    assert (ownership.owner, ownership.attempting, ownership.holders) == (None, None, {"cert_1": "web/a"})
+
+
+def test_the_resources_of_a_scope_are_those_with_a_certificate_or_an_attempt_there(objects: Objects) -> None:
+    put(objects, 1, "a")
+    assert objects.members(ScopeKey(None, Scope())) == ()
+    put(objects, 2, "a", id="cert_1")
+    put(objects, 3, "b", ref="vercel", attempt={"id": "1", "team": "team_a"})
+    put(objects, 4, "c", id="cert_2", team="alpha")
+    assert set(objects.members(ScopeKey(None, Scope()))) == {Key("web", "a", "a"), Key("web", "c", "c")}
+    place = ("web", "vercel", "token")
+    assert objects.members(ScopeKey(place, Scope(team_id="team_a"))) == (Key("web", "b", "b"),)
+    objects.drop(Key("web", "b", "b"))
+    assert objects.members(ScopeKey(place, Scope(team_id="team_a"))) == ()
+
+
+# --- what is kept -----------------------------------------------------------------------------------------------------
 
 
 def test_nothing_is_kept_that_nobody_reads(objects: Objects) -> None:
@@ -174,7 +376,11 @@ def test_nothing_is_kept_that_nobody_reads(objects: Objects) -> None:
     metadata = {
         "managedFields": [{"manager": "kubectl"}],
         "labels": {"a": "b"},
-        "annotations": {last_applied: "x" * 1000, "vercel-operator.io/renew": "1"},
+        "annotations": {
+            last_applied: "x" * 1000,
+            "vercel-operator.io/renew": "1",
+            "vercel-operator.io/attempt": "of an older version of the operator",
+        },
         "finalizers": ["vercel-operator.io/certificate"],
         "deletionTimestamp": "2026-01-01T13:00:00Z",
     }
@@ -186,14 +392,15 @@ def test_nothing_is_kept_that_nobody_reads(objects: Objects) -> None:
     assert sent["metadata"]["annotations"][last_applied], "what was sent is not changed"
     resource = objects.get(KEY)
     assert resource is not None
-    assert (resource.deleting, resource.ours, resource.renew_request) == (True, True, "1")
+    assert (resource.deleting, resource.has_finalizer, resource.renew_request) == (True, True, "1")
 
 
 def test_an_object_without_status_or_annotations_is_read(objects: Objects) -> None:
     objects.put({"metadata": body()["metadata"] | {"annotations": None}, "spec": None, "status": None})
     resource = objects.get(KEY)
     assert resource is not None
-    assert (resource.status.id, resource.deleting, resource.ours, resource.attempt) == (None, False, False, None)
+    assert (resource.status.id, resource.status.attempt, resource.deleting) == (None, None, False)
+    assert not resource.has_finalizer
 
 
 def test_a_condition_of_another_writer_is_kept(objects: Objects) -> None:

@@ -2,19 +2,16 @@
 
 import base64
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
-from kubernetes.aio.client import ApiClient
-from kubernetes.aio.client.exceptions import ApiException
 from pydantic import SecretStr
 
 from support.clock import TestClock
 from vercel_certificate_operator.core.resource import TokenSecretRef
-from vercel_certificate_operator.kube import tokens as tokens_module
-from vercel_certificate_operator.kube.errors import Unavailable
+from vercel_certificate_operator.kube.errors import Denied, Gone, KubeError, Unavailable
+from vercel_certificate_operator.kube.secrets import Secrets
 from vercel_certificate_operator.kube.tokens import DefaultToken, Token, TokenMissing, Tokens
 
 TOKEN = "test-token-not-a-secret"
@@ -127,23 +124,24 @@ def test_without_a_default_token_it_makes_no_difference_who_may_use_it() -> None
 # --- Secrets ----------------------------------------------------------------------------------------------------------
 
 
-class Secrets:
-    """Stands in for the Kubernetes API: the Secrets of a cluster, and how often they were read."""
+class SecretsInMemory(Secrets):
+    """The Secrets of a cluster, and how often they were read."""
 
     def __init__(self) -> None:
-        self.data: dict[tuple[str, str], dict[str, str] | None] = {}
-        self.status = 404
+        self.data: dict[tuple[str, str], dict[str, str]] = {}
+        self.error: KubeError = Gone("there is no such Secret")
+        """What is raised for a Secret that can't be read."""
         self.reads = 0
 
     def put(self, text: str | bytes, *, key: str = "token") -> None:
         raw = text if isinstance(text, bytes) else text.encode()
         self.data["web", "vercel"] = {key: base64.b64encode(raw).decode()}
 
-    async def read_namespaced_secret(self, name: str, namespace: str, **_: Any) -> object:
+    async def read(self, namespace: str, name: str) -> Mapping[str, str]:
         self.reads += 1
         if (namespace, name) not in self.data:
-            raise ApiException(status=self.status, reason="not there")
-        return SimpleNamespace(data=self.data[namespace, name])
+            raise self.error
+        return self.data[namespace, name]
 
 
 @pytest.fixture
@@ -152,33 +150,33 @@ def clock() -> TestClock:
 
 
 @pytest.fixture
-def secrets(monkeypatch: pytest.MonkeyPatch) -> Secrets:
-    secrets = Secrets()
-    monkeypatch.setattr(tokens_module, "CoreV1Api", lambda _: secrets)
-    return secrets
+def secrets() -> SecretsInMemory:
+    return SecretsInMemory()
 
 
 @pytest.fixture
-def tokens(secrets: Secrets, clock: TestClock) -> Tokens:
+def tokens(secrets: SecretsInMemory, clock: TestClock) -> Tokens:
     default = DefaultToken(value=SecretStr("test-token-default"), namespaces=["*"])
-    return Tokens(cast(ApiClient, None), default, clock)
+    return Tokens(secrets, default, clock)
 
 
 async def value(tokens: Tokens, ref: TokenSecretRef | None = REF) -> str:
     return (await tokens.get("web", ref)).value.get_secret_value()
 
 
-async def test_a_secret_is_read_without_the_newline_at_its_end(tokens: Tokens, secrets: Secrets) -> None:
+async def test_a_secret_is_read_without_the_newline_at_its_end(tokens: Tokens, secrets: SecretsInMemory) -> None:
     secrets.put(f"{TOKEN}\n")
     assert await value(tokens) == TOKEN
 
 
-async def test_without_a_ref_the_default_token_is_used(tokens: Tokens, secrets: Secrets) -> None:
+async def test_without_a_ref_the_default_token_is_used(tokens: Tokens, secrets: SecretsInMemory) -> None:
     assert await value(tokens, None) == "test-token-default"
     assert secrets.reads == 0
 
 
-async def test_a_token_is_remembered_for_less_than_a_minute(tokens: Tokens, secrets: Secrets, clock: TestClock) -> None:
+async def test_a_token_is_remembered_for_less_than_a_minute(
+    tokens: Tokens, secrets: SecretsInMemory, clock: TestClock
+) -> None:
     secrets.put("test-token-one")
     assert await value(tokens) == "test-token-one"
     secrets.put("test-token-two")
@@ -190,7 +188,9 @@ async def test_a_token_is_remembered_for_less_than_a_minute(tokens: Tokens, secr
 
 
 @pytest.mark.parametrize("other", [TokenSecretRef(name="other"), TokenSecretRef(name="vercel", key="other")])
-async def test_secrets_and_keys_are_remembered_apart(tokens: Tokens, secrets: Secrets, other: TokenSecretRef) -> None:
+async def test_secrets_and_keys_are_remembered_apart(
+    tokens: Tokens, secrets: SecretsInMemory, other: TokenSecretRef
+) -> None:
     secrets.put(TOKEN)
     await value(tokens)
     with pytest.raises(TokenMissing):
@@ -201,7 +201,6 @@ async def test_secrets_and_keys_are_remembered_apart(tokens: Tokens, secrets: Se
     ("data", "told"),
     [
         ({}, "Secret web/vercel has no key token"),
-        (None, "Secret web/vercel has no key token"),
         ({"other": "eA=="}, "Secret web/vercel has no key token"),
         ({"token": ""}, "key token of Secret web/vercel is empty"),
         ({"token": "Cg=="}, "key token of Secret web/vercel is empty"),
@@ -210,7 +209,7 @@ async def test_secrets_and_keys_are_remembered_apart(tokens: Tokens, secrets: Se
     ],
 )
 async def test_what_is_wrong_with_a_secret_is_told(
-    tokens: Tokens, secrets: Secrets, data: dict[str, str] | None, told: str
+    tokens: Tokens, secrets: SecretsInMemory, data: dict[str, str], told: str
 ) -> None:
     secrets.data["web", "vercel"] = data
     with pytest.raises(TokenMissing) as missing:
@@ -218,27 +217,34 @@ async def test_what_is_wrong_with_a_secret_is_told(
     assert str(missing.value).startswith(told)
 
 
-@pytest.mark.parametrize(("status", "told"), [(404, "does not exist"), (403, "may not"), (401, "may not")])
-async def test_a_secret_that_can_not_be_had_is_told(tokens: Tokens, secrets: Secrets, status: int, told: str) -> None:
-    secrets.status = status
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(Gone("none"), "does not exist: create it"), (Denied("not read Secret web/vercel"), "may not: not read Secret")],
+)
+async def test_a_secret_that_can_not_be_read_is_reported(
+    tokens: Tokens, secrets: SecretsInMemory, error: KubeError, told: str
+) -> None:
+    secrets.error = error
     with pytest.raises(TokenMissing, match=told):
         await value(tokens)
 
 
-async def test_an_api_server_that_can_not_answer_is_no_missing_token(tokens: Tokens, secrets: Secrets) -> None:
-    secrets.status = 503
+async def test_an_api_server_that_can_not_answer_is_no_missing_token(tokens: Tokens, secrets: SecretsInMemory) -> None:
+    secrets.error = Unavailable("HTTP 503")
     with pytest.raises(Unavailable):
         await value(tokens)
 
 
-async def test_a_missing_token_is_not_remembered(tokens: Tokens, secrets: Secrets) -> None:
+async def test_a_missing_token_is_not_remembered(tokens: Tokens, secrets: SecretsInMemory) -> None:
     with pytest.raises(TokenMissing):
         await value(tokens)
     secrets.put(TOKEN)
     assert await value(tokens) == TOKEN
 
 
-async def test_a_removed_secret_is_noticed_within_a_minute(tokens: Tokens, secrets: Secrets, clock: TestClock) -> None:
+async def test_a_removed_secret_is_noticed_within_a_minute(
+    tokens: Tokens, secrets: SecretsInMemory, clock: TestClock
+) -> None:
     secrets.put(TOKEN)
     await value(tokens)
     secrets.data.clear()
@@ -247,45 +253,109 @@ async def test_a_removed_secret_is_noticed_within_a_minute(tokens: Tokens, secre
         await value(tokens)
 
 
+UID = "uid-of-the-resource"
+
+
+async def for_removal(tokens: Tokens, uid: str = UID) -> str:
+    return (await tokens.get_for_removal("web", REF, uid)).value.get_secret_value()
+
+
 @pytest.mark.parametrize("idle", [0, 30 * 86400], ids=["used just now", "not used for a month"])
-async def test_the_last_good_token_does_for_a_removal_for_an_hour_after_its_secret_has_gone(
-    tokens: Tokens, secrets: Secrets, clock: TestClock, idle: float
+async def test_the_last_good_token_is_used_for_a_removal_for_an_hour_after_it_was_first_missing(
+    tokens: Tokens, secrets: SecretsInMemory, clock: TestClock, idle: float
 ) -> None:
-    """A namespace that goes takes its Secrets first."""
+    """When a namespace is deleted, its Secrets may go first."""
     secrets.put(TOKEN)
-    await value(tokens)
+    await tokens.get("web", REF, UID)
     await clock.advance(idle)
     secrets.data.clear()
     await clock.advance(60)
     for _ in range(3):
-        token = await tokens.get_for_removal("web", REF)
-        assert token.value.get_secret_value() == TOKEN
+        assert await for_removal(tokens) == TOKEN
         await clock.advance(1000)
     with pytest.raises(TokenMissing):
-        await tokens.get("web", REF)
+        await tokens.get("web", REF, UID)
     await clock.advance(3600)
     with pytest.raises(TokenMissing):
-        await tokens.get_for_removal("web", REF)
+        await for_removal(tokens)
 
 
-async def test_for_a_removal_a_new_token_is_preferred(tokens: Tokens, secrets: Secrets, clock: TestClock) -> None:
+async def test_a_token_that_comes_back_is_kept_for_another_hour(
+    tokens: Tokens, secrets: SecretsInMemory, clock: TestClock
+) -> None:
+    secrets.put(TOKEN)
+    await tokens.get("web", REF, UID)
+    for _ in range(3):
+        secrets.data.clear()
+        await clock.advance(60)
+        assert await for_removal(tokens) == TOKEN
+        await clock.advance(3000)
+        secrets.put(TOKEN)
+        assert await for_removal(tokens) == TOKEN
+
+
+async def test_for_a_removal_a_new_token_is_preferred(
+    tokens: Tokens, secrets: SecretsInMemory, clock: TestClock
+) -> None:
     secrets.put("test-token-one")
-    await value(tokens)
+    await tokens.get("web", REF, UID)
     await clock.advance(60)
     secrets.put("test-token-two")
-    assert (await tokens.get_for_removal("web", REF)).value.get_secret_value() == "test-token-two"
+    assert await for_removal(tokens) == "test-token-two"
 
 
-async def test_a_token_that_was_never_seen_does_for_nothing(tokens: Tokens) -> None:
+@pytest.mark.parametrize(
+    "uid", ["uid-of-another-one", None], ids=["another resource", "a resource without certificate"]
+)
+async def test_the_last_good_token_is_kept_only_for_the_resource_that_used_it(
+    tokens: Tokens, secrets: SecretsInMemory, clock: TestClock, uid: str | None
+) -> None:
+    """Otherwise, whoever may create resources could use a token after its Secret was removed."""
+    secrets.put(TOKEN)
+    await tokens.get("web", REF, uid)
+    secrets.data.clear()
+    await clock.advance(60)
     with pytest.raises(TokenMissing):
-        await tokens.get_for_removal("web", REF)
+        await for_removal(tokens)
 
 
-def test_who_may_adopt() -> None:
-    listed = Tokens(cast(ApiClient, None), DefaultToken(namespaces=["web"]), TestClock())
+async def test_the_last_good_token_is_dropped_with_its_resource(
+    tokens: Tokens, secrets: SecretsInMemory, clock: TestClock
+) -> None:
+    secrets.put(TOKEN)
+    await tokens.get("web", REF, UID)
+    tokens.forget(UID)
+    secrets.data.clear()
+    await clock.advance(60)
+    with pytest.raises(TokenMissing):
+        await for_removal(tokens)
+
+
+async def test_a_token_that_was_never_seen_is_missing_for_a_removal_too(tokens: Tokens) -> None:
+    with pytest.raises(TokenMissing):
+        await for_removal(tokens)
+
+
+def test_who_may_adopt(secrets: SecretsInMemory) -> None:
+    listed = Tokens(secrets, DefaultToken(namespaces=["web"]), TestClock())
     assert listed.may_adopt("other", REF), "with a token of its own"
     assert listed.may_adopt("web", None), "listed"
     assert not listed.may_adopt("other", None)
     for namespaces in ([], ["*"]):
-        shared = Tokens(cast(ApiClient, None), DefaultToken(namespaces=namespaces), TestClock())
+        shared = Tokens(secrets, DefaultToken(namespaces=namespaces), TestClock())
         assert not shared.may_adopt("web", None), "that takes a namespace's name"
+
+
+def test_who_may_use_the_token_that_a_resource_names(secrets: SecretsInMemory) -> None:
+    listed = Tokens(secrets, DefaultToken(value=SecretStr(TOKEN), namespaces=["web"]), TestClock())
+    assert listed.may_use("other", REF)
+    assert listed.may_use("web", None)
+    assert not listed.may_use("other", None)
+
+
+def test_the_record_tells_tokens_apart_and_says_nothing_about_them() -> None:
+    one, other = Token.of("test-token-one", "a file"), Token.of("test-token-two", "a file")
+    assert one.hash_for(UID) == Token.of("test-token-one", "another file").hash_for(UID)
+    assert one.hash_for(UID) != other.hash_for(UID)
+    assert one.hash_for(UID) != one.hash_for("another uid"), "two resources don't show that they share a token"
+    assert one.fingerprint not in one.hash_for(UID)

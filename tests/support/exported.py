@@ -4,8 +4,8 @@ import re
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from vercel_certificate_operator.core.attempt import ANNOTATION, Attempt
-from vercel_certificate_operator.core.resource import Key
+from vercel_certificate_operator.core.record import Attempt
+from vercel_certificate_operator.core.resource import Key, Status
 from vercel_certificate_operator.metrics import PREFIX, Counted, Scrape, Snapshot, TokenState
 
 KEY = Key("web", "site", "uid-1")
@@ -49,9 +49,12 @@ def _counted() -> Counted:
 
 def snapshot() -> Snapshot:
     """Of a leader with a certificate, an attempt under way, and a token."""
-    attempt = Attempt(id="1", uid=KEY.uid, start=NOW, generation=1, cns=frozenset({"example.com"}))
-    times = {"expiresAt": "2030-04-01T00:00:00Z", "renewalTime": "2030-03-01T00:00:00Z"}
-    body = {"metadata": {"annotations": {ANNOTATION: attempt.dumps()}}, "spec": {}, "status": times}
+    status = Status(
+        attempt=Attempt(id="1", start=NOW, generation=1, cns=("example.com",)),
+        expires_at=datetime(2030, 4, 1, tzinfo=UTC),
+        renewal_time=datetime(2030, 3, 1, tzinfo=UTC),
+    )
+    body = {"metadata": {}, "spec": {}, "status": status.dump()}
     return Snapshot(
         now=NOW.timestamp(),
         leads=True,
@@ -63,5 +66,6 @@ def snapshot() -> Snapshot:
         running_seconds=0,
         scheduled=1,
         watch_seconds=0,
-        unclaimed=0,
+        orphans=0,
+        clock_offset=0,
     )

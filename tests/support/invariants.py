@@ -21,12 +21,10 @@ REPORTED_BY = frozenset(
         Reason.RETAINED,
         Reason.DELETED,
         Reason.DELETION_FAILED,
-        Reason.SCOPE_CHANGED,
-        Reason.ISSUED,
-        Reason.RENEWED,
+        Reason.CERTIFICATE_GONE,
     }
 )
-"""Reasons of the events that name a certificate which is left to the user."""
+"""Reasons of the Events that name a certificate which is left to the user."""
 MOST_REQUESTS_A_MINUTE = 15
 """To Vercel, for each resource: the tightest series (listings after 5, 10, 20 s) with what comes before and after."""
 SLACK = timedelta(seconds=5)
@@ -57,7 +55,7 @@ async def check(world: World, *, quiet_since_seq: int | None = None, forgotten: 
     ]
     if quiet_since_seq is not None:
         problems += [*nothing_is_done_at_rest(world, quiet_since_seq), *nothing_replaced_is_left(world, bodies)]
-    assert not problems, "\n".join([*problems, *_story(world, bodies)])
+    assert not problems, "\n".join([*problems, *story(world, bodies)])
 
 
 async def events(world: World) -> list[dict[str, Any]]:
@@ -70,26 +68,33 @@ async def events(world: World) -> list[dict[str, Any]]:
 
 
 def no_certificate_is_lost(live: Iterable[Certificate], bodies: Iterable[Body], said: Iterable[Body]) -> list[str]:
-    """Every certificate that was issued and is live is in a status, or named by an event that leaves it to the user.
+    """Every certificate that was issued and is live is in a status, or an Event leaves it to the user.
 
-    So no need has two: the second one would stand nowhere.
+    So no need has two: the second one would be in no status.
     """
     held = {certificate_id for body in bodies for certificate_id in ids(body)}
-    notes = [event["note"] for event in said if event["reason"] in REPORTED_BY]
+    said = list(said)
     return [
         f"certificate {certificate.id} for {certificate.cns} is live at Vercel, and nothing says so"
         for certificate in live
-        if certificate.origin == "issued" and certificate.id not in held and not _reported(certificate, notes)
+        if certificate.origin == "issued" and certificate.id not in held and not is_reported(certificate, said)
     ]
 
 
-def _reported(certificate: Certificate, notes: Iterable[str]) -> bool:
-    """By its id, or (where that is not known) as what may have come of an attempt for its names."""
-    for note in notes:
-        if certificate.id in note:
+def is_reported(certificate: Certificate, said: Iterable[Body]) -> bool:
+    """Returns whether an Event leaves a certificate to the user.
+
+    By its id, or (if the operator can't know that) as what may have come of an attempt for its names.
+    """
+    for event in said:
+        note, reason = event["note"], event["reason"]
+        if reason in REPORTED_BY and certificate.id in note:
             return True
-        of_an_attempt = "attempt" in note or "is not known" in note
-        if of_an_attempt and all(name in note for name in certificate.cns):
+        _, several, others = note.partition("may also be what was requested")
+        if several and certificate.id in others:
+            return True
+        unknown = "was being requested" in note or "is not known whether" in note
+        if reason in REPORTED_BY and unknown and all(name in note for name in certificate.cns):
             return True
     return False
 
@@ -152,7 +157,7 @@ def nothing_is_asked_for_before_its_time(world: World) -> list[str]:
         if timedelta(milliseconds=entry.time - before.time) + SLACK < wait:
             problems.append(
                 f"POST {entry.seq} for {sorted(need[1])} came {(entry.time - before.time) / 1000:.0f} s after "
-                f"{before.seq} ({_outcome(before)}), which asks for {wait.total_seconds():.0f} s"
+                f"{before.seq} ({outcome(before)}), which asks for {wait.total_seconds():.0f} s"
             )
     return problems
 
@@ -165,14 +170,24 @@ def least_wait(world: World, entry: Entry) -> timedelta:
             return timedelta()
         # Not within the first tenth of its life.
         return timedelta(milliseconds=(certificate.expires_at - certificate.created_at) / 10)
-    own_shape = entry.outcome == "answered" and entry.action in {None, "error"} and (entry.status or 0) >= 400
-    failure = Failure(Fate.REFUSED if own_shape else Fate.UNKNOWN, "", entry.status, entry.code)
+    failure = failure_of(entry)
     if issued_nothing(failure):
         row = meaning(failure)
         return timedelta(seconds=1) if row.reason == Reason.RATE_LIMITED else row.first
-    if own_shape:
+    if failure.fate is Fate.REFUSED:
         return timedelta(seconds=30)
     return min(timedelta(minutes=2), timedelta(seconds=world.settings.post_timeout + 60))
+
+
+def failure_of(entry: Entry) -> Failure:
+    """Returns how a POST that failed reads in the operator's terms."""
+    own_shape = entry.outcome == "answered" and entry.action in {None, "error"} and (entry.status or 0) >= 400
+    return Failure(Fate.REFUSED if own_shape else Fate.UNKNOWN, "", entry.status, entry.code)
+
+
+def is_refused(entry: Entry) -> bool:
+    """Returns whether the answer to a POST proves that it issued nothing."""
+    return issued_nothing(failure_of(entry))
 
 
 def no_hot_loop(world: World, bodies: Iterable[Body]) -> list[str]:
@@ -189,7 +204,7 @@ def no_hot_loop(world: World, bodies: Iterable[Body]) -> list[str]:
 def nothing_is_done_at_rest(world: World, since: int) -> list[str]:
     """Nothing is issued or removed where everything is as it should be."""
     return [
-        f"{entry.call} {entry.path} at rest ({_outcome(entry)})"
+        f"{entry.call} {entry.path} at rest ({outcome(entry)})"
         for entry in world.emulator.journal.since(since)
         if entry.call not in {"get", "list"}
     ]
@@ -200,8 +215,7 @@ def nothing_replaced_is_left(world: World, bodies: Iterable[Body]) -> list[str]:
     return [
         f"{body['metadata']['name']} still holds {body['status']['superseded']}"
         for body in bodies
-        if condition(body, "Ready").get("status") == "True"
-        and not body["spec"].get("suspend")
+        if condition(body, "Ready").get("status") == "True" and not body["spec"].get("suspend")
         for entry in body["status"].get("superseded", ())
         if parsed(entry["since"]) + timedelta(minutes=10) + SLACK < world.clock.now()
     ]
@@ -227,18 +241,19 @@ def parsed(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def _outcome(entry: Entry) -> str:
+def outcome(entry: Entry) -> str:
+    """How a request ended, for messages."""
     said = f"{entry.status} {entry.code}" if entry.code else str(entry.status)
     return f"{entry.outcome} {said}{f', {entry.action}' if entry.action else ''}"
 
 
-def _story(world: World, bodies: Iterable[Body]) -> list[str]:
-    """For the message of a failing test: what was asked, and what the resources say."""
+def story(world: World, bodies: Iterable[Body]) -> list[str]:
+    """Returns lines for the message of a failing test: what was asked, and what the resources say."""
     start = world.emulator.journal.entries[0].time if world.emulator.journal.entries else 0
     lines = ["", "Vercel was asked:"]
     for entry in list(world.emulator.journal.entries)[-40:]:
         what = entry.certificate or entry.cns or ""
-        lines.append(f"  {entry.seq:3} {(entry.time - start) / 1000:9.1f} s {entry.call:6} {_outcome(entry)} {what}")
+        lines.append(f"  {entry.seq:3} {(entry.time - start) / 1000:9.1f} s {entry.call:6} {outcome(entry)} {what}")
     lines.append("the resources:")
     for body in bodies:
         status = body.get("status") or {}

@@ -7,28 +7,39 @@ It sits below the real client library, in the place of its HTTP connection: ever
 
 import asyncio
 import copy
+import functools
 import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from email.utils import format_datetime
+from typing import Any, Protocol, cast
+from unittest import mock
 from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
 
 from support.clock import START, TestClock
+from support.process import Gate, GatedClock, gated
+from support.shortcut import shorten
 from support.world import OTHER_TOKEN, TOKEN, TrueTime, World, settings_for
-from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.resource import GROUP, PLURAL
+from vercel_certificate_operator.kube import connection
+from vercel_certificate_operator.objects import key_of
+from vercel_certificate_operator.vercel import Network
+from vercel_certificate_operator.vercel_time import VercelTime
+from vercel_certificate_operator.wiring import Operator, build
 from vercel_emulator import Emulator
 
 Body = dict[str, Any]
 Place = tuple[str, str, str]
 """Resource (its plural), namespace, name."""
 
+TURNS = 12
+"""Of the event loop after each step of the clock. What takes longer is waited for."""
 KINDS = {PLURAL: "VercelCertificate", "secrets": "Secret", "events": "Event", "leases": "Lease"}
 
 
@@ -57,21 +68,83 @@ class ApiFault:
     """Called in the place of an answer, if there is none: the end of a process, say."""
 
 
+class Now(Protocol):
+    """Where the API server takes the time from."""
+
+    def now(self) -> datetime:
+        """The wall clock: aware, UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request of the operator."""
+
+    at: float
+    """On the monotonic clock."""
+    method: str
+    path: str
+
+
+Observer = Callable[[Body | None, Body | None], None]
+"""Called with a VercelCertificate before and after a change; None: it does not exist."""
+
+
 class MemoryApi:
     """The objects, and what may be done with them."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Now, monotonic: Callable[[], float] = lambda: 0.0) -> None:
         self._clock = clock
+        self._monotonic = monotonic
         self._objects: dict[Place, Body] = {}
         self._versions = itertools.count(1)
         self._uids = itertools.count(1)
         self.faults: list[ApiFault] = []
+        self.asked: list[Asked] = []
+        """What the operator's processes requested, Events and Leases aside."""
+        self.by_operator = False
+        """Whether the request in progress is the operator's, for observers."""
+        self.observers: list[Observer] = []
 
-    def client(self, *, faulty: bool = False) -> ApiClient:
-        """A client of the real library. With ``faulty``, its requests meet the faults."""
-        client = _without_a_server()
-        client.rest_client = cast(Any, _Connection(self, faulty=faulty))
+    def client(
+        self, *, faulty: bool = False, gate: Gate | None = None, dated: Callable[[str | None], None] | None = None
+    ) -> ApiClient:
+        """Returns a client of the real library.
+
+        Args:
+            faulty: its requests meet the faults, and are counted.
+            gate: of the process that makes the requests.
+            dated: called with the Date header of each answer.
+        """
+        client = _without_a_server(gate.fence if gate is not None else None, dated)
+        client.rest_client = cast(Any, _Connection(self, faulty=faulty, gate=gate))
         return client
+
+    def resources(self) -> list[Body]:
+        """Returns all VercelCertificates, as they are now."""
+        return [body for place, body in self._objects.items() if place[0] == PLURAL]
+
+    @property
+    def date(self) -> str:
+        """The Date header."""
+        return format_datetime(self._clock.now().astimezone(UTC), usegmt=True)
+
+    def backup(self) -> "Backup":
+        """Returns a copy of everything, as a backup of etcd is."""
+        return Backup(copy.deepcopy(self._objects))
+
+    def restore(self, backup: "Backup") -> None:
+        """Replaces all VercelCertificates by those of a backup of etcd, which have older resourceVersions."""
+        self.by_operator = False
+        before = {place: body for place, body in self._objects.items() if place[0] == PLURAL}
+        after = {place: body for place, body in backup.objects.items() if place[0] == PLURAL}
+        self._objects = {place: body for place, body in self._objects.items() if place[0] != PLURAL}
+        self._objects |= copy.deepcopy(after)
+        for place in before.keys() | after.keys():
+            self._observed(before.get(place), after.get(place))
+
+    def _observed(self, before: Body | None, after: Body | None) -> None:
+        for observer in self.observers:
+            observer(before, after)
 
     def handle(self, method: str, url: str, body: Any, content_type: str) -> Body:
         """Carry out one request. Raises Refusal."""
@@ -87,7 +160,7 @@ class MemoryApi:
                 return self._create(place, body)
             case "PATCH":
                 return self._patch(place, subresource, body, content_type)
-            case "PUT" if place[0] == "leases":
+            case "PUT":
                 return self._replace(place, body)
             case "DELETE":
                 return self._delete(place)
@@ -123,8 +196,11 @@ class MemoryApi:
             "creationTimestamp": _time(self._clock.now()),
             "resourceVersion": str(next(self._versions)),
         }
+        metadata.pop("deletionTimestamp", None)
         _drop_what_is_empty(metadata)
         self._objects[place] = new
+        if place[0] == PLURAL:
+            self._observed(None, new)
         return new
 
     def _patch(self, place: Place, subresource: str, patch: Any, content_type: str) -> Body:
@@ -146,7 +222,8 @@ class MemoryApi:
         before = self._there(place)
         if body["metadata"].get("resourceVersion", before["metadata"]["resourceVersion"]) != _version(before):
             raise Refusal(409, f"Operation cannot be fulfilled on {place[0]} {place[2]!r}: it has been modified")
-        return self._store(place, before, copy.deepcopy(body))
+        after = copy.deepcopy(body)
+        return self._store(place, before, _all_but_status(before, after) if place[0] == PLURAL else after)
 
     def _delete(self, place: Place) -> Body:
         before = self._there(place)
@@ -165,11 +242,22 @@ class MemoryApi:
         going = deleting or metadata.get("deletionTimestamp")
         if going and not metadata.get("finalizers"):
             del self._objects[place]  # the version in the answer is the one before
+            if place[0] == PLURAL:
+                self._observed(before, None)
             return after
         if after != before:
             metadata["resourceVersion"] = str(next(self._versions))
         self._objects[place] = after
+        if place[0] == PLURAL and after != before:
+            self._observed(before, after)
         return after
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A copy of all objects."""
+
+    objects: dict[Place, Body]
 
 
 def _place(path: str) -> tuple[Place, str]:
@@ -189,6 +277,7 @@ def _set_defaults(spec: Body) -> None:
     """As the CustomResourceDefinition says."""
     spec.setdefault("deletionPolicy", "Delete")
     spec.setdefault("suspend", False)
+    spec.setdefault("existingCertificate", "Reuse")
 
 
 def _drop_what_is_empty(metadata: Body) -> None:
@@ -270,11 +359,15 @@ class _Answer:
 
     status: int
     data: bytes
+    date: str
     reason: str = ""
-    headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
 
     async def read(self) -> bytes:
         return self.data
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"content-type": "application/json", "Date": self.date}
 
     def getheaders(self) -> Mapping[str, str]:
         return self.headers
@@ -283,18 +376,31 @@ class _Answer:
 class _Connection:
     """In the place of the client library's HTTP client."""
 
-    def __init__(self, api: MemoryApi, *, faulty: bool) -> None:
+    def __init__(self, api: MemoryApi, *, faulty: bool, gate: Gate | None) -> None:
         self._api = api
         self._faulty = faulty
+        self._gate = gate
 
     async def request(
         self, method: str, url: str, headers: Mapping[str, str] | None = None, body: Any = None, **_: object
     ) -> _Answer:
         await asyncio.sleep(0)
-        content_type = (headers or {}).get("Content-Type", "application/json")
+        point = "event" if "/events" in url else method
+        if self._gate is not None:
+            await self._gate.passed((point, "before"))
+        try:
+            return await self._request(method, url, (headers or {}).get("Content-Type", "application/json"), body)
+        finally:
+            if self._gate is not None:
+                await self._gate.passed((point, "after"))
+
+    async def _request(self, method: str, url: str, content_type: str, body: Any) -> _Answer:
+        if self._faulty and "/events" not in url:
+            self._api.asked.append(Asked(self._api._monotonic(), method, urlsplit(url).path))
         fault = self._fault(method, url) if self._faulty else None
         if fault is not None and fault.status is not None:
             return self._refused(fault.status, "The stand-in was told to answer so.")
+        self._api.by_operator = self._faulty
         try:
             answer = None if fault is not None and not fault.done else self._api.handle(method, url, body, content_type)
         except Refusal as refusal:
@@ -304,7 +410,7 @@ class _Connection:
                 await fault.then()
             raise aiohttp.ServerDisconnectedError
         assert answer is not None
-        return _Answer(201 if method == "POST" else 200, json.dumps(answer).encode())
+        return _Answer(201 if method == "POST" else 200, json.dumps(answer).encode(), self._api.date)
 
     def _fault(self, method: str, url: str) -> ApiFault | None:
         for fault in self._api.faults:
@@ -315,51 +421,153 @@ class _Connection:
                 return fault
         return None
 
-    @staticmethod
-    def _refused(status: int, message: str) -> _Answer:
+    def _refused(self, status: int, message: str) -> _Answer:
         said = {"kind": "Status", "status": "Failure", "message": message, "code": status}
-        return _Answer(status, json.dumps(said).encode())
+        return _Answer(status, json.dumps(said).encode(), self._api.date)
 
     async def close(self) -> None:
         """Nothing is open."""
 
 
-_made: list[ApiClient] = []
+@functools.cache
+def _model_client() -> ApiClient:
+    """Reading the machine's certificate authorities takes a while: done once."""
+    return connection.api_client(Configuration(host="http://api-server.invalid"))
 
 
-def _without_a_server() -> ApiClient:
-    """A client that has no server yet. Reading the machine's certificate authorities takes a while: done once."""
-    if not _made:
-        _made.append(ApiClient(Configuration(host="http://api-server.invalid")))
-    client = copy.copy(_made[0])
+def _without_a_server(fence: Callable[[], str | None] | None, dated: Callable[[str | None], None] | None) -> ApiClient:
+    """Returns a client that has no server yet."""
+    client: Any = copy.copy(_model_client())
     client.default_headers = dict(client.default_headers)
-    return client
+    client._fence, client._dated = fence, dated
+    return cast(ApiClient, client)
+
+
+@functools.cache
+def _network() -> Network:
+    """Made once: a TLS context takes 18 ms."""
+    return Network.for_url("http://127.0.0.1")
+
+
+class ServerClock:
+    """The API server's own clock: right, unless a test sets it."""
+
+    def __init__(self, true_time: Callable[[], float]) -> None:
+        self._true_time = true_time
+        self.offset = 0.0
+        """Seconds that it is ahead."""
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self._true_time() + self.offset, UTC)
+
+
+class SimulatedWorld(World):
+    """A World without a control plane. Its processes of the operator can be paused, and replaced by others."""
+
+    memory: MemoryApi
+    server_clock: ServerClock
+    gate: Gate
+    """Of the process that runs."""
+
+    def start(self) -> Operator:
+        self.lives += 1
+        self.gate = Gate()
+        clock = GatedClock(self.clock, self.gate)
+        time = VercelTime(clock)
+        with mock.patch.object(Network, "for_url", return_value=_network()):
+            self.operator = build(
+                self.settings,
+                api=self.memory.client(faulty=True, gate=self.gate, dated=time.kubernetes_said),
+                clock=clock,
+                fence=lambda: None,  # the gate asks, before it pauses
+                time=time,
+                instance="test",
+                certificates_class=self.certificates_class,
+                new_id=lambda: f"attempt-{next(self._ids)}",
+            )
+        accounts: Any = self.operator.accounts
+        new_client = accounts._new_client
+        accounts._new_client = gated(lambda token: shorten(new_client(token), self.emulator), self.gate)
+        self.task = asyncio.create_task(self.operator.queue.run(self.operator.reconciler.reconcile))
+        return self.operator
+
+    async def sync(self) -> bool:
+        return not self.gate.paused and await super().sync()
+
+    async def quiet(self, *, hanging: int = 0) -> None:
+        if self.operator is not None and self.gate.paused:
+            await self._idle(hanging)
+        else:
+            await super().quiet(hanging=hanging)
+
+    async def resync(self) -> None:
+        """The operator lists everything: what it sees is true, whatever the resourceVersions."""
+        assert self.operator is not None
+        objects, reconciler = self.operator.objects, self.operator.reconciler
+        bodies = await self.all()
+        for body in bodies:
+            reconciler.seen(body, listed=True)
+        for key in set(objects.keys()) - {key_of(body) for body in bodies}:
+            reconciler.vanished(key)
+
+    async def resume(self, *, hanging: int = 0) -> None:
+        """The process runs again. What it was about to do, it does before it sees what happened meanwhile."""
+        self.gate.resume()
+        await self._idle(hanging)
+
+    async def _idle(self, hanging: int) -> None:
+        assert self.operator is not None
+        await asyncio.sleep(0)
+        while True:
+            if self.task.done():
+                self.task.result()
+            stuck = sum(fault.hanging for fault in self.emulator.faults)
+            due = self.clock.next_wake is not None and self.clock.next_wake <= 0
+            working = self.operator.working
+            if self.gate.paused and len(working) <= self.gate.waiting + stuck:
+                return  # a timer that is due is one of those at the gate
+            if not due and len(working) <= min(hanging, stuck):
+                return
+            if working and not stuck and not self.gate.paused:
+                # What runs now may be what is to hang, once its request has arrived.
+                patience = 0.01 if hanging or self.gate.pauses_at else None
+                await asyncio.wait(working, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.sleep(0)
+            else:
+                await asyncio.sleep(0.002)
 
 
 @asynccontextmanager
-async def simulated_world(namespace: str = "web", *, start: datetime = START, **settings: Any) -> AsyncIterator[World]:
-    """A World that is up, without a control plane; its stand-in of the API server is ``memory_api_of(world)``."""
+async def simulated_world(
+    namespace: str = "web", *, start: datetime = START, **settings: Any
+) -> AsyncIterator[SimulatedWorld]:
+    """A World that is up, without a control plane. Nothing in it is random: a run can be repeated exactly."""
     clock = TestClock(start)
-    api = MemoryApi(clock)
+    clock.turns = TURNS
+    true_time = TrueTime(clock)
+    server_clock = ServerClock(true_time)
+    api = MemoryApi(server_clock, clock.monotonic)
     emulator = Emulator(
-        tokens=(TOKEN, OTHER_TOKEN), teams={"team_alpha": "alpha", "team_beta": "beta"}, clock=TrueTime(clock), seed="s"
+        tokens=(TOKEN, OTHER_TOKEN), teams={"team_alpha": "alpha", "team_beta": "beta"}, clock=true_time, seed="s"
     )
+    numbers = itertools.count()
     async with emulator:
         of_operator = settings_for(namespace, emulator, **settings)
-        made = World(api.client(), namespace, emulator, clock, of_operator, operator_api=api.client(faulty=True))
-        made.start()
-        try:
-            yield made
-        finally:
-            emulator.faults.clear("drop")
-            await made.crash()
+        made = SimulatedWorld(api.client(), namespace, emulator, clock, of_operator)
+        made.memory, made.server_clock = api, server_clock
+        with mock.patch("secrets.token_hex", lambda size=8: f"{next(numbers):0{2 * size}x}"):
+            made.start()
+            try:
+                yield made
+            finally:
+                emulator.faults.clear("drop")
+                await made.crash()
 
 
 def memory_api_of(world: World) -> MemoryApi:
     """The stand-in behind a simulated World."""
-    connection: Any = world.api.rest_client
-    found: MemoryApi = connection._api
-    return found
+    assert isinstance(world, SimulatedWorld)
+    return world.memory
 
 
 def resource_path(namespace: str, name: str = "") -> str:

@@ -11,6 +11,7 @@ from vercel_certificate_operator.core.renewal import superseded_rest
 from vercel_certificate_operator.core.report import Need, Problem, conditions, scheduled
 from vercel_certificate_operator.core.resource import Status
 from vercel_certificate_operator.core.schema import whole_seconds
+from vercel_certificate_operator.core.source import Source
 from vercel_certificate_operator.core.times import CLOCK_TOLERANCE, LIST_AGE, UNREADABLE_LIMIT
 
 NEVER = float("-inf")
@@ -76,13 +77,26 @@ def waiting_until(known: Known) -> datetime | None:
     longest = LONGEST_WAITS.get(attempt.outcome_reason or "", LONGEST_RETRY_AFTER)
     if attempt.retry_time > known.now + longest + CLOCK_TOLERANCE:
         return None  # recorded while a clock was wrong
-    if attempt.names != resource.cns or attempt.team != known.scope.team:
+    if not is_for_the_same(known, attempt) or attempt.team != known.scope.team:
         return None
     if None not in (known.token_hash, attempt.token_hash) and known.token_hash != attempt.token_hash:
         return None
     if resource.renew_request not in (None, attempt.renew_request, resource.status.last_renew_request):
         return None
     return attempt.retry_time
+
+
+def is_uploaded(known: Known, source: Source) -> bool:
+    """Returns whether the current certificate is the one in the Secret."""
+    status = known.resource.status
+    return status.id is not None and status.fingerprint == source.fingerprint
+
+
+def is_for_the_same(known: Known, attempt: Attempt) -> bool:
+    """Returns whether an attempt was for what is wanted now: the names, or the certificate in the Secret."""
+    if not known.resource.spec.uploads:
+        return attempt.fingerprint is None and attempt.names == known.resource.cns
+    return isinstance(known.source, Source) and attempt.fingerprint == known.source.fingerprint
 
 
 def unclaimed(known: Known, listing: Listing, cns: frozenset[str]) -> tuple[Certificate, ...]:
@@ -239,14 +253,27 @@ def kept(known: Known, moment: datetime) -> datetime:
     return there if there is not None and abs(there - new) <= CLOCK_TOLERANCE else new
 
 
+TICK = timedelta(milliseconds=1)
+"""A time on the monotonic clock is rounded when it is expressed on the wall clock: it may seem to have come already."""
+
+
 def next_moment(known: Known, status: Status) -> datetime | None:
-    """Returns when time alone changes something next: renewal, expiry, the removal of what was replaced."""
+    """Returns when time alone changes something next.
+
+    That is the renewal, the expiry, the removal of what was replaced, or the time at which a call that failed may be
+    repeated: what a list has shown, or an adoption, may be waiting for it.
+    """
     due = scheduled(known.resource, status)
     moments = [due.renewal_time if due else None, half_time(known), status.expires_at]
-    for entry in status.superseded:
-        moments.append(removal_time(status, entry.since))
-        failed = known.failed.get(("remove", entry.id))
-        moments.append(known.wall(failed.retry_at) if failed is not None else None)
+    if known.resource.spec.uploads and known.source_due_at is not None:
+        moments.append(known.wall(known.source_due_at))
+    moments += [removal_time(status, entry.since) for entry in status.superseded]
+    retries = [
+        failed.retry_at
+        for (call, _), failed in known.failed.items()
+        if known.tick < failed.retry_at and (call != "list" or known.listing is not None)
+    ]
+    moments += [max(known.wall(at), known.now + TICK) for at in retries]
     return earliest(*(moment for moment in moments if moment is not None and moment > known.now))
 
 

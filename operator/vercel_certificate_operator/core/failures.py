@@ -22,8 +22,10 @@ LONGEST_RETRY_AFTER = DAY
 SLACK = 11 / 10
 """Waits are up to a tenth longer than their row says."""
 
-Call = Literal["issue", "get", "list", "remove"]
+Call = Literal["issue", "upload", "get", "list", "remove", "config"]
 """The kinds of requests to Vercel."""
+POSTS: frozenset[Call] = frozenset({"issue", "upload"})
+"""The calls that make a certificate. None of them can simply be repeated."""
 
 
 class Fate(Enum):
@@ -248,10 +250,10 @@ def meaning(failure: Failure, call: Call = "issue") -> Meaning:
         exact = call == "issue" and any(words in failure.message.lower() for words in EXACT_SET)
         return RATE_LIMITED_NAMES if exact else RATE_LIMITED
     if failure.fate is Fate.UNKNOWN:
-        return OUTCOME_UNKNOWN if call == "issue" else VERCEL_UNAVAILABLE
+        return OUTCOME_UNKNOWN if call in POSTS else VERCEL_UNAVAILABLE
     if failure.invalid_token:
         return CREDENTIALS_INVALID
-    return _refused_post(failure) if call == "issue" else _refused_call(failure, call)
+    return _refused_post(failure) if call in POSTS else _refused_call(failure, call)
 
 
 def _refused_post(failure: Failure) -> Meaning:
@@ -319,7 +321,8 @@ def explain(what: str, failure: Failure, row: Meaning) -> str:
     facts = [
         words.printable(fact) for fact in (failure.code, f"HTTP {failure.status}" if failure.status else "") if fact
     ]
-    blamed = f" for {words.names(failure.cns)}" if failure.cns else ""
+    unnamed = [name for name in failure.cns if name not in said]
+    blamed = f" for {words.names(unnamed)}" if unnamed else ""
     more = f" See <{failure.help_url}>." if failure.help_url else ""
     details = f" ({', '.join(facts)})" if facts else ""
     return f"{what}: {said}{blamed}{details}. {row.advice}{more}"

@@ -1,14 +1,16 @@
 """What a decision is made from, and what a decision is."""
 
-from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
 from vercel_certificate_operator.core.certificate import Certificate, Scope
+from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import Call, Failure
 from vercel_certificate_operator.core.record import Attempt
 from vercel_certificate_operator.core.resource import Resource, Status
+from vercel_certificate_operator.core.source import Source, SourceProblem
 
 Tick = float
 """A time on this process's monotonic clock, in seconds. What this process saw is ordered by it, since wall clocks may
@@ -29,6 +31,8 @@ class Limits:
         """Seconds after an attempt was sent in which its certificate may still appear in a list."""
         return self.post.total_seconds() + 60.0
 
+    source_poll: float = 600.0
+    """Seconds after which a Secret whose certificate is uploaded is read again."""
     grace_after_error: float = 30.0
     """The same, after an error in Vercel's own format: counted from the reply."""
 
@@ -58,6 +62,11 @@ class Listing:
 
     def find(self, certificate_id: str | None) -> Certificate | None:
         return next((certificate for certificate in self.certificates if certificate.id == certificate_id), None)
+
+    def with_issued(self, certificates: Iterable[Certificate]) -> "Listing":
+        """Returns the list with certificates that were issued after it was begun, where it lacks them."""
+        missing = tuple(certificate for certificate in certificates if self.find(certificate.id) is None)
+        return replace(self, certificates=(*self.certificates, *missing)) if missing else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +154,12 @@ class Known:
     """Whether this round has tried to read the resource's token."""
     token_hash: str | None = None
     """Which token the resource uses now (see ``record.token_hash``); None: not read, or there is none."""
+    domains: Mapping[str, DomainConfig | None] = field(default_factory=dict)
+    """How domains are configured, by name, as far as this round asked. None: Vercel didn't say."""
+    source: Source | SourceProblem | None = None
+    """What the Secret of spec.certificateSecretRef holds, if it was read lately."""
+    source_due_at: Tick | None = None
+    """When that Secret is read again."""
     just_failed: CallKey | None = None
     """The call that failed in the step before this one."""
     may_adopt: bool = False
@@ -238,6 +253,19 @@ class ReadToken:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadSource:
+    """Read the Secret of spec.certificateSecretRef, and decide again."""
+
+
+@dataclass(frozen=True, slots=True)
+class GetDomainConfig:
+    """Ask Vercel how a domain is configured, and decide again, whatever comes of it."""
+
+    domain: str
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
 class AddFinalizer:
     """Add the operator's finalizer, and decide again."""
 
@@ -247,7 +275,19 @@ class RemoveFinalizer:
     """Remove the operator's finalizer: the resource may go."""
 
 
-Action = Wait | Write | Get | List | Issue | Remove | ReadToken | AddFinalizer | RemoveFinalizer
+Action = (
+    Wait
+    | Write
+    | Get
+    | List
+    | Issue
+    | Remove
+    | ReadToken
+    | ReadSource
+    | GetDomainConfig
+    | AddFinalizer
+    | RemoveFinalizer
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,17 @@ Pure: every change gives a new value. ``known`` assembles what a decision is mad
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from math import floor
 from types import MappingProxyType
 from typing import Any
 
 from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import (
     Call,
     Failure,
     Fate,
+    fraction,
     is_about_the_call,
     issued_nothing,
     meaning,
@@ -35,6 +38,7 @@ from vercel_certificate_operator.core.known import (
     Write,
 )
 from vercel_certificate_operator.core.resource import Resource, Spec, Status
+from vercel_certificate_operator.core.source import Source, SourceProblem
 from vercel_certificate_operator.core.times import SCHEMA_CHECK
 
 MOST_VOID = 20
@@ -61,6 +65,8 @@ class Memory:
     wish: object = None
     """What the user wanted when these calls failed."""
     schema_outdated_since: Tick | None = None
+    source: tuple[Tick, Source | SourceProblem] | None = None
+    """When the Secret of spec.certificateSecretRef was read, and what it held."""
     noticed: Listing | None = None
     """A list that shows something new about this resource."""
     unpublished: tuple[Mapping[str, Any], Note] | None = None
@@ -82,7 +88,7 @@ class Memory:
             after = replace(after, reply=None)
         wish = _wish(resource)
         if after.wish != wish:
-            after = replace(after, wish=wish, failed=_EMPTY if after.wish is not None else after.failed)
+            after = replace(after, wish=wish, source=None, failed=_EMPTY if after.wish is not None else after.failed)
         return after
 
     def published(self, status: Status) -> tuple["Memory", Note | None]:
@@ -168,6 +174,7 @@ class Round:
     removed: Mapping[str, bool] = field(default_factory=lambda: _EMPTY)
     listing: Listing | None = None
     pauses: Mapping[Call, Pause] = field(default_factory=lambda: _EMPTY)
+    domains: Mapping[str, DomainConfig | None] = field(default_factory=lambda: _EMPTY)
     token_read: bool = False
     token_hash: str | None = None
     just_failed: CallKey | None = None
@@ -177,6 +184,9 @@ class Round:
 
     def with_removed(self, certificate_id: str, there: bool) -> "Round":
         return replace(self, removed={**self.removed, certificate_id: there})
+
+    def with_domain(self, domain: str, config: DomainConfig | None) -> "Round":
+        return replace(self, domains={**self.domains, domain: config})
 
     def with_pause(self, call: Call, pause: Pause) -> "Round":
         return replace(self, pauses={**self.pauses, call: pause})
@@ -207,6 +217,10 @@ def known(
 ) -> Known:
     """Returns what a decision is made from. The arguments are those of ``Known``."""
     since = memory.schema_outdated_since
+    # A tenth later at most, so that a thousand Secrets aren't read in one second.
+    poll = limits.source_poll * (1 + fraction(resource.key.uid) / 10)
+    # Whole milliseconds: a wait until then ends at a datetime, which has microseconds.
+    due = floor((memory.source[0] + poll) * 1000) / 1000 if memory.source is not None else None
     return Known(
         now=now,
         tick=tick,
@@ -224,8 +238,11 @@ def known(
         listing=round_.listing,
         failed=memory.failed,
         pauses=round_.pauses,
+        domains=round_.domains,
         token_read=round_.token_read,
         token_hash=round_.token_hash,
+        source=memory.source[1] if memory.source is not None and due is not None and tick < due - 0.001 else None,
+        source_due_at=due,
         just_failed=round_.just_failed,
         may_adopt=may_adopt,
         ownership=ownership,
@@ -247,6 +264,7 @@ def _wish(resource: Resource) -> object:
     return (
         resource.cns,
         spec.token_secret_ref,
+        spec.certificate_secret_ref,
         spec.suspend,
         spec.retains,
         resource.deleting,

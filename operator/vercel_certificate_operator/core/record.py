@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
+from pydantic import Field
+
 from vercel_certificate_operator.core.certificate import Scope, normalized
 from vercel_certificate_operator.core.schema import Model, NullAsEmpty, Texts, Time, whole_seconds
 
@@ -70,9 +72,15 @@ class Attempt(Model):
     """Whether the user requested it: the first attempt for a new value of the renew annotation."""
     token_hash: str | None = None
     """Which token was used; see ``token_hash``."""
+    fingerprint: str | None = None
+    """For an upload: the SHA-256 fingerprint of the leaf, in hexadecimal digits."""
+    expires_at: Time | None = None
+    """For an upload: when the leaf expires."""
     previous_failures: int = 0
     """How many attempts for these names had failed in a row, and with which reason, when it was made."""
     previous_reason: str | None = None
+    blamed_cns: Texts = Field(default=(), alias="blamedCNs")
+    """The names that Vercel's refusal blames."""
     outcome: str | None = None
     outcome_reason: str | None = None
     """Why it failed, if it did."""

@@ -86,7 +86,7 @@ def held(
 
 def succeeded(status: Status) -> Status:
     """Returns status without any trace of failure."""
-    return status.changed(failed_attempts=0, last_failure_time=None, next_attempt_time=None)
+    return status.changed(failed_attempts=0, last_failure_time=None, next_attempt_time=None, domains=())
 
 
 def failing(status: Status, *, now: datetime, failures: int, until: datetime) -> Status:

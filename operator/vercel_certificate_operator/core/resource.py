@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, ValidationError
 
 from vercel_certificate_operator.core.certificate import Certificate, Scope, normalized
+from vercel_certificate_operator.core.domains import DomainList
 from vercel_certificate_operator.core.record import (
     Attempt,
     IssuanceList,
@@ -21,6 +22,7 @@ from vercel_certificate_operator.core.record import (
     scope_of_team,
 )
 from vercel_certificate_operator.core.schema import Model, NullAsEmpty, Texts, Time, whole_seconds
+from vercel_certificate_operator.core.words import printable
 
 GROUP = "vercel-operator.io"
 VERSION = "v1"
@@ -57,6 +59,10 @@ class TokenSecretRef(Model):
     key: str = "token"
 
 
+class CertificateSecretRef(Model):
+    name: str
+
+
 class Spec(Model):
     cns: tuple[str, ...] = ()
     team: Team | None = None
@@ -65,11 +71,17 @@ class Spec(Model):
     deletion_policy: str = "Delete"
     suspend: bool = False
     existing_certificate: str = "Reuse"
+    certificate_secret_ref: CertificateSecretRef | None = None
 
     @property
     def retains(self) -> bool:
         """Whether the certificate stays at Vercel when the resource is deleted. So it does with an unknown policy."""
         return self.deletion_policy != "Delete"
+
+    @property
+    def uploads(self) -> bool:
+        """Whether the certificate is uploaded from a Secret instead of issued."""
+        return self.certificate_secret_ref is not None
 
     def scope(self, default: Scope) -> Scope:
         """Returns where a certificate for this spec is issued. ``default`` serves specs without a team."""
@@ -101,12 +113,16 @@ class Status(Model):
     team: str | None = None
     token_hash: str | None = None
     """The token with which the certificate was last seen; see ``record.token_hash``."""
+    fingerprint: str | None = None
+    """Of the leaf, if the certificate was uploaded: SHA-256, in hexadecimal digits."""
     shared_names: bool = False
     scope_vanished: bool = False
     observed_generation: int | None = None
     attempt: Attempt | None = None
     superseded: SupersededList = ()
     issuances: IssuanceList = ()
+    domains: DomainList = ()
+    """Domains that are misconfigured, while that keeps the certificate from being issued."""
     last_renew_request: str | None = None
     last_adopt_request: str | None = None
     failed_attempts: int = 0
@@ -183,7 +199,7 @@ class Status(Model):
             type=kind,
             status=status,
             reason=str(reason),
-            message=message[:LONGEST_MESSAGE],
+            message=printable(message, LONGEST_MESSAGE - 1),
             last_transition_time=before.last_transition_time if before and before.status == status else now,
             observed_generation=generation,
         )
@@ -216,6 +232,7 @@ class Status(Model):
             renewal_time=None,
             auto_renew=None,
             token_hash=None,
+            fingerprint=None,
             scope_vanished=False,
         )
 

@@ -72,7 +72,8 @@ class Sighting:
             return True
         mine = status.certificate_ids
         others = any(other.id not in mine for other in self.by_names.get(current.cns, ()))
-        return others and not status.shared_names
+        # One that was made by hand can end a wait; to others, these names are known to be shared.
+        return others and (not status.shared_names or status.next_attempt_time is not None)
 
     def orphans(self, cns: frozenset[str], created_at: float) -> Iterator[Certificate]:
         """Yields the certificates with exactly these names that were created after a resource.

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import aiohttp
 import kopf
-from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient as ApiClient
 from kubernetes.aio.client import ApiException
 from kubernetes.aio.client import Configuration as Configuration
@@ -18,8 +16,18 @@ from kubernetes.aio.client import Configuration as Configuration
 from vercel_certificate_operator._version import __version__
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.resource import PLURAL
-from vercel_certificate_operator.kube.errors import Conflict, Denied, Fenced, Gone, KubeError, Refused, Unavailable
-from vercel_certificate_operator.proxies import proxy_for
+from vercel_certificate_operator.kube.errors import (
+    Conflict,
+    Denied,
+    Fenced,
+    Gone,
+    KubeError,
+    Refused,
+    Unauthenticated,
+    Unavailable,
+)
+from vercel_certificate_operator.kube.kubeconfig import NotConfigured as NotConfigured
+from vercel_certificate_operator.kube.kubeconfig import load as load_kubeconfig
 
 USER_AGENT = f"vercel-certificate-operator/{__version__}"
 CONNECTIONS = 32
@@ -27,81 +35,53 @@ REQUEST_LIMIT = 30.0
 """Seconds that one request may take."""
 
 
-class NotConfigured(Exception):
-    """There is no usable way to a cluster. The message is one line, for people."""
-
-
 async def load(kubeconfig: Path | None) -> Configuration:
-    """The configuration from a kubeconfig file (None: ``KUBECONFIG``, ``~/.kube/config``), or else from the pod.
+    """``kubeconfig.load``, with a limit on the connections.
 
     Raises:
-        NotConfigured: there is none, or it can't be read.
+        NotConfigured: there is no usable configuration.
     """
-    configuration = Configuration()
-    try:
-        if kubeconfig is not None:
-            _must_be_a_file(kubeconfig)
-            await _load_file(str(kubeconfig), configuration)
-        else:
-            await _load_found(configuration)
-    except (config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
-        where = f"kubeconfig {kubeconfig}" if kubeconfig else "the Kubernetes configuration"
-        raise NotConfigured(f"{where} can't be used: {_one_line(str(error))}") from error
+    configuration = await load_kubeconfig(kubeconfig)
     configuration.connection_pool_maxsize = CONNECTIONS
-    # The environment's proxy is resolved once, by our own rules. A session would do it for each request, in a thread.
-    configuration.client_session_kwargs = {"trust_env": False}
     return configuration
 
 
-async def _load_found(configuration: Configuration) -> None:
-    try:
-        # The API server of the pod's own cluster is never requested through a proxy.
-        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    except config.ConfigException as no_pod:
-        try:
-            _must_be_a_file(Path(os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep)[0]))
-            await _load_file(None, configuration)
-        except config.ConfigException as no_file:
-            raise config.ConfigException(
-                f"not in a pod ({no_pod}), and no kubeconfig: {no_file}. Set --kubeconfig or KUBECONFIG"
-            ) from no_file
-
-
-def _must_be_a_file(path: Path) -> None:
-    if not path.expanduser().is_file():
-        raise config.ConfigException(f"there is no file {path}")
-
-
-async def _load_file(path: str | None, configuration: Configuration) -> None:
-    await config.load_kube_config(  # type: ignore[no-untyped-call]
-        path, client_configuration=configuration, persist_config=False
-    )
-    if configuration.proxy is None:  # else the kubeconfig has a proxy-url
-        configuration.proxy = proxy_for(configuration.host, os.environ)
-
-
-def api_client(configuration: Configuration, fence: Callable[[], str | None] | None = None) -> ApiClient:
-    """A client for the typed and the custom APIs.
+def api_client(
+    configuration: Configuration,
+    fence: Callable[[], str | None] | None = None,
+    dated: Callable[[str | None], None] | None = None,
+) -> ApiClient:
+    """Returns a client for the typed and the custom APIs.
 
     Args:
         fence: asked before each request that writes. What it says is why it is not sent; then Fenced is raised.
+        dated: called with the Date header of each answer.
     """
-    client = _FencedClient(configuration, fence) if fence is not None else ApiClient(configuration)
+    client = _Client(configuration, fence, dated)
     client.user_agent = USER_AGENT
     return client
 
 
-class _FencedClient(ApiClient):
-    """Below all that writes, so that nothing can forget to ask."""
+class _Client(ApiClient):
+    """Below everything that makes requests, so that nothing can bypass the fence."""
 
-    def __init__(self, configuration: Configuration, fence: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        fence: Callable[[], str | None] | None,
+        dated: Callable[[str | None], None] | None,
+    ) -> None:
         super().__init__(configuration)
         self._fence = fence
+        self._dated = dated
 
     async def call_api(self, method: str, *args: Any, **options: Any) -> Any:
-        if method != "GET" and (why := self._fence()) is not None:
+        if method != "GET" and self._fence is not None and (why := self._fence()) is not None:
             raise Fenced(f"not written: {why}")
-        return await super().call_api(method, *args, **options)
+        response = await super().call_api(method, *args, **options)
+        if self._dated is not None:
+            self._dated(response.headers.get("Date"))
+        return response
 
 
 class WatchSigns:
@@ -195,7 +175,9 @@ def _translation(what: str, error: ApiException) -> KubeError:
             return Conflict(message)
         case 404:
             return Gone(message)
-        case 401 | 403:
+        case 401:
+            return Unauthenticated(message)
+        case 403:
             return Denied(message)
         case int() as status if 400 <= status < 500 and status not in (408, 410, 429):
             return Refused(message)

@@ -7,7 +7,8 @@
     ├── Gone         404: there is no such object (any more)
     ├── Fenced       not sent: this replica may not write
     ├── Refused      other 4xx: the request itself is wrong, or a JSON Patch test has failed
-    │   └── Denied   401, 403: not allowed to
+    │   └── Denied   403: not allowed to
+    │       └── Unauthenticated  401: the API server does not know who asks
     └── Unavailable  no answer, 429 or 5xx: it may have been done, or not; 410: a list has to begin anew
 """
 
@@ -40,6 +41,10 @@ class Refused(KubeError):
 
 class Denied(Refused):
     """The operator is not allowed to."""
+
+
+class Unauthenticated(Denied):
+    """The API server rejects the operator's credentials."""
 
 
 class Unavailable(KubeError):

@@ -11,15 +11,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubernetes.aio.client import ApiClient, CoreV1Api
 from pydantic import SecretStr
 
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.record import token_hash
 from vercel_certificate_operator.core.resource import TokenSecretRef
 from vercel_certificate_operator.core.sightings import Place
-from vercel_certificate_operator.kube.connection import REQUEST_LIMIT, translated
 from vercel_certificate_operator.kube.errors import Denied, Gone
+from vercel_certificate_operator.kube.secrets import Secrets
 
 REMEMBERED = 50.0
 """Seconds; with the time of a reconcile this stays below the promised minute."""
@@ -108,8 +107,8 @@ class DefaultToken:
 class Tokens:
     """The tokens that resources use."""
 
-    def __init__(self, client: ApiClient, default: DefaultToken, clock: Clock) -> None:
-        self._api = CoreV1Api(client)
+    def __init__(self, secrets: Secrets, default: DefaultToken, clock: Clock) -> None:
+        self._secrets = secrets
         self._default = default
         self._clock = clock
         self._remembered: dict[Place, tuple[float, Token]] = {}
@@ -190,13 +189,11 @@ class Tokens:
     async def _read(self, namespace: str, name: str, key: str) -> Token:
         where = f"Secret {namespace}/{name}"
         try:
-            async with translated(f"reading {where}"):
-                secret = await self._api.read_namespaced_secret(name, namespace, _request_timeout=REQUEST_LIMIT)
+            data = await self._secrets.read(namespace, name)
         except Gone as error:
             raise TokenMissing(f"{where} does not exist: create it, or correct spec.tokenSecretRef") from error
         except Denied as error:
             raise TokenMissing(f"the operator may not: {error.message}") from error
-        data = secret.data or {}
         if key not in data:
             keys = ", ".join(sorted(data)) or "none"
             raise TokenMissing(f"{where} has no key {key} (it has: {keys}): add it, or correct spec.tokenSecretRef")

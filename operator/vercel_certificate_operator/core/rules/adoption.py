@@ -76,6 +76,8 @@ def existing_certificate_is_used(known: Known, need: Need) -> Decision | None:
     expires last is used.
     """
     listing, status = known.listing, known.resource.status
+    if known.resource.spec.uploads:
+        return None  # only the certificate in the Secret will do
     if listing is None or need.reason == Reason.RENEW_REQUESTED or renew_pending(known):
         return None
     own = {entry.id: entry for entry in status.superseded if entry.scope == known.scope}

@@ -80,8 +80,8 @@ def vanished_scope_is_reported(known: Known) -> Decision | None:
         if not status.scope_vanished:
             return None
         return Decision(Write(), conditions(resource, status.changed(scope_vanished=False), now=known.now))
-    if not listing.scope_vanished:
-        return None
+    if not listing.scope_vanished and not status.scope_vanished:
+        return None  # once reported, it stays so until the certificate is found or the user confirms
     problem = Problem(
         Reason.SCOPE_VANISHED,
         f"Certificate {status.id} and many others in {status.scope} are missing from Vercel's list. Check that the "

@@ -1,8 +1,8 @@
--- The health of a VercelCertificate, from the conditions that vercel-certificate-operator writes. Each reason of theirs is
--- explained in the operator's docs/how-it-works.md; the conditions in docs/resource.md.
+-- The health of a VercelCertificate, from the conditions that vercel-certificate-operator writes. The operator's
+-- docs/reasons.md explains each reason, and docs/resource.md the conditions.
 --
--- Ready says whether a certificate that covers spec.cns and has not expired exists. It stays True while another one is
--- being issued or could not be; Issuing tells of that.
+-- Ready reports whether a certificate that covers spec.cns and has not expired exists. It stays True while a renewal is in
+-- progress or has failed; Issuing reports that. It is Unknown while many certificates are missing from Vercel's list.
 
 local function condition(name)
   if obj.status ~= nil and obj.status.conditions ~= nil then
@@ -19,7 +19,7 @@ local ready = condition("Ready")
 local issuing = condition("Issuing")
 local observed = obj.status ~= nil and obj.status.observedGeneration or 0
 
--- Argo CD itself says "Pending deletion" of what is being deleted; this is for whoever runs the script alone.
+-- Argo CD itself shows "Pending deletion" for a resource that is being deleted. This is for other users of the script.
 if obj.metadata.deletionTimestamp ~= nil then
   return { status = "Progressing", message = ready.message or "The resource is being deleted." }
 end
@@ -29,7 +29,7 @@ if ready.status == nil then
 end
 
 if obj.metadata.generation ~= nil and observed < obj.metadata.generation then
-  return { status = "Progressing", message = "Waiting for the operator to see the change of spec." }
+  return { status = "Progressing", message = "The operator has not seen the newest spec yet." }
 end
 
 if obj.spec.suspend then
@@ -39,7 +39,7 @@ end
 if ready.status == "True" then
   local message = ready.message
   if issuing.reason ~= nil and issuing.reason ~= "Issued" then
-    -- What keeps the renewal from happening is what somebody who looks wants to know of.
+    -- Show what prevents the renewal, or that it is in progress.
     message = message .. " " .. issuing.reason .. ": " .. issuing.message
   end
   return { status = "Healthy", message = message }

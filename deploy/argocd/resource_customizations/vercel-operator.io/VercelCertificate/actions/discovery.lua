@@ -1,4 +1,4 @@
--- Renewing makes no sense for what is going, and nothing comes of it while suspended.
+-- A resource that is being deleted or is suspended is not renewed.
 local idle = obj.metadata.deletionTimestamp ~= nil or obj.spec.suspend == true
 
 return {

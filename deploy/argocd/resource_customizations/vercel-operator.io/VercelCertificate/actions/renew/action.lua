@@ -1,4 +1,4 @@
--- Asks for a new certificate now, and ends any wait after a failure: any new value of the annotation does.
+-- Requests a new certificate now, and ends a wait after a failure. Any new value of the annotation does that.
 local os = require("os")
 
 if obj.metadata.annotations == nil then

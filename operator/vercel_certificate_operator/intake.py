@@ -1,0 +1,73 @@
+"""What is seen of the cluster goes into the cache, and wakes whoever it concerns."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vercel_certificate_operator.core.resource import Key
+from vercel_certificate_operator.core.sightings import ScopeKey
+from vercel_certificate_operator.objects import Objects, key_of
+from vercel_certificate_operator.vercel_time import VercelTime
+from vercel_certificate_operator.workqueue import WorkQueue
+
+
+class Intake:
+    """Notes objects from a watch, from a list and from the replies to our own requests."""
+
+    def __init__(
+        self,
+        objects: Objects,
+        queue: "WorkQueue[Key | ScopeKey]",
+        time: VercelTime,
+        is_remembered: Callable[[Key], bool],
+    ) -> None:
+        """
+        Args:
+            is_remembered: whether something was begun for a resource, which has to be finished when it is gone.
+        """
+        self._objects = objects
+        self._queue = queue
+        self._time = time
+        self._is_remembered = is_remembered
+
+    def seen(self, body: Mapping[str, Any], *, listed: bool = False) -> None:
+        """An object was seen: it is reconciled, if that is news.
+
+        Args:
+            listed: whether it is from a complete list. Then it is true whatever its resourceVersion.
+        """
+        key = key_of(body)
+        if self._change(key, lambda: self._objects.put_listed(body) if listed else self._objects.put(body)):
+            self._queue.add(key)
+
+    def replied(self, body: Mapping[str, Any]) -> bool:
+        """The API server replied to a request of ours. Returns whether the reply is news; nothing is woken for it."""
+        return self._change(key_of(body), lambda: self._objects.put(body))
+
+    def vanished(self, key: Key, last: Mapping[str, Any] | None = None) -> None:
+        """An object is gone, or no longer visible to this instance; ``last`` is its last state."""
+        if self._change(key, lambda: self._objects.drop(key, last)):
+            if self._is_remembered(key):
+                self._queue.add(key)
+            else:
+                self._queue.forget(key)  # nothing was ever begun for it: a standby sees many come and go
+
+    def _change(self, key: Key, change: Callable[[], bool]) -> bool:
+        """Makes a change, and wakes whoever owns or loses a set of names by it: only the next in line."""
+        now, group = self._time.now(), self._objects.group(key)
+        owner = self._objects.owner(group, now) if group is not None else None
+        held = self._objects.holds_names(key)
+        if not change():
+            return False
+        heirs: set[Key | None] = set()
+        if group is not None:
+            if owner != (heir := self._objects.owner(group, now)):
+                heirs |= {owner, heir}
+            if held and (self._objects.group(key) != group or not self._objects.holds_names(key)):
+                heirs.add(self._objects.next_elsewhere(group, now))
+        after = self._objects.group(key)
+        if after is not None and after != group:
+            heirs.add(self._objects.owner(after, now))
+        for heir in heirs - {key, None}:
+            if heir is not None:
+                self._queue.add(heir)
+        return True

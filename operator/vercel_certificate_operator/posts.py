@@ -1,0 +1,140 @@
+"""POSTs in flight. None of them occupies a worker."""
+
+import asyncio
+import logging
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from vercel_certificate_operator.accounts import Account
+from vercel_certificate_operator.clock import Clock
+from vercel_certificate_operator.core import words
+from vercel_certificate_operator.core.certificate import Certificate, Scope
+from vercel_certificate_operator.core.failures import Call, Failure, Fate, meaning
+from vercel_certificate_operator.core.known import Reply, Tick
+from vercel_certificate_operator.core.memory import Memory
+from vercel_certificate_operator.core.reasons import Reason
+from vercel_certificate_operator.core.record import Attempt
+from vercel_certificate_operator.core.resource import Key
+from vercel_certificate_operator.observer import Observer
+from vercel_certificate_operator.publisher import log_fields
+from vercel_certificate_operator.vercel import Upload, VercelError
+from vercel_certificate_operator.vercel_calls import VercelCalls, failure_of
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED = 3600.0
+"""Seconds for which issued certificates are remembered: longer than a list is used from which an attempt is made."""
+
+
+class _Issued(NamedTuple):
+    at: Tick
+    scope: Scope
+    certificate: Certificate
+
+
+class Posts:
+    """Sends attempts in the background, and remembers the answers until they are recorded."""
+
+    def __init__(
+        self,
+        memories: dict[Key, Memory],
+        calls: VercelCalls,
+        clock: Clock,
+        observer: Observer,
+        *,
+        answered: Callable[[Key], None],
+        record: Callable[[Key], Awaitable[float | None]],
+    ) -> None:
+        """
+        Args:
+            answered: called when there is an answer to record.
+            record: records an answer when the process ends and no worker does. Returns the seconds after which it
+                must be tried again; None: it is recorded.
+        """
+        self._memories = memories
+        self._calls = calls
+        self._clock = clock
+        self._observer = observer
+        self._answered = answered
+        self._record = record
+        self._ending = False
+        self._issued: defaultdict[frozenset[str], list[_Issued]] = defaultdict(list)
+        self._remembered: deque[tuple[Tick, frozenset[str]]] = deque()
+        self.tasks: dict[Key, asyncio.Task[None]] = {}
+        """The POSTs in flight."""
+
+    def send(self, key: Key, attempt: Attempt, account: Account, upload: Upload | None) -> None:
+        """Sends a recorded attempt with the slot that was taken for it.
+
+        Args:
+            upload: what is uploaded, if the attempt is an upload.
+        """
+        self._memories[key] = self._memories[key].sent(attempt.id, self._clock.monotonic())
+        self.tasks[key] = asyncio.create_task(self._run(key, attempt, account, upload), name=f"POST for {key}")
+
+    def unrecorded(self, key: Key) -> bool:
+        """Returns whether a POST is in flight, or answered and not recorded."""
+        memory = self._memories.get(key)
+        return key in self.tasks or (memory is not None and memory.has_unrecorded_reply)
+
+    def issued_since(self, cns: frozenset[str], scope: Scope, since: Tick) -> list[Certificate]:
+        """Returns what this process was issued for exactly these names since then, in a scope that may be this one.
+
+        A list that was begun before lacks it; perhaps no status has it any longer.
+        """
+        return [
+            issued.certificate
+            for issued in self._issued.get(cns, ())
+            if issued.at >= since and not issued.scope.certainly_differs_from(scope)
+        ]
+
+    def _remember(self, attempt: Attempt, certificate: Certificate) -> None:
+        now, cns = self._clock.monotonic(), certificate.cns
+        self._issued[cns].append(_Issued(now, attempt.scope, certificate))
+        self._remembered.append((now, cns))
+        while now - self._remembered[0][0] > REMEMBERED:
+            _, oldest = self._remembered.popleft()
+            del self._issued[oldest][0]
+            if not self._issued[oldest]:
+                del self._issued[oldest]
+
+    def end(self) -> None:
+        """From now on, answers are recorded by the POSTs themselves."""
+        self._ending = True
+
+    async def _run(self, key: Key, attempt: Attempt, account: Account, upload: Upload | None) -> None:
+        try:
+            reply = await self._post(key, attempt, account, upload)
+            self._memories[key] = self._memories[key].answered(reply)
+            while self._ending and self.unrecorded(key) and (again := await self._record(key)) is not None:
+                await self._clock.wait(asyncio.Event(), again)
+        finally:
+            del self.tasks[key]
+        self._answered(key)
+
+    async def _post(self, key: Key, attempt: Attempt, account: Account, upload: Upload | None) -> Reply:
+        fields = log_fields(key, attempt=attempt.id, reason=attempt.reason)
+        logger.info("requesting a certificate for %s", words.names(attempt.cns), extra=fields)
+        began = self._clock.monotonic()
+        certificate, failure = None, None
+        call: Call = "issue" if upload is None else "upload"
+        try:
+            if upload is not None:
+                certificate = await account.client.upload(upload, attempt.scope)
+            else:
+                certificate = await account.client.issue(attempt.names, attempt.scope)
+            account.succeeded(call, attempt.scope)
+            self._remember(attempt, certificate)
+        except VercelError as error:
+            failure = failure_of(error)
+            self._calls.note_failure(account, call, attempt.scope, failure)
+        except Exception as error:
+            # A bug. The POST may have been sent, so the certificate is searched for.
+            logger.exception("the POST for %s failed", key, extra=fields)
+            failure = Failure(Fate.UNKNOWN, f"internal error: {type(error).__name__}")
+        finally:
+            account.give_slot_back()
+        self._observer.attempt(attempt.reason, Reason.ISSUED if failure is None else meaning(failure).reason)
+        ended = self._clock.monotonic()
+        return Reply(attempt, ended, ended - began, certificate, failure)
