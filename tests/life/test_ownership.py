@@ -24,7 +24,7 @@ async def test_the_oldest_owns_a_set_of_names_and_the_other_says_whose_duplicate
     assert await world.ready(owner) == ("True", "Issued")
     ready, reason, message = await world.condition(duplicate, "Ready")
     assert (ready, reason) == ("False", "DuplicateOf")
-    assert f"{world.namespace}/{owner} already manages a certificate for the same names" in message
+    assert f"{world.namespace}/{owner} owns the certificate for example.com, www.example.com in the token's personal account." in message
     assert await world.issuing(duplicate) == ("False", "DuplicateOf")
     await world.advance(60 * MINUTE)
     assert world.calls() == ["list", "issue"]
@@ -43,7 +43,7 @@ async def test_when_the_owner_goes_the_next_in_line_takes_over(world: World) -> 
     assert await world.ready(second) == ("True", "Issued")
     ready, reason, message = await world.condition(third, "Ready")
     assert (ready, reason) == ("False", "DuplicateOf")
-    assert f"{world.namespace}/{second} already manages" in message
+    assert f"{world.namespace}/{second} owns the certificate for example.com" in message
     assert list(world.live()) == [(await world.status(second))["id"]]
 
 
@@ -95,6 +95,7 @@ async def test_the_same_names_in_another_scope_are_another_need(
 ) -> None:
     await put_secret(world, OTHER_TOKEN)
     await apply_both(world, one, other)
+    await world.advance(10)  # where nobody can tell whether two scopes are the same, attempts take turns
     assert await world.ready("one") == ("True", "Issued")
     assert await world.ready("other") == ("True", "Issued")
 
@@ -145,7 +146,7 @@ async def test_set_to_another_team_nothing_is_issued_and_the_user_is_told(world:
     issuing, reason, message = await world.condition("site", "Issuing")
     assert (issuing, reason) == ("False", "ScopeChanged")
     assert "was issued in the token's personal account; the operator is now set to team team_alpha" in message
-    assert "Set the team back, or delete the resource and create it again" in message
+    assert "Restore the team. To move: create a resource for the new team first, or set" in message
     assert await world.ready("site") == ("True", "Issued")
     assert len(await events(world, "site", "ScopeChanged")) == 1
     assert len(asked(world, "issue")) == 1
@@ -184,5 +185,5 @@ async def test_a_team_that_is_named_by_its_slug_is_a_scope_like_any_other(world:
     assert (await world.status("site"))["team"] == "alpha"
     await world.delete("site")
     await world.quiet()
-    assert [entry.query for entry in world.emulator.journal.since()] == [{"slug": "alpha"}, {"slug": "alpha"}]
+    assert [entry.query.get("slug") for entry in world.emulator.journal.since()] == ["alpha"] * 3
     assert world.live() == {}
