@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from support.acting import MINUTE, REF, advance_to, asked, by_age, events, notes, put_secret
-from support.world import OTHER_TOKEN, World
+from support.acting import DAY, HOUR, MINUTE, REF, advance_to, asked, by_age, events, notes, put_secret, reasons
+from support.world import OTHER_TOKEN, TOKEN, World
 from vercel_emulator import Fault
+from vercel_emulator.models import TokenGrant
 
 
 async def apply_both(world: World, one: dict[str, Any], other: dict[str, Any]) -> tuple[str, str]:
@@ -41,6 +42,8 @@ async def test_when_the_owner_goes_the_next_in_line_takes_over(world: World) -> 
     await world.delete(first)
     await world.quiet()
     assert await world.ready(second) == ("True", "Issued")
+    assert await world.ready(third) == ("False", "DuplicateOf")
+    await world.advance(HOUR + MINUTE)  # only the next in line is woken
     ready, reason, message = await world.condition(third, "Ready")
     assert (ready, reason) == ("False", "DuplicateOf")
     assert f"{world.namespace}/{second} owns the certificate for example.com" in message
@@ -88,23 +91,29 @@ async def test_an_owner_whose_issuance_fails_is_the_owner_all_the_same(world: Wo
         ({"team": {"id": "team_beta"}}, {"team": {"id": "team_alpha"}}),
         ({}, {"tokenSecretRef": REF}),
     ],
-    ids=["personal-and-team", "two-teams", "two-tokens"],
+    ids=["personal-and-team", "two-teams", "two-accounts"],
 )
 async def test_the_same_names_in_another_scope_are_another_need(
     world: World, one: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    await put_secret(world, OTHER_TOKEN)
+    world.emulator.accounts.grant(TokenGrant(token="token-of-another-user", user="another"))
+    await put_secret(world, "token-of-another-user")
     await apply_both(world, one, other)
     await world.advance(10)  # where nobody can tell whether two scopes are the same, attempts take turns
     assert await world.ready("one") == ("True", "Issued")
     assert await world.ready("other") == ("True", "Issued")
 
 
-async def test_the_same_token_by_another_way_is_the_same_scope(world: World) -> None:
+async def test_the_same_account_by_another_token_is_the_same_scope(world: World) -> None:
+    """No Secret is compared with another: Vercel says what is there."""
     await put_secret(world, OTHER_TOKEN)
-    await put_secret(world, OTHER_TOKEN, name="copy")
-    await apply_both(world, {"tokenSecretRef": REF}, {"tokenSecretRef": {"name": "copy"}})
-    assert world.calls() == ["list", "issue"]
+    await put_secret(world, TOKEN, name="another")
+    await apply_both(world, {"tokenSecretRef": REF}, {"tokenSecretRef": {"name": "another"}})
+    await world.advance(10)
+    assert sorted((await reasons(world, "Ready")).values()) == ["DuplicateOf", "Issued"]
+    await world.advance(DAY)
+    assert sorted((await reasons(world, "Ready")).values()) == ["DuplicateOf", "Issued"]
+    assert len(asked(world, "issue")) == 1
 
 
 async def test_names_that_only_overlap_are_no_duplicates(world: World) -> None:
