@@ -16,6 +16,7 @@ from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.domains import DomainConfig
+from vercel_certificate_operator.core.facts import earliest
 from vercel_certificate_operator.core.failures import Failure, Fate
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
@@ -279,8 +280,13 @@ class Reconciler:
         """Ends a round: nothing to do until then."""
         key = facts.resource.key
         memory = self._memories[key]
-        if memory.noticed is not None and not facts.pauses and not any(facts.waits(*call) for call in facts.failed):
-            self._memories[key] = replace(memory, noticed=None)
+        if memory.noticed is not None:
+            calls = {*facts.failed, *((call, None) for call in facts.pauses)}
+            free = [at for call in calls if (at := facts.free_at(*call)) is not None]
+            if free:  # the news may be acted on then
+                until = earliest(until, *free)
+            else:
+                self._memories[key] = replace(memory, noticed=None)
         body = self._objects.body(key)
         if body is not None and (scope_key := scope_key_of(key, body)) is not None:
             self.drift.watch(scope_key)

@@ -40,7 +40,7 @@ from vercel_certificate_operator.core.known import (
     Wait,
 )
 from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.core.record import MOST_SUPERSEDED, Attempt, Outcome, names_hash
+from vercel_certificate_operator.core.record import MOST_SUPERSEDED, Attempt, Issuance, Outcome, names_hash
 from vercel_certificate_operator.core.report import Need, Problem, conditions
 from vercel_certificate_operator.core.resource import RENEW_ANNOTATION, Status
 from vercel_certificate_operator.core.rules.adoption import existing_certificate_is_used
@@ -143,9 +143,9 @@ def back_off_is_waited_for(known: Known, need: Need) -> Decision | None:
         return None
     attempt = known.resource.status.closed_attempt
     reason = attempt.outcome_reason if attempt is not None else None
+    if not known.token_read and until - known.now > TOKEN_CHECK:
+        return Decision(ReadToken())
     if reason in (CREDENTIALS_INVALID.reason, CALL_DENIED.reason):
-        if not known.token_read:
-            return Decision(ReadToken())
         until = min(until, known.now + TOKEN_CHECK)
     if attempt is not None and is_about_dns(attempt) and until - known.now > BY_HAND_CHECK:
         if known.listing is None and not known.blocked("list"):
@@ -287,7 +287,7 @@ def _limited_until(known: Known) -> datetime | None:
     wanted = names_hash(known.resource.cns)
     if len(counting) < known.limits.issuances:
         return None
-    if wanted not in {entry.names_hash for entry in known.resource.status.issuances}:
+    if wanted not in {entry.names_hash for entry in _unrequested(known)}:
         return None
     return counting[-known.limits.issuances] + _issuance_window(known)
 
@@ -298,8 +298,12 @@ def _counting(known: Known) -> list[datetime]:
     Times far ahead were recorded while a clock was wrong and don't count.
     """
     window = _issuance_window(known)
-    times = (entry.time for entry in known.resource.status.issuances)
+    times = (entry.time for entry in _unrequested(known))
     return sorted(time for time in times if known.now - window < time <= known.now + window)
+
+
+def _unrequested(known: Known) -> list[Issuance]:
+    return [entry for entry in known.resource.status.issuances if entry.request_hash is None]
 
 
 def _issuance_window(known: Known) -> timedelta:
