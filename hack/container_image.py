@@ -8,6 +8,7 @@ It uses only the standard library, so it needs no virtual environment.
 
 import argparse
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -57,9 +58,8 @@ def build(tag: str, base_image: str | None, flags: list[str]) -> None:
         "VERSION": VERSION,
         "REVISION": _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
         "CREATED": datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "BASE_IMAGE": base_image or default_base(),
     }
-    if base_image:
-        arguments["BASE_IMAGE"] = base_image
     if builder == "docker":
         arguments["SOURCE_DATE_EPOCH"] = str(seconds)
     else:
@@ -67,6 +67,13 @@ def build(tag: str, base_image: str | None, flags: list[str]) -> None:
     given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
     subprocess.run([builder, "build", f"--tag={tag}", *given, *flags, str(ROOT)], check=True)
     print(f"{tag} is built, with {builder}")
+
+
+def default_base() -> str:
+    """Return the Dockerfile's default base image, so that the image's label can name it."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    [base] = re.findall(r"^FROM (\S+) AS default-base$", text, re.MULTILINE)
+    return str(base)
 
 
 def _git(*args: str) -> str:

@@ -289,3 +289,18 @@ def test_it_has_room_for_many_namespaces_and_names(shop: Shop) -> None:
     assert "may not request a.com. It may request: yyyy" in message
     assert re.search(r"-\d+\.example\.com, and more\. The administrator", message), "it is cut between names"
     assert jane.creates("site", own["cns"]) == ""
+
+
+def test_a_quota_limits_the_resources_of_a_namespace(shop: Shop) -> None:
+    """As docs/installing.md has it. The controller that counts isn't here, so the test writes what it would."""
+    count = {"count/vercelcertificates.vercel-operator.io": "1"}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": {"hard": count}}
+    shop.ns.kubectl("create", "-f", "-", stdin=json.dumps(quota))
+    counted = json.dumps({"status": {"hard": count, "used": dict.fromkeys(count, "0")}})
+    shop.ns.kubectl("patch", "resourcequota", "few", "--subresource=status", "--type=merge", "-p", counted)
+
+    def created(name: str) -> str:
+        return shop.ns.kubectl("create", "-f", "-", stdin=manifest(name, ["a.com"]), check=False).stderr
+
+    wait_until(lambda: not created("one"))
+    assert "exceeded quota: few, requested: count/vercelcertificates.vercel-operator.io=1, used" in created("two")

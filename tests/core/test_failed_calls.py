@@ -180,11 +180,11 @@ def test_waiting_never_makes_anything_ready() -> None:
         cert(), ready=("False", "DomainNotFound"), issuing=("False", "DomainNotFound"), generation=2, attempt=None
     )
     attempt = attempted("a", cns=["b.com"], outcome="Refused", outcome_reason="DomainNotFound", retry_time=NOW + HOUR)
-    decision = decide(known(cns=["b.com"], generation=3, status=status, attempt=attempt))
+    decision = decide(known(cns=["b.com"], generation=3, status=status, attempt=attempt, token_read=True))
     assert (decision.policy, decision.action) == ("back_off_is_waited_for", Wait(NOW + HOUR))
     assert decision.status is not None
     assert not decision.status.ready
-    assert decision.status.observed_generation == 2
+    assert decision.status.observed_generation == 3
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------
