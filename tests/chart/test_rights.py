@@ -83,7 +83,7 @@ class Stage:
         fault_id = (await self.vercel.add_fault(fault)).id
         await self.ns.apply("failing", ["no.example.com"])
         await self.ns.reason("failing", "Ready", "PermissionDenied")
-        await self.ns.event("Failed")
+        await self.ns.event("PermissionDenied")
         await self.ns.run("annotate", "vcert", "failing", f"{RENEW}=again")
         await self.vercel.wait_for_fault(fault_id, fired=2)
 
@@ -128,7 +128,7 @@ async def test_the_operator_does_its_work_with_the_rights_of_the_chart_and_uses_
     await eventually("it is removed", lambda: late in str(ns.events()))
     await stage.fails_twice()
     await eventually("it is counted", lambda: any(event.get("series") for event in ns.events()))
-    assert {"Issued", "Renewed", "Failed", "Deleted"} <= {event["reason"] for event in ns.events()}
+    assert {"Issued", "Renewed", "PermissionDenied", "Deleted"} <= {event["reason"] for event in ns.events()}
     await ns.run("delete", "vcert", "--all", "--timeout=30s")
     assert await vercel.certificates(live=True) == []
     assert await stage.operator.terminate() == 0
@@ -191,11 +191,11 @@ async def nothing_is_issued(stage: Stage) -> None:
     assert stage.ns.condition("plain", "Ready").get("status") != "True"
 
 
-async def nothing_is_reported(stage: Stage) -> None:
+async def nothing_is_recorded_and_so_nothing_issued(stage: Stage) -> None:
     await stage.serving()
     await stage.ns.apply("plain", ["example.com"])
     await denied(stage, Right("patch", "vercelcertificates/status"))
-    assert len(await stage.vercel.certificates(live=True)) == 1
+    assert (await stage.vercel.journal()).counts["issue"] == 0
     assert stage.ns.status("plain") == {}
 
 
@@ -243,7 +243,7 @@ BREAKS: dict[Right, Break] = {
     Right("list", "vercelcertificates"): it_does_not_start,
     WATCH: a_new_resource_is_not_seen,
     Right("patch", "vercelcertificates"): nothing_is_issued,
-    Right("patch", "vercelcertificates/status"): nothing_is_reported,
+    Right("patch", "vercelcertificates/status"): nothing_is_recorded_and_so_nothing_issued,
     Right("create", "events"): there_are_no_events,
     Right("patch", "events"): a_repeated_event_is_not_counted,
     Right("get", "secrets"): no_token_of_a_namespace_is_read,
