@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # With PYTHONDONTWRITEBYTECODE set, each worker and each operator would compile all imports again, which takes seconds.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
-SPREAD := --numprocesses=auto --dist=loadgroup
+SPREAD := --numprocesses=auto --dist=loadgroup --failed-first
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast bench mutants image image-test test-cluster test-prometheus check format generate lock release venv clean

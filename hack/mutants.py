@@ -23,7 +23,7 @@ import time
 import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -82,7 +82,7 @@ class Mutant:
 
     def made(self) -> tuple[ast.Module, str]:
         """Returns the changed module, and the change as people read it."""
-        tree = ast.parse(self.path.read_text())
+        tree = ast.parse(_source(self.path))
         node = next(node for number, node in enumerate(ast.walk(tree)) if number == self.node)
         before = _short(node)
         _change(node, self.variant)
@@ -94,9 +94,15 @@ class Mutant:
         return ".".join((PACKAGE, *self.path.relative_to(CORE).with_suffix("").parts))
 
 
+@cache
+def _source(path: Path) -> str:
+    """Returns a module as it was at first: somebody may edit it meanwhile."""
+    return path.read_text()
+
+
 def mutants_of(path: Path) -> Iterator[Mutant]:
     """Yields all that are made of a module."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(_source(path))
     classes = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
     # Whether a class is frozen says what programmers may do, and nothing about what the operator does.
     flags = {id(node) for each in classes for decorator in each.decorator_list for node in ast.walk(decorator)}
@@ -225,7 +231,7 @@ def with_fresh_imports(mutant: Mutant) -> None:
     raise SystemExit(int(pytest.main(["-x", *FLAGS, *TESTS], plugins=[_UnitTestsFirst()])))
 
 
-TESTS = (str(ROOT / "tests" / "core"),)
+TESTS: tuple[str, ...] = (str(ROOT / "tests" / "core"),)
 
 
 class _UnitTestsFirst:
@@ -364,7 +370,7 @@ def main() -> int:
     outside = [one for one in mutants if one not in set(inside)]
     print(f"{made} mutants; {len(mutants)} are tried, {len(inside)} of them inside functions", flush=True)
     if options.quick:
-        global TESTS  # noqa: PLW0603
+        global TESTS
         TESTS = (*TESTS, "--ignore-glob=*test_laws.py", "--ignore-glob=*test_settling.py")
     began = time.monotonic()
     survivors = _in_a_child(lambda: _survivors_inside(inside, options.jobs), quiet=False)

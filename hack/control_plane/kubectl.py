@@ -26,7 +26,7 @@ def run(
     *,
     input: str | None = None,  # noqa: A002  # as subprocess.run has it
     check: bool = True,
-    timeout: float = 60.0,
+    timeout: float = 120.0,
 ) -> subprocess.CompletedProcess[str]:
     """Run kubectl.
 

@@ -16,6 +16,7 @@ from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.domains import DomainConfig
+from vercel_certificate_operator.core.facts import earliest
 from vercel_certificate_operator.core.failures import Failure, Fate
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
@@ -225,10 +226,11 @@ class Reconciler:
         return min(first * 2.0 ** min(failures - 1, 10), most)
 
     async def _round(self, key: Key) -> float | None:
-        memory = self._memories.setdefault(key, Memory(seen=(None, self._clock.monotonic())))
+        self._memories.setdefault(key, Memory(seen=(None, self._clock.monotonic())))
         round_ = self._rounds.pop(key, None) or Round()
-        round_ = replace(round_, listing=round_.listing or memory.noticed)
         for _ in range(MOST_STEPS):
+            # Also after a write was fenced off: what the list shows is still to be dealt with.
+            round_ = replace(round_, listing=round_.listing or self._memories[key].noticed)
             resource = self._objects.get(key)
             if resource is None:
                 return await self._after_its_end(key)
@@ -278,11 +280,19 @@ class Reconciler:
         """Ends a round: nothing to do until then."""
         key = facts.resource.key
         memory = self._memories[key]
-        if memory.noticed is not None and not facts.pauses and not any(facts.waits(*call) for call in facts.failed):
-            self._memories[key] = replace(memory, noticed=None)
+        if memory.noticed is not None:
+            calls = {*facts.failed, *((call, None) for call in facts.pauses)}
+            free = [at for call in calls if (at := facts.free_at(*call)) is not None]
+            if free:  # the news may be acted on then
+                until = earliest(until, *free)
+            else:
+                self._memories[key] = replace(memory, noticed=None)
         body = self._objects.body(key)
         if body is not None and (scope_key := scope_key_of(key, body)) is not None:
             self.drift.watch(scope_key)
+        newest = self._objects.get(key)
+        if newest is not None and not newest.holds and not memory.is_needed:
+            self._tokens.forget(key.uid)  # there is nothing to remove with it
         if until is None:
             return self._longest_sleep
         # A time that is rounded down to now would be due again and again.
@@ -328,11 +338,12 @@ class Reconciler:
 
     # --- Vercel ---------------------------------------------------------------------------------------------------
 
-    async def _token(self, resource: Resource) -> Token:
+    async def _token(self, resource: Resource, *, issues: bool = False) -> Token:
+        """Returns the token. It is kept for the removal of the certificate that the resource has, or is to have."""
         ref, key = resource.spec.token_secret_ref, resource.key
         if resource.deleting:
             return await self._tokens.get_for_removal(key.namespace, ref, key.uid)
-        return await self._tokens.get(key.namespace, ref, key.uid if resource.holds else None)
+        return await self._tokens.get(key.namespace, ref, key.uid if issues or resource.holds else None)
 
     async def _read_token(self, resource: Resource, round_: Round) -> Round:
         try:
@@ -362,7 +373,7 @@ class Reconciler:
         resource, call = facts.resource, call_of(decision)
         assert call is not None  # noqa: S101 - the actions that end up here are calls
         try:
-            token = await self._token(resource)
+            token = await self._token(resource, issues=isinstance(decision.action, Issue))
             round_ = round_.with_token(token.hash_for(resource.key.uid))
             if isinstance(decision.action, Issue) and round_.token_hash != facts.token_hash:
                 return round_  # the attempt must say which token it used

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from core.building import HOUR, KEY, MINUTE, NAMES, NOW, SECOND, TEAM, assert_in_order, changed
+from core.building import DAY, HOUR, KEY, MINUTE, NAMES, NOW, SECOND, TEAM, assert_in_order, changed
 from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.facts import open_attempt
@@ -43,6 +43,7 @@ from vercel_certificate_operator.core.resource import (
     Spec,
     Status,
 )
+from vercel_certificate_operator.core.rules.attempts import orphan_note
 from vercel_certificate_operator.core.rules.failed_calls import call_of
 from vercel_certificate_operator.core.sightings import Sighting
 
@@ -131,7 +132,7 @@ class World:
             key=KEY,
             resource_version="1",
             generation=1,
-            created_at=NOW,
+            created_at=NOW - DAY,
             deleted_at=None,
             finalizers=(),
             annotations={},
@@ -173,12 +174,22 @@ class World:
         self.monotonic += span.total_seconds()
 
     def lose_at_vercel(self) -> None:
-        """Somebody removes the current certificate."""
-        self.vercel.certificates.pop(self.resource.status.id or "", None)
+        """Somebody removes the current certificate.
+
+        Not if somebody else's could then be mistaken for Vercel's renewal of it.
+        """
+        if self.resource.status.shared_names or self.vercel.certificates.keys() <= self.vercel.ours:
+            self.vercel.certificates.pop(self.resource.status.id or "", None)
 
     def someone_issues(self) -> None:
-        """Somebody else has a certificate with the same names; not during an attempt, or nobody could tell them."""
-        if self.resource.status.open_attempt is None:
+        """Somebody else has a certificate with the same names.
+
+        Not if it could be mistaken for what came of an attempt, or for Vercel's renewal of the current certificate.
+        """
+        status = self.resource.status
+        current = self.vercel.certificates.get(status.id or "")
+        young = current is not None and self.vercel.now < (current.created_at or NOW) + self.vercel.lifetime / 2
+        if status.open_attempt is None and (status.id is None or status.shared_names or young):
             self.vercel.issue(self.resource.cns, ours=False)
 
     # --- the operator ---------------------------------------------------------------------------------------------
@@ -245,8 +256,16 @@ class World:
             return None
         self.drift_seen = self.monotonic
         listing = self._listed(self.monotonic)
+        self._report_orphans(listing)
         news = Sighting.of(listing).is_news(self.resource.cns, self.resource.status.dump())
         return listing if news else None
+
+    def _report_orphans(self, listing: Listing) -> None:
+        status = self.resource.status
+        if status.open_attempt is None:
+            for orphan in Sighting.of(listing).orphans(self.resource.cns, self.resource.created_at.timestamp()):
+                if orphan.id not in status.certificate_ids:
+                    self.notes.append(f"{orphan_note(orphan).reason}: {orphan_note(orphan).text}")
 
     def _listed(self, begun_after: Tick) -> Listing:
         assert begun_after <= self.monotonic, "no list is from the future"

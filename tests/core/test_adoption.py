@@ -11,6 +11,7 @@ from core.building import (
     DUE,
     EXPIRED,
     HOUR,
+    KEY,
     MINUTE,
     NO_TOKEN,
     NOT_SENT,
@@ -46,6 +47,7 @@ from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.failures import Failure
 from vercel_certificate_operator.core.known import Get, Issue, Known, List, Remove, Wait, Write
 from vercel_certificate_operator.core.reasons import Reason
+from vercel_certificate_operator.core.renewal import schedule
 from vercel_certificate_operator.core.resource import Status
 
 # --- adoption on request ----------------------------------------------------------------------------------------------
@@ -344,6 +346,20 @@ def test_a_certificate_is_used_only_if_it_fits(certificate: Certificate, more: d
         assert used(facts, "cert_e").ready
     else:
         assert isinstance(decide(facts).action, Issue)
+
+
+def test_a_tenth_of_the_lifetime_is_just_long_enough() -> None:
+    assert EXISTING.expires_at is not None
+    due = schedule(uid=KEY.uid, created_at=EXISTING.created_at, expires_at=EXISTING.expires_at, renew_before=None)
+    last = due.renewal_time - due.lifetime / 10
+    assert used(known(listing=listed(EXISTING, begun=last), now=last), "cert_e").ready
+    later = last + timedelta(microseconds=1)
+    assert isinstance(decide(known(listing=listed(EXISTING, begun=later), now=later)).action, Issue)
+
+
+def test_a_certificate_whose_times_make_no_sense_is_not_used() -> None:
+    odd = replace(EXISTING, created_at=NOW + 90 * DAY, expires_at=NOW + 90 * DAY)
+    assert isinstance(decide(known(listing=listed(odd))).action, Issue)
 
 
 def test_of_several_the_one_that_expires_last_is_used() -> None:

@@ -165,6 +165,31 @@ def test_a_new_request_of_the_user_is_not_limited_but_only_once() -> None:
     assert issued_by(known(status=facts.resource.status, renew="2")).requested
 
 
+def test_requests_that_were_met_do_not_count() -> None:
+    met = tuple(Issuance(time=NOW - DAY, names_hash=names_hash(A), request_hash=str(n)) for n in range(5))
+    assert not issued_by(asking((*FIVE[:4], *met))).requested
+    counted = tuple(Issuance(time=NOW - DAY, names_hash=names_hash(B)) for _ in range(5))
+    assert not issued_by(asking((*counted, *met))).requested, "nor do their names"
+
+
+def test_two_tools_that_set_two_values_in_turn_do_not_issue_without_end() -> None:
+    """Self-heal restores one value, and another tool sets the other one again."""
+    status, now, posts = status_of(), NOW, 0
+    for number in range(40):
+        value = "ab"[number % 2]
+        held = () if status.id is None else (cert(status.id, created=now - MINUTE),)
+        facts = known(status=status, renew=value, now=now, new_attempt_id=f"attempt-{number}")
+        facts, decision = led_to(facts, *held)
+        if isinstance(decision.action, Issue):
+            posts += 1
+            attempt = decision.action.attempt
+            reply = answered(cert(f"cert_{number}", created=now), attempt, at=now)
+            done = known(status=facts.resource.status.changed(attempt=attempt), now=now, **reply)
+            status = written(done, decide(done)).resource.status.changed(superseded=())
+        now += MINUTE
+    assert posts == 2 + 5
+
+
 @pytest.mark.parametrize("outcome", ["Refused", "Void"])
 def test_a_request_that_has_issued_nothing_is_still_not_limited(outcome: str) -> None:
     attempt = issued_by(asking(renew="1")).changed(outcome=outcome, outcome_reason="DomainNotFound", retry_time=NOW)

@@ -185,6 +185,13 @@ def test_a_call_that_fails_has_a_back_off_of_its_own() -> None:
     assert TICK + 300 <= other.failed["get", "cert_1"].retry_at <= TICK + 330
 
 
+def test_how_long_a_call_waits_depends_on_the_call() -> None:
+    memory = remembered().call_failed(LIST, refusal(403), TICK, seed="uid", token_hash=None)
+    memory = memory.call_failed(("get", "cert_1"), refusal(403), TICK, seed="uid", token_hash=None)
+    assert TICK + 60 <= memory.failed[LIST].retry_at <= TICK + 66
+    assert TICK + 300 <= memory.failed["get", "cert_1"].retry_at <= TICK + 330
+
+
 def test_another_token_starts_again() -> None:
     failed = failed_twice(refusal(500), refusal(500), token_hash="t2").failed[LIST]
     assert (failed.times, failed.since, failed.token_hash) == (1, TICK + 60, "t2")

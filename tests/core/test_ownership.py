@@ -175,6 +175,7 @@ def test_a_reservation_counts_before_it_is_recorded() -> None:
     assert owner(claims, "old", NOW + HOUR - SECOND) == "web/young"
     assert owner(claims, "old", NOW + HOUR) is None, "no reservation blocks the names for ever"
     claims.release(key_of("young"))
+    assert not claims._holding, "nor does it stay in the index"
     claims.release(key_of("young"))
     assert owner(claims, "old") is None
     assert not claims.may_hold(key_of("young"))
@@ -292,6 +293,7 @@ def test_when_nobody_holds_the_names_any_longer_the_oldest_elsewhere_is_next() -
         other_team=claim("other_team", age=6, scope=OTHER_TEAM),
         other_names=claim("other_names", age=7, scope=SLUG, cns=B),
         same_group=claim("same_group", age=8),
+        expired=claim("expired", age=9, scope=PERSONAL, token="v", eligible=False, holds="cert_9", expires=NOW),
     )
     assert next_elsewhere(claims, gone) == "older"
     claims.put(key_of("older"), None)

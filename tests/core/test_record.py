@@ -31,6 +31,7 @@ from vercel_certificate_operator.core.record import (
     Outcome,
     Superseded,
     names_hash,
+    request_hash,
     scope_of_team,
     token_hash,
 )
@@ -69,7 +70,7 @@ FULL: dict[str, Any] = {
         "retryTime": "2025-12-22T13:00:00Z",
     },
     "superseded": [{"id": "cert_0", "origin": "Found", "team": "acme", "since": "2025-12-22T12:00:00Z"}],
-    "issuances": [{"time": "2025-12-22T12:00:00Z", "namesHash": "0123456789abcdef"}],
+    "issuances": [{"time": "2025-12-22T12:00:00Z", "namesHash": "0123456789abcdef", "requestHash": "abc"}],
     "lastRenewRequest": "1",
     "lastAdoptRequest": "cert_9",
     "failedAttempts": 2,
@@ -155,6 +156,7 @@ def test_all_fields_that_cannot_be_read_are_named() -> None:
 
 def test_nobody_can_name_a_field_unreadable_but_the_operator() -> None:
     assert Status.read({"unreadable": ["id"], "id": "cert_1"}).unreadable == ()
+    assert Status.read({"expires_at": "soon", "id": 1}).unreadable == ("id",), "nor write it by another name"
     assert "unreadable" not in Status.read({"id": 1}).dump()
 
 
@@ -263,6 +265,11 @@ def test_the_same_set_of_names_has_the_same_hash() -> None:
     assert names_hash(["b.com", "a.com"]) == names_hash(["A.com", "b.com."])
     assert names_hash(["a.com"]) != names_hash(["b.com"])
     assert len(names_hash(["a.com"])) == 16
+
+
+def test_a_value_of_the_renew_annotation_has_a_hash() -> None:
+    assert request_hash("1") == request_hash("1") != request_hash("")
+    assert len(request_hash("1")) == 16
 
 
 def test_a_tokens_hash_says_nothing_and_differs_in_each_resource() -> None:

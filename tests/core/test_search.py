@@ -482,6 +482,7 @@ def test_an_attempt_is_lost_only_by_a_list_begun_after_the_grace_period(facts: K
     before = at(facts, now, listing=listed(begun=grace_end))
     decision = decide(before)
     assert conditions_of(decision) == (("False", "AttemptLost"),) * 2
+    assert "Next attempt" not in message(decision, "Issuing"), "it follows at once"
     assert note_of(decision) == ("Warning", "AttemptLost", "Issue")
     status = resolved(before)
     assert status.attempt is not None
@@ -630,6 +631,20 @@ def test_while_an_answer_is_awaited_nothing_else_happens() -> None:
     assert decide(
         replace(facts, resource=known(status=ready(NEW), attempt=ATTEMPT, deleting=True).resource)
     ).policy == ("attempt_in_flight_is_waited_for")
+
+
+def test_a_resource_about_which_nothing_is_known_says_that_it_has_no_certificate() -> None:
+    decision = decide(known(attempt=ATTEMPT, status=status_of(), in_flight=True))
+    assert conditions_of(decision) == (("False", "FirstIssue"),) * 2
+    assert message(decision, "Ready") == message(decision, "Issuing") == "No certificate has been issued yet."
+
+
+def test_ready_stays_true_while_an_answer_is_awaited_though_other_names_are_wanted_by_now() -> None:
+    status = ready(issuing=("True", "RenewalDue"))
+    decision = decide(known(status=status, attempt=ATTEMPT, in_flight=True, cns=["b.com"], generation=2))
+    assert conditions_of(decision) == (READY, ("True", "RenewalDue"))
+    assert decision.status is not None
+    assert decision.status.observed_generation == 1
 
 
 def test_ready_becomes_false_in_time_while_an_answer_is_awaited() -> None:

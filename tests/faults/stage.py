@@ -57,9 +57,9 @@ class Stage:
         requests = await asyncio.to_thread(self.audit.since, since)
         return requests.matching(namespace=self.world.namespace, user_agent=USER_AGENT)
 
-    async def with_short_limits(self) -> None:
-        """A process whose time limits for calls to Vercel are so short that a test can wait for them."""
-        self.world.configure(post_timeout=0.4, call_timeout=0.4)
+    async def with_short_limits(self, step: Step = "issue") -> None:
+        """A process whose time limit for this call to Vercel is so short that a test can wait for it."""
+        self.world.configure(**({"post_timeout": 0.4} if step == "issue" else {"call_timeout": 1.0}))
         await self.world.restart()
         self.world.lives = 1
 
@@ -120,14 +120,14 @@ class Stage:
         await self.world.crash()
         self.world.emulator.faults.clear("drop")
 
-    async def recover(self) -> None:
+    async def recover(self, rest: timedelta = RECOVERY) -> None:
         """Nobody does anything, for long enough."""
         self.world.emulator.faults.clear("drop")
         self.proxy.clear()
         if self.world.operator is None:
             self.world.start()
         await self.world.quiet()
-        for stretch in (timedelta(minutes=1), timedelta(minutes=10), HOUR, RECOVERY):
+        for stretch in (timedelta(minutes=1), timedelta(minutes=10), HOUR, rest):
             await self.never_ready_without_a_certificate()
             await self.world.advance(stretch)
 
@@ -137,13 +137,15 @@ class Stage:
         problems = [problem for body in bodies for problem in ready_means_ready(self.world, body)]
         assert not problems, problems
 
-    async def judge(self, scenario: "Scenario", *, needs: int = 0) -> None:
+    async def judge(self, scenario: "Scenario", *, needs: int = 0, rest: timedelta = RECOVERY) -> None:
         """The end of each row: the end state is there, nothing more is done, and every invariant holds.
 
-        ``needs``: how many certificates it takes, where the fault itself makes more needs than the scenario has.
+        Args:
+            needs: how many certificates it takes, if the fault itself makes more needs than the scenario has.
+            rest: how long it can take until the end state is there.
         """
         over = await asyncio.to_thread(self.audit.mark)
-        await self.recover()
+        await self.recover(rest)
         seq, rest = self.world.emulator.journal.last, await asyncio.to_thread(self.audit.mark)
         await self.world.advance(DAY + HOUR)
         await check(self.world, quiet_since_seq=seq)

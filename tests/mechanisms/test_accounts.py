@@ -423,7 +423,7 @@ async def test_each_token_has_its_own_account(clock: TestClock) -> None:
     one, other = Token.of("test-token-one", "a file"), Token.of("test-token-two", "a file")
     assert accounts.of(one) is accounts.of(Token.of("test-token-one\n", "a Secret"))
     assert accounts.of(one) is not accounts.of(other)
-    assert accounts.of(one).client is not accounts.of(other).client
+    assert accounts.of(one).client is not accounts.of(other).client is not None
     assert accounts.of(one).take_slot("a")
     assert not accounts.of(one).take_slot("b")
     assert accounts.of(other).take_slot("b")
@@ -440,7 +440,7 @@ async def test_a_rejected_token_keeps_no_client(clock: TestClock) -> None:
     account = accounts.of(Token.of("test-token-rejected", "a file"))
     assert account.take_slot("a")
     assert account.take_slot("b")
-    assert account.client
+    assert account.client is not None
     fail(account, 401)
     account.give_slot_back()
     await settle()
@@ -459,8 +459,8 @@ async def test_a_namespace_uses_a_bounded_number_of_tokens(clock: TestClock, mon
         accounts.of(Token.of(f"test-token-{number}", "a Secret", ("web", "tokens", f"key-{number}")))
     with pytest.raises(TokenMissing, match="namespace web uses 2 tokens, which is the limit"):
         accounts.of(Token.of("test-token-3", "a Secret", ("web", "tokens", "key-3")))
-    assert accounts.of(Token.of("test-token-1", "a Secret", ("web", "tokens", "key-1")))
-    assert accounts.of(Token.of("test-token-3", "a Secret", ("other", "tokens", "key-3")))
+    assert accounts.of(Token.of("test-token-1", "a Secret", ("web", "tokens", "key-1"))) is not None
+    assert accounts.of(Token.of("test-token-3", "a Secret", ("other", "tokens", "key-3"))) is not None
 
 
 async def test_a_token_that_nobody_uses_any_longer_is_dropped_when_another_one_comes(clock: TestClock) -> None:
@@ -470,16 +470,16 @@ async def test_a_token_that_nobody_uses_any_longer_is_dropped_when_another_one_c
         Token.of(f"test-token-{name}", "a file") for name in ("old", "used", "busy", "that-is-paused")
     )
     for token in (old, used, busy, paused):
-        assert accounts.of(token).client
+        assert accounts.of(token).client is not None
     with_a_call, resting = accounts.of(busy), accounts.of(paused)
     assert with_a_call.take_slot("a")
     await clock.advance(KEPT)
     accounts.of(used)
     fail(resting, 429, retry_after=86400)
-    assert accounts.of(Token.of("test-token-that-comes-too-early", "a file")).client
+    assert accounts.of(Token.of("test-token-that-comes-too-early", "a file")).client is not None
     assert not any(client.closed for client in clients)
     await clock.advance(3600)
-    assert accounts.of(Token.of("test-token-new", "a file")).client
+    assert accounts.of(Token.of("test-token-new", "a file")).client is not None
     await settle()
     assert [client.closed for client in clients] == [True, False, False, False, False, False]
     assert accounts.of(used).client is cast(VercelClient, clients[1])

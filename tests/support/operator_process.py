@@ -17,7 +17,7 @@ from control_plane import Process
 TOKEN = "test-token-not-a-secret"
 DEFAULT_TOKEN = {"VERCEL_TOKEN": TOKEN, "VERCEL_DEFAULT_TOKEN_NAMESPACES": "*"}
 """The environment of an operator whose default token every namespace may use."""
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which something that should happen at once has not. No test measures a time by it."""
 
 
@@ -50,7 +50,7 @@ class Cluster(Protocol):
         *args: str | Path,
         input: str | None = None,  # noqa: A002  # as subprocess.run has it
         check: bool = True,
-        timeout: float = 60.0,
+        timeout: float = 120.0,
     ) -> CompletedProcess[str]: ...
 
 

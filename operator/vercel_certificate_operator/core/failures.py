@@ -259,19 +259,23 @@ def meaning(failure: Failure, call: Call = "issue") -> Meaning:
 def _refused_post(failure: Failure) -> Meaning:
     if failure.code is not None and failure.code in BY_CODE:
         return BY_CODE[failure.code]
-    status = failure.status or 0
-    if status in BY_STATUS:
+    status = failure.status
+    if status is not None and status in BY_STATUS:
         return BY_STATUS[status]
-    return REFUSED_OTHERWISE if 400 <= status < 500 else OUTCOME_UNKNOWN
+    return REFUSED_OTHERWISE if _is_refusal(status) else OUTCOME_UNKNOWN
 
 
 def _refused_call(failure: Failure, call: Call) -> Meaning:
-    status = failure.status or 0
+    status = failure.status
     if call == "list" and status == 403:
         return CREDENTIALS_INVALID_HERE
-    if status in OTHER_CALLS:
+    if status is not None and status in OTHER_CALLS:
         return OTHER_CALLS[status]
-    return CALL_REFUSED if 400 <= status < 500 and status != 409 else VERCEL_UNAVAILABLE
+    return CALL_REFUSED if _is_refusal(status) and status != 409 else VERCEL_UNAVAILABLE
+
+
+def _is_refusal(status: int | None) -> bool:
+    return status is not None and 400 <= status < 500
 
 
 def is_about_the_call(failure: Failure, call: Call) -> bool:

@@ -188,6 +188,12 @@ class Known:
         """Returns whether a call can't be made now: it failed a moment ago, or the token is paused for it."""
         return call in self.pauses or self.waits(call, certificate_id) is not None
 
+    def free_at(self, call: Call, certificate_id: str | None = None) -> datetime | None:
+        """Returns when a call that can't be made now may be made again; None if it can be made now."""
+        failed, pause = self.waits(call, certificate_id), self.pauses.get(call)
+        ticks = [*([failed.retry_at] if failed is not None else []), *([pause.until] if pause is not None else [])]
+        return self.wall(max(ticks)) if ticks else None
+
 
 @dataclass(frozen=True, slots=True)
 class Note:

@@ -19,7 +19,7 @@ from vercel_certificate_operator.core.schema import Model, NullAsEmpty, Texts, T
 MOST_SUPERSEDED = 20
 """Replaced certificates that status holds. While it is full, nothing is issued."""
 MOST_ISSUANCES = 50
-"""Issuances that status holds. A limit above this number is no limit."""
+"""Issuances that status holds, and as many that were requested. A limit above this number is no limit."""
 
 
 class Origin(StrEnum):
@@ -134,10 +134,12 @@ class Superseded(Model):
 
 
 class Issuance(Model):
-    """An attempt that counts for the issuance limit."""
+    """An attempt that issued a certificate, or may have."""
 
     time: Time
     names_hash: str = ""
+    request_hash: str | None = None
+    """Of the value of the renew annotation that requested it: then it doesn't count for the limit."""
 
 
 SupersededList = Annotated[tuple[Superseded, ...], NullAsEmpty]
@@ -154,6 +156,11 @@ def scope_of_team(team: str | None) -> Scope:
 def names_hash(cns: Iterable[str]) -> str:
     """Returns a short, stable name for a set of DNS names (16 hexadecimal digits)."""
     return hashlib.sha256("\n".join(sorted(normalized(cns))).encode()).hexdigest()[:16]
+
+
+def request_hash(value: str) -> str:
+    """Returns a short, stable name for a value of the renew annotation (16 hexadecimal digits)."""
+    return hashlib.sha256(value.encode()).hexdigest()[:16]
 
 
 def token_hash(token: str, uid: str) -> str:

@@ -135,13 +135,13 @@ class Status(Model):
     @classmethod
     def read(cls, raw: Mapping[str, Any] | None) -> Self:
         """Returns a status from JSON. Fields that can't be read are left out and named in ``unreadable``."""
-        fields = {name: value for name, value in (raw or {}).items() if name != "unreadable"}
+        names = {field.alias for field in cls.model_fields.values() if not field.exclude}
+        fields = {name: value for name, value in (raw or {}).items() if name in names}
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
-            bad = {str(problem["loc"][0]) for problem in error.errors(include_url=False, include_input=False)}
-        names = {(field.alias or name): name for name, field in cls.model_fields.items()}
-        kept = {name: value for name, value in fields.items() if name not in bad and names.get(name) not in bad}
+            bad = {str(problem["loc"][0]) for problem in error.errors()}
+        kept = {name: value for name, value in fields.items() if name not in bad}
         return cls.model_validate(kept).changed(unreadable=tuple(sorted(bad)))
 
     def changed(self, **changes: Any) -> Self:

@@ -7,6 +7,7 @@ from datetime import datetime
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.facts import (
+    NEVER,
     earliest,
     is_unreadable,
     kept,
@@ -39,6 +40,7 @@ from vercel_certificate_operator.core.record import (
     Outcome,
     Superseded,
     names_hash,
+    request_hash,
 )
 from vercel_certificate_operator.core.report import Need, Problem, conditions, failing, held, succeeded
 from vercel_certificate_operator.core.resource import Status
@@ -119,7 +121,9 @@ def certificate_is_recorded(
     after = _with_answer(known, before, attempt, certificate, origin)
     if others or origin is Origin.FOUND:
         after = after.changed(shared_names=True)
-    if not _is_usable(certificate, _needed(known, attempt), known.now):
+    needed = _needed(known, attempt)
+    same = renewed_nothing and certificate.id == before.id and certificate.covers(needed)
+    if not same and not _is_usable(certificate, needed, known.now):
         return _unexpected(known, attempt, after, certificate)
     if renewed_nothing:
         return _not_renewed(known, attempt, after, certificate)
@@ -188,7 +192,7 @@ def _rank(known: Known, certificate: Certificate) -> Rank:
 
 def _current_rank(known: Known, status: Status) -> Rank:
     alive = status.expires_at is not None and status.expires_at > known.now
-    created = status.created_at.timestamp() if status.created_at is not None else 0.0
+    created = status.created_at.timestamp() if status.created_at is not None else NEVER
     return (known.resource.cns <= status.names, alive, created)
 
 
@@ -252,8 +256,8 @@ def _failed(
     row = NOT_RENEWED if outcome is Outcome.NOT_RENEWED else UNEXPECTED
     failures = attempt.failures(problem.reason)
     until = known.now + back_off(row, failures, attempt.id)
-    if ends_by is not None and known.now < ends_by < until:
-        until = ends_by
+    if ends_by is not None and ends_by > known.now:
+        until = min(until, ends_by)
     before = known.resource.status
     after = _counted(known, after, attempt) if counts else after
     after = failing(after, now=known.now, failures=failures, until=until)
@@ -271,11 +275,13 @@ def _answered(after: Status, before: Status, attempt: Attempt) -> Status:
 
 def _counted(known: Known, after: Status, attempt: Attempt) -> Status:
     """Returns status in which this attempt counts for the issuance limit, unless the user requested it."""
-    if attempt.requested:
-        return after
-    issuance = Issuance(time=whole_seconds(known.now), names_hash=names_hash(attempt.cns))
+    requested = request_hash(attempt.renew_request or "") if attempt.requested else None
+    new = Issuance(time=whole_seconds(known.now), names_hash=names_hash(attempt.cns), request_hash=requested)
+    all_of_them = (*after.issuances, new)
     most = min(known.limits.issuances, MOST_ISSUANCES)
-    return after.changed(issuances=(*after.issuances, issuance)[-most:])
+    by_request = [entry for entry in all_of_them if entry.request_hash is not None]
+    others = [entry for entry in all_of_them if entry.request_hash is None]
+    return after.changed(issuances=(*by_request[-most:], *others[-most:]))
 
 
 def _refusal(known: Known, attempt: Attempt, failure: Failure) -> Decision:
