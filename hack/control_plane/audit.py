@@ -1,4 +1,4 @@
-"""The API server's audit log as a list of requests: the honest way to count what something costs."""
+"""The API server's audit log as a list of requests. It counts what something costs."""
 
 import json
 import time
@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 FENCE = "control-plane-fence"
-"""Stands in the URI of the requests that this module sends itself."""
+"""Part of the URI of the requests that this module sends itself."""
 FENCE_TIMEOUT = 10.0
-"""Seconds; it takes a millisecond."""
+"""Seconds. Usually, it takes a millisecond."""
 
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 
 def policy(level: str) -> dict[str, Any]:
-    """An audit policy that records every request at ``level``, except those of the control plane itself."""
+    """Return an audit policy that records every request at ``level``, except those of the control plane itself."""
     return {
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",
@@ -60,7 +60,7 @@ class Request:
 
 
 class Requests(list[Request]):
-    """Requests in the order in which the API server wrote them down."""
+    """Requests in the order in which the API server logged them."""
 
     def matching(
         self,
@@ -74,9 +74,17 @@ class Requests(list[Request]):
         user_agent: str | None = None,
         code: int | None = None,
     ) -> "Requests":
-        """Those with all the properties that are given. ``subresource=""`` is the resource itself.
+        """Return the requests with all the given properties.
 
-        :param user_agent: how it begins, such as ``kubectl/``
+        Args:
+            verb: As in ``Request``, like the other arguments.
+            resource: The plural.
+            subresource: "" is the resource itself.
+            namespace: The namespace.
+            name: The name.
+            user: The user.
+            user_agent: How the user agent begins, such as ``kubectl/``.
+            code: The HTTP status.
         """
         wanted = {
             "verb": verb,
@@ -96,7 +104,7 @@ class Requests(list[Request]):
         )
 
     def writes(self) -> "Requests":
-        """Those that change something."""
+        """Return the requests that change something."""
         return Requests(request for request in self if request.verb in WRITES)
 
     def __str__(self) -> str:
@@ -108,28 +116,32 @@ class Requests(list[Request]):
 class Audit:
     """Reads the log file.
 
-    The API server writes an event down when the response is done, in the same goroutine; a client may see the response
-    a moment earlier. So each look at the log first sends a request of its own and waits until that stands in the log
-    (and leaves it out of what is returned).
+    The API server logs a request when the response is complete. A client may see the response a moment earlier, so
+    each method first sends a request of its own, waits until that one is logged, and leaves it out of the result.
     """
 
     def __init__(self, path: Path, fence: Callable[[], str | None]) -> None:
-        """:param fence: sends a request and returns a string that only its URI has; None if the server is down"""
+        """Read ``path``.
+
+        Args:
+            path: The log file. It may not exist yet.
+            fence: Sends a request, and returns a string that only its URI contains, or None if the server is down.
+        """
         self._path = path
         self._fence = fence
 
     def mark(self) -> int:
-        """The present end of the log, for ``since``."""
+        """Return the current end of the log, for ``since``."""
         start = self._path.stat().st_size if self._path.exists() else 0
         return start + sum(map(len, self._lines(start)))
 
     def since(self, mark: int = 0) -> Requests:
-        """All requests after the mark. A watch counts when it starts; one that started before does not."""
+        """Return all requests after the mark. A watch counts when it starts."""
         return self._read(mark)[0]
 
     @contextmanager
     def recording(self) -> Iterator[Requests]:
-        """A list that is filled at the end of the block, with the requests that were made in it."""
+        """Yield a list that contains the requests of the block, once the block has ended."""
         requests = Requests()
         mark = self.mark()
         try:
@@ -138,7 +150,7 @@ class Audit:
             requests.extend(self.since(mark))
 
     def _read(self, start: int) -> tuple[Requests, int]:
-        """The requests from the byte ``start`` on, and the byte after the last one."""
+        """Return the requests from byte ``start`` on, and the byte after the last one."""
         lines = self._lines(start)
         events: dict[str, dict[str, Any]] = {}
         for line in lines:
@@ -166,7 +178,7 @@ class Audit:
 
 
 def _ends_a_watch(event: dict[str, Any]) -> bool:
-    """Whether this is the end of a watch that did start (one that was refused has no other event)."""
+    """Return whether this is the end of a watch that had started. A watch that was refused has no other event."""
     code, verb, stage = event.get("responseStatus", {}).get("code"), event["verb"], event["stage"]
     return (code, verb, stage) == (HTTPStatus.OK, "watch", "ResponseComplete")
 

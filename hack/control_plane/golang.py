@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from control_plane import cache
@@ -88,20 +89,18 @@ def run(
         BuildError: The command failed.
     """
     log.unlink(missing_ok=True)
-    with Progress(what) as progress:
+    with Progress(what) as progress, ExitStack() as stack:
+        if not keep:
+            stack.callback(log.unlink, missing_ok=True)  # also if Ctrl-C comes while the command is being started
         process = Process(command, log=log, env=env, cwd=cwd)
-        try:
-            while process.running:
-                time.sleep(0.1)
-                progress.detail = process.last_lines(1)
-            if status := process.kill():
-                said = [line for line in process.output().splitlines() if " " in line and "downloading" not in line]
-                reason = "\n  ".join(said[-8:])
-                raise BuildError(f"{what} failed with status {status}:\n  {reason}")
-        finally:
-            process.kill()
-            if not keep:
-                log.unlink(missing_ok=True)
+        stack.callback(process.kill)
+        while process.running:
+            time.sleep(0.1)
+            progress.detail = process.last_lines(1)
+        if status := process.kill():
+            said = [line for line in process.output().splitlines() if " " in line and "downloading" not in line]
+            reason = "\n  ".join(said[-8:])
+            raise BuildError(f"{what} failed with status {status}:\n  {reason}")
 
 
 def _version(go: str) -> tuple[int, ...]:

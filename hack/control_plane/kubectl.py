@@ -1,4 +1,4 @@
-"""kubectl as a function: what it is asked, and what it says."""
+"""kubectl as a function."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class KubectlError(Exception):
-    """kubectl has failed. The message is what it was asked and what it says."""
+    """kubectl failed. The message has the command and its standard error."""
 
     def __init__(self, completed: subprocess.CompletedProcess[str]) -> None:
         super().__init__(f"$ kubectl {' '.join(map(str, completed.args[1:]))}\n{completed.stderr.strip()}")
@@ -15,7 +15,7 @@ class KubectlError(Exception):
 
 
 def environment(kubeconfig: Path, cache: Path) -> dict[str, str]:
-    """The variables with which kubectl goes by this kubeconfig, and leaves the user's own settings and cache alone."""
+    """Return the variables that make kubectl use this kubeconfig and leave the user's own settings and cache alone."""
     return {"KUBECONFIG": str(kubeconfig), "KUBECACHEDIR": str(cache), "KUBERC": "off"}
 
 
@@ -26,14 +26,24 @@ def run(
     *,
     input: str | None = None,  # noqa: A002  # as subprocess.run has it
     check: bool = True,
-    timeout: float = 60.0,
+    timeout: float = 120.0,
 ) -> subprocess.CompletedProcess[str]:
-    """Run it. Output and input are text.
+    """Run kubectl.
 
-    :param environment: goes on top of this process's own
-    :param timeout: seconds
-    :raises KubectlError: it fails, unless ``check`` is False
-    :raises subprocess.TimeoutExpired: it takes longer
+    Args:
+        program: The executable.
+        args: The arguments.
+        environment: Variables in addition to this process's own.
+        input: The standard input.
+        check: Raise an error if kubectl fails.
+        timeout: Seconds.
+
+    Returns:
+        The completed process; its output is text.
+
+    Raises:
+        KubectlError: kubectl failed, and ``check`` is True.
+        subprocess.TimeoutExpired: It took longer than ``timeout``.
     """
     completed = subprocess.run(
         [program, *args],

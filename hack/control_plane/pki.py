@@ -1,4 +1,4 @@
-"""The certificates of one control plane, all from a CA of its own."""
+"""The certificates of a control plane, which has its own certificate authority."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class KeyPair:
 
 
 class CertificateAuthority:
-    """Signs what the API server shows, and what its users show to it."""
+    """Signs the certificates of the API server and of its users."""
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -39,12 +39,12 @@ class CertificateAuthority:
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
     def server(self, *names: str) -> KeyPair:
-        """For a server at 127.0.0.1, and by these DNS names."""
+        """Return a certificate for a server at 127.0.0.1 with these DNS names."""
         alternatives = [x509.IPAddress(IPv4Address("127.0.0.1")), *map(x509.DNSName, names)]
         return self._issue(names[0], (), ExtendedKeyUsageOID.SERVER_AUTH, x509.SubjectAlternativeName(alternatives))
 
     def client(self, user: str, groups: Sequence[str]) -> KeyPair:
-        """For a user: Kubernetes reads the name from CN and the groups from O."""
+        """Return a client certificate. Kubernetes reads the user from CN and the groups from O."""
         return self._issue(user, groups, ExtendedKeyUsageOID.CLIENT_AUTH)
 
     def _issue(
@@ -67,7 +67,7 @@ class CertificateAuthority:
 
 
 def token_keys() -> tuple[bytes, bytes]:
-    """A private and its public key (PEM): the tokens of ServiceAccounts are signed and verified with them."""
+    """Return a private key and its public key, both PEM, to sign and verify the tokens of ServiceAccounts."""
     key = ec.generate_private_key(ec.SECP256R1())
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return _private_pem(key), public

@@ -1,4 +1,4 @@
-"""Processes and folders that go with the process that made them, even if that is killed (see supervisor.py)."""
+"""Processes and folders that end with the process that made them, even if it is killed (see supervisor.py)."""
 
 import os
 import shutil
@@ -14,18 +14,25 @@ SUPERVISOR = (sys.executable, "-I", "-S", Path(__file__).with_name("supervisor.p
 
 
 class Process:
-    """A command with its output in a file, which ends with this Python process, however that ends.
+    """A command that ends with this Python process, however that ends. Its output goes to a file.
 
-    It runs in a session of its own, so that Ctrl-C reaches only its holder, who stops it in good order.
-    May be used from any thread.
+    It runs in its own session, so Ctrl-C reaches only this process, which then stops it. The methods may be called
+    from any thread.
     """
 
     def __init__(
         self, command: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> None:
-        """Start ``command``. Its standard output and error are appended to ``log``; ``env`` is its whole environment.
+        """Start the command.
 
-        :raises FileNotFoundError: there is no such program
+        Args:
+            command: The program and its arguments.
+            log: The file to which standard output and standard error are appended.
+            env: The whole environment. None: this process's.
+            cwd: The working directory. None: this process's.
+
+        Raises:
+            FileNotFoundError: There is no such program.
         """
         self.name = Path(command[0]).name
         self.log = log
@@ -54,7 +61,7 @@ class Process:
 
     @property
     def exit_status(self) -> int | None:
-        """None while it runs; 128 + n if signal n has ended it."""
+        """The exit status: None while the command runs, 128 + n if signal n ended it."""
         status = self._supervisor.poll()
         if status is not None:
             _let_go(self._supervisor)
@@ -62,11 +69,11 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether the command has not ended yet."""
         return self.exit_status is None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the command (not to its children), if it still runs."""
+        """Send a signal to the command, not to its children. Does nothing if the command has ended."""
         if self.running:
             try:
                 os.kill(self.pid, number)
@@ -74,9 +81,13 @@ class Process:
                 pass  # it has ended in between
 
     def wait(self, timeout: float) -> int:
-        """Wait for the end, at most ``timeout`` seconds; the exit status.
+        """Wait until the command ends, and return its exit status.
 
-        :raises TimeoutError: it still runs
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            TimeoutError: The command still runs.
         """
         try:
             self._supervisor.wait(timeout)
@@ -85,40 +96,40 @@ class Process:
             raise TimeoutError(f"{self.name} has not ended within {timeout:g} s") from None
 
     def stop(self, grace: float = 10.0) -> int:
-        """SIGTERM, and SIGKILL after ``grace`` seconds; the exit status."""
+        """Send SIGTERM, and SIGKILL after ``grace`` seconds. Return the exit status."""
         self.signal(signal.SIGTERM)
         try:
             self.wait(grace)
         except TimeoutError:
-            pass  # then the hard way
+            pass  # SIGKILL follows
         return self.kill()
 
     def kill(self) -> int:
-        """SIGKILL to the command and all its children, if any still runs; the exit status."""
+        """Send SIGKILL to the command and all its children. Return the exit status."""
         _let_go(self._supervisor)
         return self._supervisor.wait()
 
     def output(self) -> str:
-        """What it has written so far."""
+        """Return the output so far."""
         with self.log.open("rb") as file:
             file.seek(self._log_start)
             return file.read().decode(errors="replace")
 
     def last_lines(self, count: int = 20) -> str:
-        """The last lines of what it has written."""
+        """Return the last ``count`` lines of the output."""
         return "\n".join(self.output().splitlines()[-count:])
 
 
 @contextmanager
 def temporary_folder(prefix: str) -> Iterator[Path]:
-    """A folder, readable by this user only, that is removed at the end, or when this Python process is killed."""
+    """Yield a folder that only this user can read. It is removed at the end, or when this Python process is killed."""
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     guard = subprocess.Popen([*SUPERVISOR, "remove", folder], stdin=subprocess.PIPE, start_new_session=True)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        _let_go(guard)  # which tries again, should something still have been written
+        _let_go(guard)  # it removes what has been written meanwhile
 
 
 def _let_go(supervisor: subprocess.Popen[bytes]) -> None:

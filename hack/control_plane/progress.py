@@ -1,4 +1,4 @@
-"""One line that says what is going on while something is long."""
+"""A line that shows the progress of a long step."""
 
 import shutil
 import sys
@@ -10,7 +10,7 @@ from typing import Self, TextIO
 
 
 def elapsed(seconds: float) -> str:
-    """Seconds as people say them: ``0.4 s``, ``12 s``, ``4 min 05 s``."""
+    """Return seconds as text: ``0.4 s``, ``12 s``, ``4 min 05 s``."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 60:
@@ -21,8 +21,8 @@ def elapsed(seconds: float) -> str:
 class Progress:
     """Shows ``what``, a detail and the elapsed time until the block ends.
 
-    On a terminal it is one line, rewritten several times a second and wiped at the end. Elsewhere (a CI log) it is a
-    plain line, and only every ``every`` seconds, so that what is quick says nothing.
+    On a terminal, it is one line that is rewritten several times a second and erased at the end. Elsewhere, such as in
+    a CI log, it prints a line every ``every`` seconds, so a quick step prints nothing.
     """
 
     def __init__(self, what: str, *, stream: TextIO | None = None, every: float = 15.0) -> None:
@@ -36,7 +36,7 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the start."""
+        """The seconds since the start."""
         return time.monotonic() - self._start
 
     def line(self) -> str:

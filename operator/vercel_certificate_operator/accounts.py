@@ -9,15 +9,21 @@ from pydantic import SecretStr
 
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import Call, Failure, Meaning, Pauses, wait_after
 from vercel_certificate_operator.core.known import Listing, Pause, Tick
 from vercel_certificate_operator.core.rules.failed_calls import pause_message
 from vercel_certificate_operator.core.sightings import Place
-from vercel_certificate_operator.kube.tokens import Token
+from vercel_certificate_operator.kube.tokens import Token, TokenMissing
 from vercel_certificate_operator.vercel import VercelClient, VercelError
 
 KEPT = 48 * 3600.0
 """Seconds for which a token that isn't used is kept: longer than any back-off."""
+
+DOMAIN_AGE = 300.0
+"""Seconds for which a domain's configuration is remembered."""
+MOST_TOKENS = 1000
+"""Tokens that one namespace may use."""
 
 ClientFactory = Callable[[SecretStr], VercelClient]
 PauseKey = tuple[Call | None, Scope | None]
@@ -68,6 +74,7 @@ class Account:
         self._closing: set[asyncio.Task[None]] = set()
         self._listings: dict[Scope, Listing] = {}
         self._in_progress: dict[Scope, _ListInProgress] = {}
+        self._domains: dict[tuple[Scope, str], tuple[Tick, asyncio.Future[DomainConfig]]] = {}
         self._failed_lists: dict[Hashable, VercelError] = {}
 
     @property
@@ -225,6 +232,21 @@ class Account:
             self._wake(key, self)
         self.give_slot_back()
 
+    # --- domains
+
+    async def domain_config(self, domain: str, scope: Scope) -> DomainConfig:
+        """Returns how a domain is configured, as of the last five minutes.
+
+        Raises:
+            VercelError: it could not be read, now or in the last five minutes.
+        """
+        now = self._clock.monotonic()
+        self._domains = {key: known for key, known in self._domains.items() if now - known[0] < DOMAIN_AGE}
+        known = self._domains.get((scope, domain))
+        if known is None:
+            known = self._domains[scope, domain] = now, asyncio.ensure_future(self.client.domain_config(domain, scope))
+        return await asyncio.shield(known[1])
+
     @property
     def lists(self) -> list[asyncio.Task[None]]:
         """The lists in progress."""
@@ -259,15 +281,29 @@ class Accounts:
         """The account with which the token of each place was last used. None: the operator's default token."""
 
     def of(self, token: Token) -> Account:
-        """Returns the account of this token. It is made with its first use."""
+        """Returns the account of this token. It is made with its first use.
+
+        Raises:
+            TokenMissing: the token's namespace uses too many.
+        """
         account = self._accounts.get(token.fingerprint)
         if account is None:
             self._retire()  # it may have replaced another one
+            self._check_namespace(token)
             account = Account(self._new_client, token, self._clock, slots=self._slots, wake=self._woken)
             self._accounts[token.fingerprint] = account
         self.by_place[token.place] = account
         account.used_at = self._clock.monotonic()
         return account
+
+    def _check_namespace(self, token: Token) -> None:
+        """Raises TokenMissing if a namespace uses so many tokens that it could exhaust the operator's memory."""
+        if token.place is None:
+            return
+        namespace = token.place[0]
+        used = {id(account) for place, account in self.by_place.items() if place is not None and place[0] == namespace}
+        if len(used) >= MOST_TOKENS:
+            raise TokenMissing(f"namespace {namespace} uses {len(used)} tokens, which is the limit: use fewer tokens")
 
     def _woken(self, key: Hashable, account: Account) -> None:
         self.wake(key, account)

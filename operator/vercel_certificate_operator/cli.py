@@ -191,6 +191,20 @@ def main() -> None:
     help="Maximum number of issuances per resource and week, apart from those that a user requests.",
 )
 @click.option(
+    "--uploads/--no-uploads",
+    cls=_Setting,
+    default=None,
+    envvar="VERCEL_OPERATOR_UPLOADS",
+    help="Upload certificates from Secrets that allow it (spec.certificateSecretRef).",
+)
+@click.option(
+    "--source-poll-interval",
+    cls=_Setting,
+    envvar="VERCEL_OPERATOR_SOURCE_POLL_INTERVAL",
+    metavar=_DURATION,
+    help="How often to read the Secrets whose certificates are uploaded.",
+)
+@click.option(
     "--drift-interval",
     cls=_Setting,
     envvar="VERCEL_DRIFT_INTERVAL",

@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from vercel_certificate_operator.clock import Clock
-from vercel_certificate_operator.core.certificate import normalized
+from vercel_certificate_operator.core.certificate import Certificate, normalized
 from vercel_certificate_operator.core.failures import fraction
 from vercel_certificate_operator.core.known import Listing, Note, Tick
 from vercel_certificate_operator.core.resource import Key
@@ -46,6 +46,8 @@ class _Scope:
     """The newest list, by when it was begun: has the scope vanished?"""
     orphans: frozenset[str] = field(default_factory=frozenset)
     """Certificates in the newest list that have a resource's names and are in no status."""
+    deferred: frozenset[str] = field(default_factory=frozenset)
+    """The same, of resources for which that list has news: a moment later they may use them."""
 
 
 class DriftWatch:
@@ -105,7 +107,9 @@ class DriftWatch:
 
     def judged(self, key: ScopeKey, listing: Listing) -> Listing:
         """Returns the list with whether its scope has vanished: computed once, however many resources ask."""
-        scope = self._scopes.setdefault(key, _Scope()) if self._objects.members(key) else _Scope()
+        if self._objects.members(key):
+            self.watch(key)
+        scope = self._scopes.get(key) or _Scope()
         if scope.judged is None or scope.judged[0] != listing.begun:
             held = [status["id"] for _, _, status in self._members(key) if status.get("id")]
             scope.judged = listing.begun, scope_vanished(held, listing)
@@ -152,7 +156,7 @@ class DriftWatch:
             logger.exception("Can't detect drift in %s; trying again in %.0f s", key, again)
             return again
         scope.failures = 0
-        return self._interval
+        return min(AGAIN, self._interval) if scope.deferred else self._interval
 
     def _after_a_failure(self, scope: _Scope) -> float:
         scope.failures += 1
@@ -161,27 +165,31 @@ class DriftWatch:
     async def _compare(self, key: ScopeKey, scope: _Scope, listing: Listing) -> None:
         sighting = Sighting.of(listing)
         orphans: set[str] = set()
+        deferred: set[str] = set()
         for number, (object_key, body, status) in enumerate(tuple(self._members(key)), 1):
             cns = normalized(body["spec"].get("cns") or ())
+            found = self._orphans(body, cns, sighting)
             if sighting.is_news(cns, status):
                 self._notice(object_key, listing)
-            orphans |= self._report_orphans(object_key, body, cns, sighting)
+                deferred.update(certificate.id for certificate in found if certificate.id not in scope.deferred)
+                found = [certificate for certificate in found if certificate.id in scope.deferred]
+            self._report(object_key, found)
+            orphans.update(certificate.id for certificate in found)
             if number % AT_A_TIME == 0:
                 await asyncio.sleep(0)
-        scope.orphans = frozenset(orphans)
+        scope.orphans, scope.deferred = frozenset(orphans), frozenset(deferred)
 
-    def _report_orphans(self, key: Key, body: Body, cns: frozenset[str], sighting: Sighting) -> set[str]:
-        """Reports, once each, certificates with a resource's names that are in no status. Returns their ids."""
+    def _orphans(self, body: Body, cns: frozenset[str], sighting: Sighting) -> list[Certificate]:
+        """Returns the certificates with a resource's names, younger than it, that are in no status."""
         attempt = body["status"].get("attempt") or {}
         if "outcome" not in attempt and attempt:
-            return set()  # one of them may be what came of it
+            return []  # one of them may be what came of it
         created = datetime.fromisoformat(body["metadata"]["creationTimestamp"]).timestamp()
-        found = set()
-        for certificate in sighting.orphans(cns, created):
-            if self._objects.holders(certificate.id):
-                continue
-            found.add(certificate.id)
+        return [one for one in sighting.orphans(cns, created) if not self._objects.holders(one.id)]
+
+    def _report(self, key: Key, orphans: Iterable[Certificate]) -> None:
+        """Reports certificates, once each."""
+        for certificate in orphans:
             if certificate.id not in self._reported:
                 self._reported.add(certificate.id)
                 self._publish(key, orphan_note(certificate))
-        return found

@@ -1,10 +1,10 @@
 """Metrics for Prometheus: ``/metrics``.
 
-What happens (requests, attempts, Events) is counted as it happens. What is (certificates, the queue, tokens) is read
-when Prometheus asks, from what the operator knows anyway: nothing has to be kept up to date, and the series of a
-resource that has gone are gone with the next scrape.
+Events (requests, attempts, Kubernetes Events) are counted as they happen. States (certificates, the queue, tokens) are
+computed at each scrape from what the operator knows: nothing must be kept up to date, and the series of a deleted
+resource are gone at the next scrape.
 
-Names and units are those of https://prometheus.io/docs/practices/naming: base units, times as Unix time in seconds,
+Names and units follow https://prometheus.io/docs/practices/naming: base units, times as Unix time in seconds,
 ``_total`` for counters.
 """
 
@@ -40,15 +40,17 @@ from vercel_certificate_operator.workqueue import WorkQueue
 
 PREFIX = "vercel_operator_"
 PAUSES = (Reason.RATE_LIMITED, Reason.CREDENTIALS_INVALID)
-"""Why a token may rest."""
+"""Why a token can be paused."""
 ALARMS = (
     Reason.ORPHANED,
     Reason.ISSUANCE_LIMITED,
+    Reason.RECORD_UNREADABLE,
     Reason.DELETION_FAILED,
+    Reason.REMOVAL_FAILED,
     Reason.ATTEMPT_LOST,
     Reason.CERTIFICATE_GONE,
 )
-"""Warnings that are worth an alert. Their counters begin at 0: the first one would be no increase otherwise."""
+"""Warnings that are worth an alert. Their counters start at 0; otherwise the first one would not be an increase."""
 NEEDS = (
     Reason.FIRST_ISSUE,
     Reason.NAMES_CHANGED,
@@ -56,19 +58,20 @@ NEEDS = (
     Reason.RENEW_REQUESTED,
     Reason.EXPIRED,
     Reason.CERTIFICATE_GONE,
+    Reason.SOURCE_CHANGED,
 )
 _ROWS = (*BY_CODE.values(), *BY_STATUS.values(), RATE_LIMITED, VERCEL_UNREACHABLE)
 RESULTS = (Reason.ISSUED, *sorted({row.reason for row in _ROWS}))
-"""What may come of an attempt. Its counters begin at 0 too: it is rare, and each failure should show."""
+"""The possible results of an attempt. Their counters start at 0 too: attempts are rare, and each failure counts."""
 DEFAULT_TOKEN = "default"  # noqa: S105 - a name
 REQUEST_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-"""Seconds. An issuance takes some, and is given 120."""
+"""Seconds. An issuance takes several; the default limit is 120."""
 ROUND_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 5, 30, 120, 300)
-"""Seconds. Most rounds find nothing to do."""
+"""Seconds. Most reconciliations find nothing to do."""
 
 
 class Counted(Observer):
-    """What has happened since the process began."""
+    """What has happened since the process started."""
 
     def __init__(self) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -78,39 +81,38 @@ class Counted(Observer):
         GCCollector(registry=self.registry)
         self._requests = Counter(
             f"{PREFIX}vercel_requests",
-            "Requests to Vercel, by call and HTTP status (none: sent, not answered; not-sent).",
+            "Requests to Vercel, by call and HTTP status (none: sent but not answered; not-sent: no connection).",
             ["call", "code"],
             registry=self.registry,
         )
         self._request_seconds = Histogram(
             f"{PREFIX}vercel_request_duration_seconds",
-            "How long requests to Vercel took.",
+            "Duration of requests to Vercel.",
             ["call"],
             buckets=REQUEST_BUCKETS,
             registry=self.registry,
         )
         self._attempts = Counter(
             f"{PREFIX}attempts",
-            "Attempts to have a certificate issued, by what it was needed for, and what came of it: "
-            "Issued, or the reason why not.",
+            "Attempts to issue a certificate, by why it was needed and by result: Issued, or the reason of failure.",
             ["need", "result"],
             registry=self.registry,
         )
         self._events = Counter(
             f"{PREFIX}events",
-            "Events published on resources, repeats included, by type and reason.",
+            "Events published on resources, including repetitions, by type and reason.",
             ["type", "reason"],
             registry=self.registry,
         )
         self._rounds = Histogram(
             f"{PREFIX}reconcile_duration_seconds",
-            "How long looking at one resource took, with all that was to be done for it.",
+            "Duration of the reconciliation of one resource.",
             buckets=ROUND_BUCKETS,
             registry=self.registry,
         )
         self._failures = Counter(
             f"{PREFIX}reconcile_failures",
-            "Looks at a resource that failed, and are made again: for the Kubernetes API, or for a bug.",
+            "Failed reconciliations, by cause: the Kubernetes API, or a bug. They are repeated.",
             ["cause"],
             registry=self.registry,
         )
@@ -142,7 +144,7 @@ class Counted(Observer):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the rest is read from."""
+    """What the other metrics are computed from."""
 
     objects: Objects
     queue: WorkQueue[Key | ScopeKey]
@@ -152,24 +154,24 @@ class Sources:
     clock: Clock
     time: VercelTime
     leads: Callable[[], bool]
-    """Whether this replica works. One that stands by says nothing of certificates, which the leader does."""
+    """Whether this replica leads. A standby exports no metrics of certificates: the leader does."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenState:
-    """How a token is doing."""
+    """The state of a token."""
 
     in_flight: int
     allowed: int
     waiting: int
     pause: str | None
-    """The reason why it rests."""
+    """Why it is paused; None: it is not."""
     pause_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is, at one moment: taken between two steps of the operator, so that it is of a piece."""
+    """The state at one moment. It is consistent, because it is taken between two steps of the operator."""
 
     now: float
     """Unix time."""
@@ -188,9 +190,11 @@ class Snapshot:
 
     @classmethod
     def take(cls, sources: Sources) -> "Snapshot":
-        """Cheap: the objects are handed over as they are, and never change."""
+        """Takes one. That is cheap: objects are not copied, because they never change."""
         leads, queue = sources.leads(), sources.queue
-        due, due_seconds = queue.overdue if leads else (0, 0.0)  # who stands by has all in its queue, and works none
+        due, due_seconds = (
+            queue.overdue if leads else (0, 0.0)
+        )  # a standby has everything in its queue, and does nothing of it
         oldest = queue.oldest
         return cls(
             now=sources.time.now().timestamp(),
@@ -223,7 +227,7 @@ def _tokens(sources: Sources) -> dict[Place | None, TokenState]:
 
 
 class Scrape:
-    """All metrics of one scrape. A collector, as the library's encoders want it."""
+    """All metrics of one scrape: a collector, as the library's encoders need it."""
 
     def __init__(self, counted: CollectorRegistry, snapshot: Snapshot, *, per_certificate: bool) -> None:
         self._counted = counted
@@ -239,10 +243,10 @@ class Scrape:
 
 
 def page(counted: Counted, sources: Sources, *, per_certificate: bool = True) -> Page:
-    """The page ``/metrics``.
+    """Returns the page ``/metrics``.
 
-    The text is made by a thread: for ten thousand certificates that takes a good part of a second, in which the
-    operator goes on. By one at a time: others need the threads too, to resolve names, and memory is limited.
+    A thread makes the text: for ten thousand certificates that takes a good part of a second, during which the operator
+    continues. One thread at a time: resolving host names needs threads too, and memory is limited.
     """
     one_at_a_time = asyncio.Lock()
 
@@ -252,7 +256,7 @@ def page(counted: Counted, sources: Sources, *, per_certificate: bool = True) ->
             scrape = Scrape(counted.registry, Snapshot.take(sources), per_certificate=per_certificate)
             body = await asyncio.to_thread(encode, scrape)
         response = Response(body=body, headers={"Content-Type": content_type})
-        response.enable_compression()  # where it was asked for
+        response.enable_compression()  # if the client accepts it
         return response
 
     return answer
@@ -267,29 +271,39 @@ def _labelled(name: str, text: str, labels: Iterable[str]) -> GaugeMetricFamily:
 
 
 def _process(seen: Snapshot) -> Iterator[Metric]:
-    build = _labelled("build_info", "The versions that run. Always 1.", ("version", "python_version"))
+    build = _labelled(
+        "build_info", "The versions of the operator and of Python. Always 1.", ("version", "python_version")
+    )
     build.add_metric((__version__, platform.python_version()), 1)
     yield build
-    yield _gauge("leader", "1: this replica does the work. 0: it stands by.", float(seen.leads))
-    yield _gauge("queue_due", "Resources that are to be looked at now, and are not in work yet.", seen.due)
-    yield _gauge("queue_due_age_seconds", "How long the one that has waited longest has been due.", seen.due_seconds)
-    yield _gauge("queue_scheduled", "Resources that are to be looked at later.", seen.scheduled)
-    yield _gauge("queue_running", "Resources in work.", seen.running)
-    yield _gauge("queue_running_age_seconds", "How long the oldest of them has been in work.", seen.running_seconds)
+    yield _gauge("leader", "1: this replica leads. 0: it is a standby.", float(seen.leads))
+    yield _gauge("queue_due", "Resources that are due now and whose reconciliation has not started.", seen.due)
+    yield _gauge("queue_due_age_seconds", "How long the first of them has been due.", seen.due_seconds)
+    yield _gauge("queue_scheduled", "Resources that are due later.", seen.scheduled)
+    yield _gauge("queue_running", "Resources whose reconciliation is in progress.", seen.running)
+    yield _gauge(
+        "queue_running_age_seconds", "How long the oldest of these has been in progress.", seen.running_seconds
+    )
     yield _gauge("clock_offset_seconds", "Vercel's clock minus the local clock.", seen.clock_offset)
-    yield _gauge("watch_age_seconds", "Since when a watch has had no answer of the API server.", seen.watch_seconds)
+    yield _gauge("watch_age_seconds", "Time since the API server last answered a watch.", seen.watch_seconds)
 
 
 def _token_states(seen: Snapshot) -> Iterator[Metric]:
     in_use = {place_of(key.namespace, body) for key, body in seen.bodies}
     states = [(_token_name(place), state) for place, state in seen.tokens.items() if place in in_use]
     paused = _labelled(
-        "token_paused", "1: nothing is asked of Vercel with this token for now, for this reason.", ("token", "reason")
+        "token_paused",
+        "1: requests with this token, or one kind of them, are paused for this reason.",
+        ("token", "reason"),
     )
-    pause = _labelled("token_pause_seconds", "How long it still rests.", ("token",))
-    in_flight = _labelled("token_requests_in_flight", "Calls to Vercel under way with this token.", ("token",))
-    limit = _labelled("token_requests_limit", "How many there may be at a time; 1 after a pause.", ("token",))
-    waiting = _labelled("token_requests_waiting", "Resources that wait for one of them to end.", ("token",))
+    pause = _labelled("token_pause_seconds", "How long the pause still lasts.", ("token",))
+    in_flight = _labelled("token_requests_in_flight", "Requests to Vercel in flight with this token.", ("token",))
+    limit = _labelled(
+        "token_requests_limit",
+        "Maximum number of requests in flight. It is 1 after a pause and then grows.",
+        ("token",),
+    )
+    waiting = _labelled("token_requests_waiting", "Resources that wait for a request in flight to end.", ("token",))
     for name, state in states:
         for reason in PAUSES:
             paused.add_metric((name, reason.value), float(state.pause == reason))
@@ -303,15 +317,17 @@ def _token_states(seen: Snapshot) -> Iterator[Metric]:
 def _certificates(seen: Snapshot, *, per_certificate: bool) -> Iterator[Metric]:
     who = ("namespace", "name")
     not_after = _labelled("certificate_not_after_timestamp_seconds", "When the certificate expires.", who)
-    renewal = _labelled("certificate_renewal_timestamp_seconds", "When it is due for renewal.", who)
-    ready = _labelled("certificate_ready", "1: there is a certificate that covers spec.cns and is valid.", who)
+    renewal = _labelled("certificate_renewal_timestamp_seconds", "When the certificate is due for renewal.", who)
+    ready = _labelled(
+        "certificate_ready", "1: the resource is Ready: it has a valid certificate that covers spec.cns.", who
+    )
     info = _labelled(
         "certificate_info",
         "The reasons of the conditions Ready and Issuing. Always 1.",
         (*who, "reason", "issuing_reason"),
     )
     attempt = _labelled(
-        "certificate_attempt_start_timestamp_seconds", "When an attempt began whose outcome is not recorded yet.", who
+        "certificate_attempt_start_timestamp_seconds", "When the open attempt started: its outcome is unknown.", who
     )
     tally: Tally[tuple[str, str, str]] = Tally()
     overdue = expiring = 0
@@ -338,29 +354,39 @@ def _certificates(seen: Snapshot, *, per_certificate: bool) -> Iterator[Metric]:
         yield from (not_after, renewal, ready, info, attempt)
     counts = _labelled(
         "certificates",
-        "Resources, by the status of Ready, its reason, and that of Issuing.",
+        "Resources, by status and reason of the condition Ready, and by reason of Issuing.",
         ("ready", "reason", "issuing_reason"),
     )
     for state, number in tally.items():
         counts.add_metric(state, number)
     yield counts
-    yield _gauge("certificates_overdue", "Those of which half the time from renewal to expiry is over.", overdue)
-    yield _gauge("certificates_expiring", "Those of which nine tenths of it are over, or all.", expiring)
-    yield _gauge("attempts_unresolved", "Attempts whose outcome is not recorded yet.", len(unresolved))
+    yield _gauge(
+        "certificates_overdue",
+        "Certificates for which half of the time from renewal time to expiry has passed.",
+        overdue,
+    )
+    yield _gauge(
+        "certificates_expiring", "Certificates for which nine tenths of it have passed, or all of it.", expiring
+    )
+    yield _gauge("attempts_unresolved", "Open attempts: their outcome is unknown.", len(unresolved))
     yield _gauge(
         "orphaned_certificates", "Certificates with the names of a resource that no resource uses.", seen.orphans
     )
     if expiries:
-        yield _gauge("certificates_earliest_not_after_timestamp_seconds", "When the first one expires.", min(expiries))
+        yield _gauge(
+            "certificates_earliest_not_after_timestamp_seconds",
+            "When the first of all certificates expires.",
+            min(expiries),
+        )
     if unresolved:
-        text = "When the oldest attempt began whose outcome is not recorded yet."
+        text = "When the oldest open attempt started."
         yield _gauge("attempts_unresolved_earliest_start_timestamp_seconds", text, min(unresolved))
 
 
 @dataclass(frozen=True, slots=True)
 class _Certificate:
-    """What metrics say of one resource. It is read from the object as it is: what Pydantic would take for that, with
-    ten thousand of them at each scrape, is several seconds."""
+    """What metrics report about one resource. It is read from the raw object: with ten thousand resources, Pydantic
+    would take several seconds for each scrape."""
 
     ready: str
     reason: str
@@ -384,7 +410,7 @@ class _Certificate:
         )
 
     def renewal_window_is_over(self, now: float, share: float) -> bool:
-        """Whether so much of the time from its renewal to its expiry is over."""
+        """Returns whether this share of the time from its renewal time to its expiry has passed."""
         if self.not_after is None or self.renewal is None:
             return False
         return now - self.renewal > share * (self.not_after - self.renewal)
@@ -400,5 +426,5 @@ def _unresolved_since(status: Mapping[str, Any]) -> float | None:
 
 
 def _token_name(place: Place | None) -> str:
-    """Where a token is: nothing of the token itself."""
+    """Returns where a token is. It reveals nothing of the token."""
     return "/".join(place) if place is not None else DEFAULT_TOKEN

@@ -10,7 +10,7 @@ from vercel_certificate_operator.accounts import Account
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate, Scope
-from vercel_certificate_operator.core.failures import Failure, Fate, meaning
+from vercel_certificate_operator.core.failures import Call, Failure, Fate, meaning
 from vercel_certificate_operator.core.known import Reply, Tick
 from vercel_certificate_operator.core.memory import Memory
 from vercel_certificate_operator.core.reasons import Reason
@@ -18,7 +18,7 @@ from vercel_certificate_operator.core.record import Attempt
 from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.observer import Observer
 from vercel_certificate_operator.publisher import log_fields
-from vercel_certificate_operator.vercel import VercelError
+from vercel_certificate_operator.vercel import Upload, VercelError
 from vercel_certificate_operator.vercel_calls import VercelCalls, failure_of
 
 logger = logging.getLogger(__name__)
@@ -64,10 +64,14 @@ class Posts:
         self.tasks: dict[Key, asyncio.Task[None]] = {}
         """The POSTs in flight."""
 
-    def send(self, key: Key, attempt: Attempt, account: Account) -> None:
-        """Sends a recorded attempt with the slot that was taken for it."""
+    def send(self, key: Key, attempt: Attempt, account: Account, upload: Upload | None) -> None:
+        """Sends a recorded attempt with the slot that was taken for it.
+
+        Args:
+            upload: what is uploaded, if the attempt is an upload.
+        """
         self._memories[key] = self._memories[key].sent(attempt.id, self._clock.monotonic())
-        self.tasks[key] = asyncio.create_task(self._run(key, attempt, account), name=f"POST for {key}")
+        self.tasks[key] = asyncio.create_task(self._run(key, attempt, account, upload), name=f"POST for {key}")
 
     def unrecorded(self, key: Key) -> bool:
         """Returns whether a POST is in flight, or answered and not recorded."""
@@ -99,9 +103,9 @@ class Posts:
         """From now on, answers are recorded by the POSTs themselves."""
         self._ending = True
 
-    async def _run(self, key: Key, attempt: Attempt, account: Account) -> None:
+    async def _run(self, key: Key, attempt: Attempt, account: Account, upload: Upload | None) -> None:
         try:
-            reply = await self._post(key, attempt, account)
+            reply = await self._post(key, attempt, account, upload)
             self._memories[key] = self._memories[key].answered(reply)
             while self._ending and self.unrecorded(key) and (again := await self._record(key)) is not None:
                 await self._clock.wait(asyncio.Event(), again)
@@ -109,18 +113,22 @@ class Posts:
             del self.tasks[key]
         self._answered(key)
 
-    async def _post(self, key: Key, attempt: Attempt, account: Account) -> Reply:
+    async def _post(self, key: Key, attempt: Attempt, account: Account, upload: Upload | None) -> Reply:
         fields = log_fields(key, attempt=attempt.id, reason=attempt.reason)
         logger.info("requesting a certificate for %s", words.names(attempt.cns), extra=fields)
         began = self._clock.monotonic()
         certificate, failure = None, None
+        call: Call = "issue" if upload is None else "upload"
         try:
-            certificate = await account.client.issue(attempt.names, attempt.scope)
-            account.succeeded("issue", attempt.scope)
+            if upload is not None:
+                certificate = await account.client.upload(upload, attempt.scope)
+            else:
+                certificate = await account.client.issue(attempt.names, attempt.scope)
+            account.succeeded(call, attempt.scope)
             self._remember(attempt, certificate)
         except VercelError as error:
             failure = failure_of(error)
-            self._calls.note_failure(account, "issue", attempt.scope, failure)
+            self._calls.note_failure(account, call, attempt.scope, failure)
         except Exception as error:
             # A bug. The POST may have been sent, so the certificate is searched for.
             logger.exception("the POST for %s failed", key, extra=fields)

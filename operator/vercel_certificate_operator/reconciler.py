@@ -15,16 +15,20 @@ from vercel_certificate_operator.accounts import Account, Accounts
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.decide import decide
+from vercel_certificate_operator.core.domains import DomainConfig
+from vercel_certificate_operator.core.facts import earliest
 from vercel_certificate_operator.core.failures import Failure, Fate
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
     CallKey,
     Decision,
     Get,
+    GetDomainConfig,
     Issue,
     Known,
     Limits,
     List,
+    ReadSource,
     ReadToken,
     Remove,
     RemoveFinalizer,
@@ -36,10 +40,12 @@ from vercel_certificate_operator.core.record import Attempt
 from vercel_certificate_operator.core.resource import Key, Resource, Status
 from vercel_certificate_operator.core.rules.failed_calls import call_of
 from vercel_certificate_operator.core.sightings import ScopeKey
+from vercel_certificate_operator.core.source import Source, SourceProblem
 from vercel_certificate_operator.drift_watch import DriftWatch
 from vercel_certificate_operator.intake import Intake
 from vercel_certificate_operator.kube.errors import Conflict, Gone, KubeError, Refused
 from vercel_certificate_operator.kube.events import Events
+from vercel_certificate_operator.kube.tls_secrets import TlsSecrets
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing, Tokens
 from vercel_certificate_operator.kube.vercel_certificates import VercelCertificates
 from vercel_certificate_operator.late_answers import LateAnswers
@@ -47,7 +53,7 @@ from vercel_certificate_operator.objects import Objects, key_of, scope_key_of
 from vercel_certificate_operator.observer import Observer
 from vercel_certificate_operator.posts import Posts
 from vercel_certificate_operator.publisher import Publisher, log_fields
-from vercel_certificate_operator.vercel import VercelError
+from vercel_certificate_operator.vercel import Upload, VercelError
 from vercel_certificate_operator.vercel_calls import Paused, VercelCalls, Waiting, failure_of
 from vercel_certificate_operator.vercel_time import VercelTime
 from vercel_certificate_operator.workqueue import WorkQueue
@@ -77,6 +83,7 @@ class Reconciler:
         certificates: VercelCertificates,
         events: Events,
         tokens: Tokens,
+        sources: TlsSecrets,
         accounts: Accounts,
         clock: Clock,
         time: VercelTime,
@@ -100,6 +107,7 @@ class Reconciler:
         self._queue = queue
         self._kube = certificates
         self._tokens = tokens
+        self._sources = sources
         self._calls = VercelCalls(accounts, clock)
         self._clock = clock
         self._time = time
@@ -218,19 +226,17 @@ class Reconciler:
         return min(first * 2.0 ** min(failures - 1, 10), most)
 
     async def _round(self, key: Key) -> float | None:
-        memory = self._memories.setdefault(key, Memory(seen=(None, self._clock.monotonic())))
+        self._memories.setdefault(key, Memory(seen=(None, self._clock.monotonic())))
         round_ = self._rounds.pop(key, None) or Round()
-        round_ = replace(round_, listing=round_.listing or memory.noticed)
         for _ in range(MOST_STEPS):
+            # Also after a write was fenced off: what the list shows is still to be dealt with.
+            round_ = replace(round_, listing=round_.listing or self._memories[key].noticed)
             resource = self._objects.get(key)
             if resource is None:
                 return await self._after_its_end(key)
             facts = self._gather(resource, round_)
             decision = decide(facts)
             _log(key, decision)
-            if isinstance(decision.action, Issue):
-                # Before anything is awaited: no other resource may decide the same meanwhile.
-                self._objects.reserve_names(key, facts.now)
             if isinstance(decision.action, Wait):
                 if await self._write(resource, decision):
                     return self._wait(facts, decision.action.until)
@@ -238,7 +244,7 @@ class Reconciler:
                 continue
             if self._stopping and not isinstance(decision.action, Write):
                 return None
-            next_round = await self._act(facts, decision, round_)
+            next_round = await self._reserved_act(facts, decision, round_)
             if next_round is None:
                 return None  # a POST is in flight
             round_ = next_round
@@ -274,15 +280,36 @@ class Reconciler:
         """Ends a round: nothing to do until then."""
         key = facts.resource.key
         memory = self._memories[key]
-        if memory.noticed is not None and not facts.pauses and not any(facts.waits(*call) for call in facts.failed):
-            self._memories[key] = replace(memory, noticed=None)
+        if memory.noticed is not None:
+            calls = {*facts.failed, *((call, None) for call in facts.pauses)}
+            free = [at for call in calls if (at := facts.free_at(*call)) is not None]
+            if free:  # the news may be acted on then
+                until = earliest(until, *free)
+            else:
+                self._memories[key] = replace(memory, noticed=None)
         body = self._objects.body(key)
         if body is not None and (scope_key := scope_key_of(key, body)) is not None:
             self.drift.watch(scope_key)
+        newest = self._objects.get(key)
+        if newest is not None and not newest.holds and not memory.is_needed:
+            self._tokens.forget(key.uid)  # there is nothing to remove with it
         if until is None:
             return self._longest_sleep
         # A time that is rounded down to now would be due again and again.
         return min(max((until - self._time.now()).total_seconds(), 0.001), self._longest_sleep)
+
+    async def _reserved_act(self, facts: Known, decision: Decision, round_: Round) -> Round | None:
+        """Carries out a decision. Before an attempt is recorded, its names are reserved for this resource.
+
+        From before anything is awaited: no other resource may decide the same meanwhile.
+        """
+        if not isinstance(decision.action, Issue):
+            return await self._act(facts, decision, round_)
+        self._objects.reserve_names(facts.resource.key, facts.now)
+        try:
+            return await self._act(facts, decision, round_)
+        finally:
+            self._objects.release_names(facts.resource.key)  # what is recorded counts by itself
 
     async def _act(self, facts: Known, decision: Decision, round_: Round) -> Round | None:
         """Carries out a decision. Returns what is known after it; None: the round is over."""
@@ -297,6 +324,11 @@ class Reconciler:
                 return Round()
             case ReadToken():
                 return await self._read_token(resource, round_)
+            case GetDomainConfig(domain, scope):
+                return round_.with_domain(domain, await self._domain_config(resource, domain, scope))
+            case ReadSource():
+                await self._read_source(resource)
+                return round_
             case Get() | List() | Remove() | Issue():
                 return await self._call(facts, decision, round_)
             case Wait():
@@ -306,11 +338,12 @@ class Reconciler:
 
     # --- Vercel ---------------------------------------------------------------------------------------------------
 
-    async def _token(self, resource: Resource) -> Token:
+    async def _token(self, resource: Resource, *, issues: bool = False) -> Token:
+        """Returns the token. It is kept for the removal of the certificate that the resource has, or is to have."""
         ref, key = resource.spec.token_secret_ref, resource.key
         if resource.deleting:
             return await self._tokens.get_for_removal(key.namespace, ref, key.uid)
-        return await self._tokens.get(key.namespace, ref, key.uid if resource.holds else None)
+        return await self._tokens.get(key.namespace, ref, key.uid if issues or resource.holds else None)
 
     async def _read_token(self, resource: Resource, round_: Round) -> Round:
         try:
@@ -319,29 +352,40 @@ class Reconciler:
             return round_.with_token(None)
         return round_.with_token(token.hash_for(resource.key.uid))
 
+    async def _domain_config(self, resource: Resource, domain: str, scope: Scope) -> DomainConfig | None:
+        """Returns how a domain is configured; None: that isn't known, and nothing depends on it."""
+        try:
+            return await self._calls.domain_config(domain, scope, await self._token(resource))
+        except (TokenMissing, VercelError) as error:
+            logger.info("the configuration of %s is not known: %s", domain, error, extra=log_fields(resource.key))
+            return None
+
+    async def _read_source(self, resource: Resource) -> tuple[Source, Upload] | SourceProblem:
+        """Reads the Secret whose certificate is uploaded. The key is not remembered."""
+        key, ref = resource.key, resource.spec.certificate_secret_ref
+        assert ref is not None  # noqa: S101 - only such resources have a source
+        found = await self._sources.read(key.namespace, ref.name)
+        source = found if isinstance(found, SourceProblem) else found[0]
+        self._memories[key] = replace(self._memories[key], source=(self._clock.monotonic(), source))
+        return found
+
     async def _call(self, facts: Known, decision: Decision, round_: Round) -> Round | None:
         resource, call = facts.resource, call_of(decision)
         assert call is not None  # noqa: S101 - the actions that end up here are calls
         try:
-            token = await self._token(resource)
+            token = await self._token(resource, issues=isinstance(decision.action, Issue))
+            round_ = round_.with_token(token.hash_for(resource.key.uid))
+            if isinstance(decision.action, Issue) and round_.token_hash != facts.token_hash:
+                return round_  # the attempt must say which token it used
+            after = await self._request(facts, decision, token, round_)
         except TokenMissing as missing:
-            self._objects.release_names(resource.key)
             failure = Failure(Fate.NO_TOKEN, str(missing))
             return self._failed(resource.key, call, failure, round_.with_token(None))
-        token_hash = token.hash_for(resource.key.uid)
-        if isinstance(decision.action, Issue) and token_hash != facts.token_hash:
-            self._objects.release_names(resource.key)
-            return round_.with_token(token_hash)  # the attempt must say which token it used
-        round_ = round_.with_token(token_hash)
-        try:
-            after = await self._request(facts, decision, token, round_)
         except VercelError as error:
             return self._failed(resource.key, call, failure_of(error), round_)
         except Paused as paused:
-            self._objects.release_names(resource.key)
             return round_.with_pause(paused.call, paused.pause)
         except Waiting:
-            self._objects.release_names(resource.key)
             self._rounds[resource.key] = round_
             raise
         if not isinstance(decision.action, Issue):
@@ -373,8 +417,13 @@ class Reconciler:
 
     async def _issue(self, resource: Resource, attempt: Attempt, decision: Decision, token: Token) -> Round | None:
         """Records the attempt, then sends it: at most once, and only by the process that saw that it is recorded."""
-        key = resource.key
-        account = self._calls.take_slot(key, "issue", attempt.scope, token)
+        key, upload = resource.key, None
+        if attempt.fingerprint is not None:
+            found = await self._read_source(resource)
+            if isinstance(found, SourceProblem) or found[0].fingerprint != attempt.fingerprint:
+                return Round()  # the Secret has changed since it was checked
+            upload = found[1]
+        account = self._calls.take_slot(key, "issue" if upload is None else "upload", attempt.scope, token)
         began, sent = self._clock.monotonic(), False
         self._memories[key] = self._memories[key].announced(attempt.id)
         try:
@@ -389,10 +438,9 @@ class Reconciler:
                 return Round()
             if self._stopping or self._clock.monotonic() - began > STALE_RECORD:
                 return Round()
-            self.posts.send(key, attempt, account)
+            self.posts.send(key, attempt, account, upload)
             sent = True
         finally:
-            self._objects.release_names(key)
             if not sent:
                 account.give_slot_back()
         return None
@@ -403,17 +451,13 @@ class Reconciler:
         """Writes what was decided, if it differs from what is there. False: it was decided from a stale view."""
         key, status = resource.key, decision.status
         closes = isinstance(decision.action, Write) and decision.action.closes
-        if status is not None and (dumped := status.dump()) != resource.status.dump():
-            if decision.note is not None:
-                self._memories[key] = replace(self._memories[key], unpublished=(dumped, decision.note))
+        if status is not None and status.dump() != resource.status.dump():
+            self._memories[key] = self._memories[key].writing(decision)
             with self._objects.reserved(key, status.certificate_ids):
                 if not await self._fenced(resource, self._kube.write_status(resource, status, closes_attempt=closes)):
-                    self._memories[key] = replace(self._memories[key], unpublished=None)
+                    self._memories[key] = self._memories[key].fenced_off()
                     return False
-        memory = replace(self._memories[key], unpublished=None)
-        if isinstance(decision.action, Write) and (closes or status is None):
-            memory = replace(memory, reply=None)  # it is recorded, or can't be
-        self._memories[key] = memory
+        self._memories[key] = self._memories[key].recorded(decision)
         if decision.note is not None:
             self._publisher.publish(key, decision.note, resource.status.attempt)
         return True

@@ -126,6 +126,10 @@ class Settings(BaseModel):
     """Seconds that any other request to Vercel may take. There is no flag for it."""
     max_in_flight: Annotated[int, Field(ge=1, le=100)] = 8
     """Calls to Vercel at a time, per token."""
+    uploads: bool = True
+    """Whether certificates may be uploaded from Secrets."""
+    source_poll_interval: Annotated[float, Seconds, Field(ge=1, le=86400)] = 600.0
+    """Seconds between two reads of a Secret whose certificate is uploaded."""
     issuance_limit: Annotated[int, Field(ge=1, le=1000)] = 5
     """Issuances per resource and week without a request of the user."""
     drift_interval: Annotated[float, Seconds, Field(ge=1, le=365 * 86400)] = 6 * 3600.0

@@ -8,6 +8,7 @@ from datetime import timedelta
 from vercel_certificate_operator.accounts import Account, Accounts
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Certificate, Scope
+from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import Call, Failure, Fate, meaning
 from vercel_certificate_operator.core.known import Got, Listing, Pause, Tick
 from vercel_certificate_operator.core.resource import Key
@@ -79,6 +80,14 @@ class VercelCalls:
             if certificate.id != certificate_id:
                 raise OutcomeUnknown(f"Vercel answered with {certificate.id} instead of {certificate_id}")
             return Got(tick, certificate)
+
+    async def domain_config(self, domain: str, scope: Scope, token: Token) -> DomainConfig:
+        """Returns how a domain is configured. Vercel is asked at most once in five minutes, for everyone.
+
+        It takes no slot: it is rare, and nothing depends on it.
+        """
+        account = self._accounts.of(token)
+        return await account.domain_config(domain, scope)
 
     async def remove(self, key: Key, certificate_id: str, scope: Scope, token: Token) -> bool:
         """Removes a certificate. Returns whether Vercel had one with this id."""

@@ -19,6 +19,7 @@ from vercel_certificate_operator.core.sightings import ScopeKey
 from vercel_certificate_operator.kube.connection import ApiClient, WatchSigns
 from vercel_certificate_operator.kube.events import Events
 from vercel_certificate_operator.kube.secrets import Secrets
+from vercel_certificate_operator.kube.tls_secrets import TlsSecrets
 from vercel_certificate_operator.kube.tokens import DefaultToken, Tokens
 from vercel_certificate_operator.kube.vercel_certificates import VercelCertificates
 from vercel_certificate_operator.leadership import Fence
@@ -127,7 +128,9 @@ def build(
     queue: WorkQueue[Key | ScopeKey] = WorkQueue(clock, group_of=tenant_of)
     certificates = certificates_class(api)
     events = Events(api, instance=instance)
-    tokens = Tokens(Secrets(api), default_token(settings), clock)
+    of_cluster = Secrets(api)
+    sources = TlsSecrets(of_cluster, allowed=settings.uploads)
+    tokens = Tokens(of_cluster, default_token(settings), clock)
     accounts = Accounts(client_for, clock, slots=settings.max_in_flight)
     reconciler = Reconciler(
         objects=objects,
@@ -135,11 +138,16 @@ def build(
         certificates=certificates,
         events=events,
         tokens=tokens,
+        sources=sources,
         accounts=accounts,
         clock=clock,
         time=time,
         scope=settings.scope,
-        limits=Limits(post=timedelta(seconds=settings.post_timeout), issuances=settings.issuance_limit),
+        limits=Limits(
+            post=timedelta(seconds=settings.post_timeout),
+            issuances=settings.issuance_limit,
+            source_poll=settings.source_poll_interval,
+        ),
         drift_interval=settings.drift_interval,
         longest_sleep=settings.longest_sleep,
         new_id=new_id,

@@ -42,7 +42,12 @@ class _Team(click.ParamType[tuple[str, str]]):
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to listen on. An empty one is all addresses, IPv4 and IPv6.",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),

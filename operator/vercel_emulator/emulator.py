@@ -50,7 +50,7 @@ class Emulator:
             clock: Returns the time in epoch seconds. ``emulator.clock`` adds its offset to it.
             state: A file that keeps the certificates and the clock's offset over restarts, also after ``kill -9``.
                 Without it, everything is lost when the process ends.
-            host: The address to listen on, IPv4 or IPv6.
+            host: The address to listen on, IPv4 or IPv6. Empty: all addresses.
             port: The port to listen on; 0 for any free port (see ``url``).
             behaviour: All initial switches, instead of ``lifetime``.
             seed: Makes the ids of certificates the same in each run.

@@ -24,7 +24,7 @@ class Server:
 
         Args:
             backend: What to serve.
-            host: The address to listen on; an IPv6 address can have brackets.
+            host: The address to listen on; an IPv6 address can have brackets. Empty: all addresses.
             port: The port to listen on; 0 for any free port.
         """
         self._backend = backend

@@ -10,6 +10,6 @@ from support.world import world as make_world
 
 
 @pytest.fixture
-async def world(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[World]:
+async def world(control_plane: ControlPlane, crd: None, namespace: str, one_authority: None) -> AsyncIterator[World]:
     async with make_world(control_plane.kubeconfig, namespace, drift_interval=10 * 365 * 86400.0) as made:
         yield made

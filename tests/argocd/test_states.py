@@ -17,6 +17,8 @@ from argocd.sandbox import health
 from argocd.states import NAME, STATES, alike, as_shown
 from support.world import World
 
+pytestmark = pytest.mark.xdist_group("argocd_states")  # one process records all of them, and then what is expected
+
 
 @pytest.fixture(scope="module", autouse=True)
 def expectations() -> Any:

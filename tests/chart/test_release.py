@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import tools
 from chart.release import CRD, NAME, Release, installed, leads, stands_by
 from control_plane import ControlPlane
 from support.helm import CHART, Helm
@@ -14,8 +15,14 @@ from support.operator_process import PATIENCE, Namespace, OperatorProcess
 from vercel_emulator.client import EmulatorControl
 
 PREVIOUS = Path(__file__).parent / "previous" / "vercel-certificate-operator-0.1.0.tgz"
-"""The chart as it was last given out, packaged by ``helm package``; until the first release, as it was first committed.
-docs/releasing.md says when it is replaced."""
+"""The chart of the last release, packaged by ``helm package``. Until the first release: an earlier state of the chart,
+whose definition has all that today's operator records. docs/releasing.md says when it is replaced."""
+
+
+@pytest.fixture(scope="module", params=[tools.helm, tools.helm_4], ids=["helm-3", "helm-4"])
+def helm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """Each Helm that the chart supports."""
+    return Helm(request.param(), tmp_path_factory.mktemp("helm"))
 
 
 @pytest.fixture

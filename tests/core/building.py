@@ -1,6 +1,6 @@
 """What is known, built in a line: ``known(status=ready(), renew="now")``."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal

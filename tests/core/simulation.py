@@ -1,41 +1,41 @@
-"""The reconciler's loop with a model of Vercel and Kubernetes: everything that decides, and nothing that waits.
+"""One resource in a model of Kubernetes and Vercel, around the operator's real rules and its real memory.
 
-What the model keeps is what the real parts promise: status goes through JSON, every write gets a new
-resourceVersion, Vercel answers truthfully unless it was told to fail, and everything in memory may be lost.
+Everything that decides and remembers is the core's own; only what waits, sends and stores is modelled. The model keeps
+what the real parts promise: status goes through JSON, every write gives a new resourceVersion, lists are shared, calls
+take time, Vercel answers truthfully unless it was told to fail, and everything in memory may be lost.
 """
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from core.building import HOUR, KEY, MINUTE, NAMES, NOW, SECOND, TEAM, assert_in_order, changed
-from vercel_certificate_operator.core.attempt import ANNOTATION, Attempt
-from vercel_certificate_operator.core.certificate import Certificate
-from vercel_certificate_operator.core.failures import (
-    Failure,
-    Fate,
-    meaning_of_a_repeatable_call,
-    wait_after,
-)
+from core.building import DAY, HOUR, KEY, MINUTE, NAMES, NOW, SECOND, TEAM, assert_in_order, changed
+from vercel_certificate_operator.core.certificate import Certificate, Scope
+from vercel_certificate_operator.core.decide import decide
+from vercel_certificate_operator.core.facts import open_attempt
+from vercel_certificate_operator.core.failures import Call, Failure, Fate
 from vercel_certificate_operator.core.known import (
-    Call,
+    AddFinalizer,
+    CallKey,
     Decision,
-    FailedCall,
-    Hold,
+    Get,
+    Got,
     Issue,
     Known,
+    Limits,
     List,
     Listing,
-    Look,
-    Looked,
-    Release,
+    Ownership,
+    ReadToken,
     Remove,
+    RemoveFinalizer,
     Reply,
     Tick,
     Wait,
     Write,
 )
-from vercel_certificate_operator.core.policies import decide, open_attempt
+from vercel_certificate_operator.core.memory import Memory, Round, known
+from vercel_certificate_operator.core.record import Attempt
 from vercel_certificate_operator.core.resource import (
     FINALIZER,
     RENEW_ANNOTATION,
@@ -43,40 +43,22 @@ from vercel_certificate_operator.core.resource import (
     Spec,
     Status,
 )
+from vercel_certificate_operator.core.rules.attempts import orphan_note
+from vercel_certificate_operator.core.rules.failed_calls import call_of
+from vercel_certificate_operator.core.sightings import Sighting
 
-DRIFT_INTERVAL: Tick = 24 * 3600.0
-MOST_STEPS = 15
-"""Far more than a round needs."""
+DRIFT_INTERVAL: Tick = 6 * 3600.0
+MOST_STEPS = 40
+CALL = timedelta(milliseconds=100)
+"""How long a call takes."""
+REFUSAL = Failure(Fate.REFUSED, "Pay first", 402, "payment_required")
+ERROR = Failure(Fate.REFUSED, "Out of order", 500, "internal")
 
 Post = Literal[
-    "issued", "issued, answer lost", "nothing done, answer lost", "refused", "rate limited", "not sent", "died before",
-    "died after", "never sent", "the old one", "other names", "more names",
+    "issued", "issued, answer lost", "issued, back-dated, answer lost", "nothing done, answer lost", "refused",
+    "rate limited", "not sent", "died before", "died after", "never sent", "the old one", "other names", "more names",
+    "expired",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What was learned in this round."""
-
-    looked: Looked | None = None
-    named: Looked | None = None
-    listing: Listing | None = None
-    failed_call: FailedCall | None = None
-
-
-@dataclass(slots=True)
-class Memory:
-    """What the process remembers."""
-
-    attempt_seen: tuple[str | None, Tick]
-    reply: Reply | None = None
-    void: set[str] = field(default_factory=set)
-    removed: set[str] = field(default_factory=set)
-    failed_calls: int = 0
-    failed_generation: int = 0
-    retry_at: Tick | None = None
-    failed_removals: int = 0
-    removal_at: Tick | None = None
 
 
 class Died(Exception):
@@ -85,48 +67,84 @@ class Died(Exception):
 
 @dataclass(slots=True)
 class Posted:
-    """A POST that reached the wire."""
+    """A POST that reached Vercel."""
 
     at: datetime
     attempt: Attempt
     certificate: Certificate | None = None
 
 
+@dataclass(slots=True)
+class Vercel:
+    """One scope at Vercel, with its clock."""
+
+    lifetime: timedelta
+    now: datetime = NOW
+    certificates: dict[str, Certificate] = field(default_factory=dict)
+    ours: set[str] = field(default_factory=set)
+    """Certificates that came of our POSTs, and Vercel's renewals of these: what the operator may remove."""
+    made: int = 0
+
+    def issue(self, cns: frozenset[str], *, back_dated: timedelta = timedelta(), ours: bool = True) -> Certificate:
+        self.made += 1
+        created = self.now - back_dated
+        certificate = Certificate(f"cert_{self.made}", cns, created, created + self.lifetime, auto_renew=True)
+        self.certificates[certificate.id] = certificate
+        if ours:
+            self.ours.add(certificate.id)
+        return certificate
+
+    def renew(self, certificate_id: str | None, *, same_id: bool) -> None:
+        """Vercel renews by itself, as far as it would: in the second half of the lifetime."""
+        current = self.certificates.get(certificate_id or "")
+        if current is None or current.created_at is None or self.now < current.created_at + self.lifetime / 2:
+            return
+        if same_id:
+            renewed = replace(current, created_at=self.now, expires_at=self.now + self.lifetime)
+            self.certificates[current.id] = renewed
+        else:
+            self.issue(current.cns, ours=current.id in self.ours)
+
+
 class World:
     """One resource, its operator, and Vercel."""
 
     def __init__(self, resource: Resource | None = None, *, lifetime: timedelta = timedelta(days=90)) -> None:
-        self.now = NOW
         self.monotonic: Tick = 1_000_000.0
-        self.lifetime = lifetime
-        self.at_vercel: dict[str, Certificate] = {}
+        self.clock_offset = timedelta()
+        """How far Vercel's time, as the operator knows it, is from the truth."""
+        self.vercel = Vercel(lifetime)
         self.posts: list[Posted] = []
+        self.calls: list[CallKey] = []
         self.removals: list[str] = []
         self.released = False
         self.notes: list[str] = []
         self.writes = 0
         self.steps = 0
         self.next_posts: list[Post] = []
-        self.failing_reads = 0
-        self.failing_removals = 0
+        self.failing: dict[Call, int] = {}
+        """How many of the next calls of a kind fail."""
+        self.token = "t1"
+        self.list: Listing | None = None
         self.drift_seen: Tick = 0.0
-        self._ids = 0
+        self._attempts = 0
         self.resource = resource or Resource(
             key=KEY,
             resource_version="1",
             generation=1,
-            created_at=NOW,
+            created_at=NOW - DAY,
             deleted_at=None,
             finalizers=(),
             annotations={},
             spec=Spec(cns=NAMES),
             status=Status(),
         )
-        self.memory = self._fresh()
+        self.restart()
 
-    def _fresh(self) -> Memory:
-        self.drift_seen = self.monotonic
-        return Memory(attempt_seen=(None, self.monotonic))
+    @property
+    def now(self) -> datetime:
+        """Vercel's time, as the operator knows it."""
+        return self.vercel.now + self.clock_offset
 
     # --- what users, and others, do -------------------------------------------------------------------------------
 
@@ -135,37 +153,49 @@ class World:
         if spec_now != self.resource.spec:
             self._put(spec=spec_now, generation=self.resource.generation + 1)
 
-    def ask_for_renewal(self, value: str) -> None:
+    def request_renewal(self, value: str) -> None:
         self._put(annotations={**self.resource.annotations, RENEW_ANNOTATION: value})
 
     def delete(self) -> None:
         if not self.resource.deleting:
-            self._put(deleted_at=self.now, generation=self.resource.generation + 1)
+            self._put(deleted_at=self.vercel.now, generation=self.resource.generation + 1)
+
+    def strip_finalizer(self) -> None:
+        if not self.resource.deleting:
+            self._put(finalizers=())
 
     def restart(self) -> None:
-        self.memory = self._fresh()
+        self.memory = Memory(seen=(None, self.monotonic))
+        self.list = None
+        self.drift_seen = self.monotonic
 
     def advance(self, span: timedelta) -> None:
-        self.now += span
+        self.vercel.now += span
         self.monotonic += span.total_seconds()
 
     def lose_at_vercel(self) -> None:
-        """Somebody removes the current certificate."""
-        self.at_vercel.pop(self.resource.status.id or "", None)
+        """Somebody removes the current certificate.
 
-    def renew_at_vercel(self, *, same_id: bool) -> None:
-        """Vercel renews by itself."""
-        current = self.at_vercel.get(self.resource.status.id or "")
-        if current is not None:
-            renewed = self._certificate(current.cns)
-            self.at_vercel[current.id if same_id else renewed.id] = (
-                replace(renewed, id=current.id) if same_id else renewed
-            )
+        Not if somebody else's could then be mistaken for Vercel's renewal of it.
+        """
+        if self.resource.status.shared_names or self.vercel.certificates.keys() <= self.vercel.ours:
+            self.vercel.certificates.pop(self.resource.status.id or "", None)
+
+    def someone_issues(self) -> None:
+        """Somebody else has a certificate with the same names.
+
+        Not if it could be mistaken for what came of an attempt, or for Vercel's renewal of the current certificate.
+        """
+        status = self.resource.status
+        current = self.vercel.certificates.get(status.id or "")
+        young = current is not None and self.vercel.now < (current.created_at or NOW) + self.vercel.lifetime / 2
+        if status.open_attempt is None and (status.id is None or status.shared_names or young):
+            self.vercel.issue(self.resource.cns, ours=False)
 
     # --- the operator ---------------------------------------------------------------------------------------------
 
     def round(self) -> datetime | None:
-        """One round; when it wants to look again. None: not before something changes."""
+        """Makes one round. Returns when the next one is due; None: when something changes."""
         try:
             return self._round()
         except Died:
@@ -173,78 +203,89 @@ class World:
             return self.now
 
     def _round(self) -> datetime | None:
-        facts = self._noticed()
+        round_ = Round(listing=self._noticed())
         for _ in range(MOST_STEPS):
             self.steps += 1
             if self.released:
                 return None
-            known = self.known(facts)
-            decision = decide(known)
-            assert_in_order(known, decision)
-            self._assert_allowed(known, decision)
+            facts = self.known(round_)
+            decision = decide(facts)
+            assert_in_order(facts, decision)
+            self._assert_allowed(facts, decision)
             match decision.action:
                 case Wait(until):
                     self._write(decision)
                     return until
                 case Write():
                     self._write(decision)
-                    self.memory.reply = None
-                    facts = Facts()
-                case Release():
+                    round_ = round_.written()
+                case RemoveFinalizer():
                     self.released = True
-                case Hold():
-                    self._put(finalizers=(FINALIZER,))
-                    facts = Facts()
-                case Issue() as issue:
-                    self._issue(issue)
-                    facts = Facts()
-                case action:
-                    facts = self._call(action, facts)
-        raise AssertionError(f"no rest after {MOST_STEPS} steps; the last one was {decision.action}")
+                case AddFinalizer():
+                    self._put(finalizers=(*self.resource.finalizers, FINALIZER))
+                case ReadToken():
+                    round_ = round_.with_token(self.token)
+                case Get() | List() | Remove() | Issue():
+                    round_ = self._call(facts, decision, round_)
+        raise AssertionError(f"{decision.policy} never settles: the last of {MOST_STEPS} steps was {decision.action}")
 
-    def _noticed(self) -> Facts:
-        """From time to time a listing shows what has changed at Vercel; not right after a start."""
-        if self.monotonic - self.drift_seen < DRIFT_INTERVAL or self.resource.status.id is None:
-            return Facts()
-        self.drift_seen = self.monotonic
-        return Facts(listing=Listing(self.monotonic, timedelta(), tuple(self.at_vercel.values())))
-
-    def known(self, facts: Facts) -> Known:
-        memory, resource = self.memory, self.resource
-        attempt_id = resource.attempt.id if resource.attempt else None
-        if memory.attempt_seen[0] != attempt_id:
-            memory.attempt_seen = attempt_id, self.monotonic
-        if memory.failed_generation != resource.generation:
-            memory.retry_at, memory.failed_calls = None, 0
-            memory.failed_generation = resource.generation
-        return Known(
+    def known(self, round_: Round) -> Known:
+        self.memory, note = self.memory.observe(self.resource, self.monotonic).published(self.resource.status)
+        if note is not None:
+            self.notes.append(f"{note.reason}: {note.text}")
+        self._attempts += 1
+        return known(
+            self.memory,
+            round_,
+            self.resource,
             now=self.now,
             tick=self.monotonic,
-            resource=resource,
             scope=TEAM,
-            first_seen=memory.attempt_seen[1],
-            reply=memory.reply,
-            void_attempts=frozenset(memory.void),
-            looked=facts.looked,
-            named=facts.named,
-            listing=facts.listing,
-            removed=frozenset(memory.removed),
-            failed_call=facts.failed_call,
-            retry_at=memory.retry_at,
-            removal_at=memory.removal_at,
+            limits=Limits(),
+            new_attempt_id=f"attempt-{self._attempts}",
+            may_adopt=True,
+            ownership=Ownership(),
+            held_elsewhere=frozenset(),
+            not_removable=frozenset(),
+            clock_skew=None,
         )
 
-    def _assert_allowed(self, known: Known, decision: Decision) -> None:
-        resource, status = known.resource, known.resource.status
+    def _noticed(self) -> Listing | None:
+        """From time to time, a list shows what has changed at Vercel; not right after a start."""
+        if self.monotonic - self.drift_seen < DRIFT_INTERVAL:
+            return None
+        self.drift_seen = self.monotonic
+        listing = self._listed(self.monotonic)
+        self._report_orphans(listing)
+        news = Sighting.of(listing).is_news(self.resource.cns, self.resource.status.dump())
+        return listing if news else None
+
+    def _report_orphans(self, listing: Listing) -> None:
+        status = self.resource.status
+        if status.open_attempt is None:
+            for orphan in Sighting.of(listing).orphans(self.resource.cns, self.resource.created_at.timestamp()):
+                if orphan.id not in status.certificate_ids:
+                    self.notes.append(f"{orphan_note(orphan).reason}: {orphan_note(orphan).text}")
+
+    def _listed(self, begun_after: Tick) -> Listing:
+        assert begun_after <= self.monotonic, "no list is from the future"
+        if self.list is None or self.list.begun < begun_after:
+            self.list = Listing(self.monotonic, tuple(self.vercel.certificates.values()), CALL.total_seconds())
+        return self.list
+
+    def _assert_allowed(self, facts: Known, decision: Decision) -> None:
+        resource, status = facts.resource, facts.resource.status
         match decision.action:
-            case Issue(cns):
-                assert open_attempt(known) is None, "never while an attempt is unresolved"
+            case Issue(attempt):
+                assert open_attempt(facts) is None, "never while an attempt is unresolved"
                 assert not resource.deleting
                 assert not resource.spec.suspend
-                assert cns == resource.cns
+                assert resource.has_finalizer
+                assert attempt.names == resource.cns
             case Remove(certificate_id):
                 assert not resource.spec.suspend
-                assert certificate_id in (status.id, *status.superseded_ids)
+                assert certificate_id in status.certificate_ids
+                assert certificate_id in self.vercel.ours, "never somebody else's"
                 if certificate_id == status.id and not resource.deleting:
                     assert status.expires_at is not None
                     assert self.now >= status.expires_at, "the current one is only removed when it is of no use"
@@ -256,139 +297,132 @@ class World:
         self.resource = changed(self.resource, resource_version=version, **changes)
 
     def _write(self, decision: Decision) -> None:
+        self.memory = self.memory.writing(decision)
+        self._write_status(decision.status)
+        self.memory = self.memory.recorded(decision)
         if decision.note is not None:
             self.notes.append(f"{decision.note.reason}: {decision.note.text}")
-        if decision.status is not None and decision.status.dump() != self.resource.status.dump():
+
+    def _write_status(self, status: Status | None) -> None:
+        if status is not None and status.dump() != self.resource.status.dump():
             self.writes += 1
-            self._put(status=Status.model_validate(decision.status.dump()))
+            self._put(status=Status.read(status.dump()))
 
-    def _certificate(self, cns: frozenset[str]) -> Certificate:
-        self._ids += 1
-        expires = self.now + self.lifetime
-        return Certificate(f"cert_{self._ids}", cns, self.now, expires, auto_renew=True)
+    def _call(self, facts: Known, decision: Decision, round_: Round) -> Round:
+        call = call_of(decision)
+        assert call is not None
+        if isinstance(decision.action, Issue) and facts.token_hash != self.token:
+            return round_.with_token(self.token)  # the attempt must say which token it used
+        round_ = round_.with_token(self.token)
+        if isinstance(decision.action, Issue):
+            return self._issue(decision, decision.action.attempt)
+        self.calls.append(call)
+        self.advance(CALL)
+        if self.failing.get(call[0]):
+            self.failing[call[0]] -= 1
+            failure = ERROR if call[0] == "list" else REFUSAL
+            self.memory = self.memory.call_failed(call, failure, self.monotonic, seed=KEY.uid, token_hash=self.token)
+            return replace(round_, just_failed=call)
+        self.memory = self.memory.call_succeeded(call)
+        return self._answer(decision.action, round_)
 
-    def _issue(self, issue: Issue) -> None:
-        self._ids += 1
-        attempt = Attempt(
-            id=f"attempt-{self._ids}",
-            uid=KEY.uid,
-            start=self.now,
-            generation=self.resource.generation,
-            cns=issue.cns,
-            renew=self.resource.renew_request,
-            reason=issue.reason,
-        )
-        annotations = {**self.resource.annotations, ANNOTATION: attempt.dumps()}
-        self._put(annotations=annotations, finalizers=(FINALIZER,))
-        self.memory.attempt_seen = attempt.id, self.monotonic
-        self.memory.reply = None
+    def _answer(self, action: object, round_: Round) -> Round:
+        match action:
+            case Get(certificate_id, scope):
+                assert scope == TEAM
+                return round_.with_got(
+                    certificate_id, Got(self.monotonic, self.vercel.certificates.get(certificate_id))
+                )
+            case List(begun_after, scope):
+                assert scope == TEAM
+                return replace(round_, listing=self._listed(begun_after))
+            case Remove(certificate_id, scope):
+                assert isinstance(scope, Scope)
+                self.removals.append(certificate_id)
+                there = self.vercel.certificates.pop(certificate_id, None) is not None
+                return round_.with_removed(certificate_id, there)
+        raise AssertionError(f"{action} is no call")
+
+    def _issue(self, decision: Decision, attempt: Attempt) -> Round:
+        self.memory = self.memory.announced(attempt.id)
+        self._write_status(decision.status)
         how: Post = self.next_posts.pop(0) if self.next_posts else "issued"
         if how == "died before":
             raise Died
         if how == "never sent":
-            self.memory.void.add(attempt.id)
-            return
+            return Round()
+        self.memory = self.memory.sent(attempt.id, self.monotonic)
+        assert isinstance(decide(self.known(Round())).action, Wait), "nothing happens during a POST"
+        began = self.monotonic
         if how == "not sent":
-            self._reply(attempt, failure=Failure(Fate.NOT_SENT, "connection refused"))
-            return
-        posted = Posted(self.now, attempt)
+            self._reply(attempt, began, Failure(Fate.NOT_SENT, "connection refused"))
+            return Round()
+        posted = Posted(self.vercel.now, attempt)
         self.posts.append(posted)
+        self.calls.append(("issue", None))
         self.advance(SECOND)
-        old = self.at_vercel.get(self.resource.status.id or "")
+        answer = self._post(how, attempt)
+        if isinstance(answer, Certificate) or how in ("issued, answer lost", "issued, back-dated, answer lost"):
+            posted.certificate = next(reversed(self.vercel.certificates.values()))
+        if how == "died after":
+            posted.certificate = self.vercel.issue(attempt.names)
+            raise Died
+        self._reply(attempt, began, answer)
+        return Round()
+
+    def _post(self, how: Post, attempt: Attempt) -> Certificate | Failure:
+        timed_out = Failure(Fate.UNKNOWN, "no answer within 120 s")
+        old = self.vercel.certificates.get(self.resource.status.id or "")
         match how:
             case "refused":
-                self._reply(attempt, failure=Failure(Fate.REFUSED, "Not yours", 403, "forbidden"))
-                return
+                return REFUSAL
             case "rate limited":
-                failure = Failure(Fate.REFUSED, "Slow down", 429, "too_many_requests", 2 * MINUTE)
-                self._reply(attempt, failure=failure)
-                return
-            case "nothing done, answer lost":
-                self._reply(attempt, failure=Failure(Fate.UNKNOWN, "no answer within 120 s"))
-                return
-            case "the old one" if old is not None and issue.cns <= old.cns:
-                self._reply(attempt, certificate=old)
-                return
-        cns = issue.cns
-        if how == "other names":
-            cns = frozenset({"odd.example.org"})
-        elif how == "more names":
-            cns = cns | {"www.example.com"}
-        certificate = posted.certificate = self._certificate(cns)
-        self.at_vercel[certificate.id] = certificate
-        if how == "died after":
-            raise Died
-        if how == "issued, answer lost":
-            self._reply(attempt, failure=Failure(Fate.UNKNOWN, "no answer within 120 s"))
+                return Failure(Fate.REFUSED, "Slow down", 429, "too_many_requests", 2 * MINUTE)
+            case "nothing done, answer lost" | "died after":
+                return timed_out
+            case "issued, answer lost":
+                self.vercel.issue(attempt.names)
+                return timed_out
+            case "issued, back-dated, answer lost":
+                self.vercel.issue(attempt.names, back_dated=min(HOUR, self.vercel.lifetime / 100))
+                return timed_out
+            case "the old one" if old is not None and attempt.names <= old.cns:
+                return old
+            case "other names":
+                return self.vercel.issue(frozenset({"odd.example.org"}))
+            case "more names":
+                return self.vercel.issue(attempt.names | {"www.example.com"})
+            case "expired":
+                return self.vercel.issue(attempt.names, back_dated=self.vercel.lifetime)
+        return self.vercel.issue(attempt.names)
+
+    def _reply(self, attempt: Attempt, began: Tick, answer: Certificate | Failure) -> None:
+        took = self.monotonic - began
+        if isinstance(answer, Certificate):
+            reply = Reply(attempt, self.monotonic, took, certificate=answer)
         else:
-            self._reply(attempt, certificate=certificate)
-
-    def _reply(
-        self, attempt: Attempt, *, certificate: Certificate | None = None, failure: Failure | None = None
-    ) -> None:
-        self.memory.reply = Reply(attempt, self.monotonic, 1.0, certificate, failure)
-
-    def _call(self, action: Look | List | Remove, facts: Facts) -> Facts:
-        removal = isinstance(action, Remove)
-        if (removal and self.failing_removals) or (not removal and self.failing_reads):
-            if removal:
-                self.failing_removals -= 1
-            else:
-                self.failing_reads -= 1
-            return self._failed(action, facts)
-        match action:
-            case Look(certificate_id):
-                found = self.at_vercel.get(certificate_id)
-                look = Looked(certificate_id, self.monotonic, found)
-                mine = certificate_id == self.resource.status.id
-                facts = replace(facts, looked=look) if mine else replace(facts, named=look)
-            case List(begun_after):
-                assert begun_after <= self.monotonic, "a listing from the future is not to be had"
-                listing = Listing(self.monotonic, timedelta(), tuple(self.at_vercel.values()))
-                facts = replace(facts, listing=listing)
-            case Remove(certificate_id):
-                self.at_vercel.pop(certificate_id, None)
-                self.removals.append(certificate_id)
-                self.memory.removed.add(certificate_id)
-                self.memory.failed_removals, self.memory.removal_at = 0, None
-        self.memory.retry_at, self.memory.failed_calls = None, 0
-        return facts
-
-    def _failed(self, action: Look | List | Remove, facts: Facts) -> Facts:
-        failure = Failure(Fate.REFUSED, "Not yours", 403, "forbidden")
-        calls: dict[type, Call] = {Look: "get", List: "list", Remove: "remove"}
-        call = calls[type(action)]
-        about = None if isinstance(action, List) else action.certificate_id
-        row = meaning_of_a_repeatable_call(failure)
-        memory = self.memory
-        if call == "remove" and not self.resource.deleting:
-            memory.failed_removals += 1
-            wait = wait_after(row, failure, memory.failed_removals, KEY.uid)
-            memory.removal_at = self.monotonic + wait.total_seconds()
-            return replace(facts, failed_call=FailedCall(call, failure, memory.failed_removals, about))
-        memory.failed_calls += 1
-        wait = wait_after(row, failure, memory.failed_calls, KEY.uid)
-        memory.retry_at = self.monotonic + wait.total_seconds()
-        return replace(facts, failed_call=FailedCall(call, failure, memory.failed_calls, about))
+            reply = Reply(attempt, self.monotonic, took, failure=answer)
+        self.memory = self.memory.answered(reply)
 
     # --- time -----------------------------------------------------------------------------------------------------
 
-    def live(self, span: timedelta) -> None:
-        """Let so much time go by; a round whenever one is wanted, and for drift.
+    def live(self, span: timedelta, *, per_hour: float = 1.5) -> None:
+        """Lets time go by, with a round whenever one is due, and for drift.
 
-        No more rounds than a bound: one an hour, and a handful for what has just happened.
+        Args:
+            per_hour: how many rounds may be made, apart from a handful for what has just happened.
         """
-        end = self.now + span
-        rounds = 60 + int(1.5 * (span / HOUR))
+        end = self.vercel.now + span
+        rounds = 80 + int(per_hour * (span / HOUR))
         for _ in range(rounds):
             until = self.round()
-            if self.released or self.now >= end:
+            if self.released or self.vercel.now >= end:
                 return
-            wanted = end if until is None else min(until, end)
-            self.advance(max(min(wanted - self.now, 24 * HOUR), timedelta(milliseconds=1)))
+            due = end if until is None else min(until - self.clock_offset, end)
+            self.advance(max(min(due - self.vercel.now, 6 * HOUR), timedelta(milliseconds=1)))
         raise AssertionError(f"more than {rounds} rounds in {span}")
 
     @property
     def ours_at_vercel(self) -> set[str]:
-        """Certificates that came of our POSTs, and are still there."""
-        return {post.certificate.id for post in self.posts if post.certificate is not None} & self.at_vercel.keys()
+        """Certificates that came of our POSTs or of Vercel's renewals of these, and are still there."""
+        return self.vercel.ours & self.vercel.certificates.keys()

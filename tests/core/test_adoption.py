@@ -11,6 +11,7 @@ from core.building import (
     DUE,
     EXPIRED,
     HOUR,
+    KEY,
     MINUTE,
     NO_TOKEN,
     NOT_SENT,
@@ -46,6 +47,7 @@ from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.failures import Failure
 from vercel_certificate_operator.core.known import Get, Issue, Known, List, Remove, Wait, Write
 from vercel_certificate_operator.core.reasons import Reason
+from vercel_certificate_operator.core.renewal import schedule
 from vercel_certificate_operator.core.resource import Status
 
 # --- adoption on request ----------------------------------------------------------------------------------------------
@@ -154,7 +156,7 @@ def test_a_404_is_believed_only_if_a_list_confirms_it() -> None:
     facts = adopting(got=gone("cert_x"))
     assert decide(facts).action == List(facts.tick, TEAM)
     assert decide(replace(facts, listing=listed(begun=NOW - SECOND))).action == List(facts.tick, TEAM)
-    there = decide(replace(facts, status=None) if False else replace(facts, listing=listed(THEIRS)))
+    there = decide(replace(facts, listing=listed(THEIRS)))
     assert there.note is None
     assert there.policy != "named_certificate_is_adopted"
 
@@ -341,21 +343,35 @@ def due_in(span: timedelta, certificate_id: str = "cert_e") -> Certificate:
 def test_a_certificate_is_used_only_if_it_fits(certificate: Certificate, more: dict[str, Any], fits: bool) -> None:
     facts = known(**{"listing": listed(certificate), **more})
     if fits:
-        assert used(facts, "cert_e")
+        assert used(facts, "cert_e").ready
     else:
         assert isinstance(decide(facts).action, Issue)
 
 
+def test_a_tenth_of_the_lifetime_is_just_long_enough() -> None:
+    assert EXISTING.expires_at is not None
+    due = schedule(uid=KEY.uid, created_at=EXISTING.created_at, expires_at=EXISTING.expires_at, renew_before=None)
+    last = due.renewal_time - due.lifetime / 10
+    assert used(known(listing=listed(EXISTING, begun=last), now=last), "cert_e").ready
+    later = last + timedelta(microseconds=1)
+    assert isinstance(decide(known(listing=listed(EXISTING, begun=later), now=later)).action, Issue)
+
+
+def test_a_certificate_whose_times_make_no_sense_is_not_used() -> None:
+    odd = replace(EXISTING, created_at=NOW + 90 * DAY, expires_at=NOW + 90 * DAY)
+    assert isinstance(decide(known(listing=listed(odd))).action, Issue)
+
+
 def test_of_several_the_one_that_expires_last_is_used() -> None:
     others = [cert("cert_a", created=NOW - 21 * DAY), EXISTING, cert("cert_z", created=NOW - 22 * DAY)]
-    assert used(known(listing=listed(*others)), "cert_e")
+    assert used(known(listing=listed(*others)), "cert_e").ready
     same = [EXISTING, replace(EXISTING, id="cert_f")]
-    assert used(known(listing=listed(*same)), "cert_f")
+    assert used(known(listing=listed(*same)), "cert_f").ready
 
 
 def test_if_the_best_is_not_there_the_next_one_is_used() -> None:
     facts = known(listing=listed(EXISTING, cert("cert_l", created=NOW)), got={**gone("cert_l"), **got(EXISTING)})
-    assert used(facts, "cert_e")
+    assert used(facts, "cert_e").ready
 
 
 def test_one_of_its_own_that_was_replaced_becomes_current_again() -> None:
@@ -385,7 +401,9 @@ def test_a_replaced_one_of_another_scope_is_not_its_own() -> None:
     status = ready(now, superseded=replaced("cert_0", team="team_z", since=NOW - MINUTE))
     facts = known(status=status, listing=listed(was, now), got=got(was))
     assert used(facts, "cert_0").origin == "Found"
-    assert isinstance(decide(replace(facts, resource=known(status=status, existing_certificate="Ignore").resource)).action, Issue)
+    assert isinstance(
+        decide(replace(facts, resource=known(status=status, existing_certificate="Ignore").resource)).action, Issue
+    )
 
 
 def test_a_due_certificate_is_replaced_by_an_existing_one() -> None:

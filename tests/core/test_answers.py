@@ -25,6 +25,7 @@ from core.building import (
     conditions_of,
     failed,
     failing,
+    got,
     issued_by,
     known,
     led_to,
@@ -42,7 +43,7 @@ from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.known import Decision, Known, Wait, Write
 from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.core.record import Issuance, Origin, names_hash
+from vercel_certificate_operator.core.record import Issuance, Origin, names_hash, request_hash
 from vercel_certificate_operator.core.resource import Status
 from vercel_certificate_operator.core.rules.attempts import origin_of_answer
 
@@ -166,6 +167,7 @@ def test_names_that_change_during_an_attempt_are_requested_after_it() -> None:
     status, decision = recorded(before)
     assert (status.id, status.ready, status.observed_generation) == ("cert_2", False, 2)
     assert note_of(decision) == ("Normal", "Issued", "Issue")
+    assert message(decision, "Ready") == "Certificate cert_2 does not cover other.com."
     attempt = issued_by(before, NEW)
     assert (attempt.reason, attempt.cns) == (Reason.NAMES_CHANGED, ("other.com",))
 
@@ -277,6 +279,11 @@ OTHER_NAMES = cert("cert_2", ["other.com"], created=NOW)
         ),
         pytest.param(DUE, cert("cert_2", created=NOW - MINUTE, lifetime=6 * DAY), id="younger, of a short lifetime"),
         pytest.param(DUE, replace(NEW, cns=WITH_WWW), id="with more names"),
+        pytest.param(
+            cert(created=NOW - 90 * DAY),
+            cert("cert_2", created=NOW - 91 * DAY, lifetime=100 * DAY),
+            id="older, but the current one expires now",
+        ),
         pytest.param(DUE, replace(NEW, created_at=None), id="of unknown age: made now"),
     ],
 )
@@ -358,9 +365,7 @@ def test_names_that_vercel_added_do_not_hide_a_change_of_spec() -> None:
             replace(NEW, cns=frozenset()), "cert_2 for no names, which does not cover example.com.", id="no names"
         ),
         pytest.param(replace(NEW, expires_at=None), "cert_2 without an expiry time.", id="no expiry time"),
-        pytest.param(
-            replace(NEW, expires_at=NOW), "cert_2, which expired at 2026-01-01T12:00:00Z.", id="expired"
-        ),
+        pytest.param(replace(NEW, expires_at=NOW), "cert_2, which expired at 2026-01-01T12:00:00Z.", id="expired"),
     ],
 )
 @pytest.mark.parametrize("held", [None, DUE], ids=["first", "renewal"])
@@ -402,8 +407,9 @@ def test_after_an_unexpected_answer_a_new_attempt_waits_a_day() -> None:
 def test_a_change_of_names_or_a_request_ends_that_wait() -> None:
     facts, _ = led_to(known(**answered(OTHER_NAMES)), OTHER_NAMES)
     status = facts.resource.status
-    assert issued_by(known(status=status, cns=["b.example.com"], generation=2), OTHER_NAMES)
-    assert issued_by(known(status=status, renew="1"), OTHER_NAMES)
+    changed = known(status=status, cns=["b.example.com"], generation=2)
+    assert issued_by(changed, OTHER_NAMES).cns == ("b.example.com",)
+    assert issued_by(known(status=status, renew="1"), OTHER_NAMES).requested
 
 
 # --- an answer that renewed nothing -----------------------------------------------------------------------------------
@@ -471,12 +477,39 @@ def test_the_back_off_doubles_and_ends_when_the_old_certificate_expires() -> Non
     assert closed.retry_time == NOW + HOUR
 
 
-def test_the_back_off_after_the_expiry_is_the_usual_one() -> None:
+def test_an_answer_with_the_expired_certificate_renewed_nothing_and_makes_way_later() -> None:
+    """Vercel may answer with it for as long as it is there."""
     attempt = attempted(reason="Expired", previous_failures=3, previous_reason="NotRenewed")
-    before = known(status=ready(EXPIRED), **answered(replace(EXPIRED, cns=WITH_WWW), attempt))
-    status, _ = recorded(before)
+    before = known(status=ready(EXPIRED), **answered(EXPIRED, attempt))
+    status, decision = recorded(before)
+    assert conditions_of(decision) == (("False", "NotRenewed"),) * 2
+    closed = status.closed_attempt
+    assert closed is not None
+    assert closed.retry_time is not None
+    assert (closed.outcome, status.issuances) == ("NotRenewed", ())
+    assert NOW + 8 * HOUR - SECOND <= closed.retry_time < NOW + 8.8 * HOUR
+    later = known(status=status, now=closed.retry_time, listing=listed(EXPIRED, begun=closed.retry_time))
+    later = replace(later, got=got(EXPIRED, at=later.now))
+    assert decide(later).policy == "old_certificate_makes_way"
+
+
+def test_a_certificate_that_expires_in_this_moment_ends_no_back_off() -> None:
+    now_expired = cert(created=NOW - 90 * DAY)
+    closed = after_answer(now_expired, status=ready(now_expired), attempt=attempted(reason="Expired")).closed_attempt
+    assert closed is not None
+    assert closed.retry_time is not None
+    assert closed.retry_time >= NOW + HOUR - SECOND
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [replace(EXPIRED, id="cert_2"), replace(EXPIRED, cns=frozenset({"b.com"}))],
+    ids=["a new id", "other names"],
+)
+def test_any_other_expired_answer_cannot_be_used(answer: Certificate) -> None:
+    status = after_answer(answer, status=ready(EXPIRED), attempt=attempted(reason="Expired"))
     assert status.closed_attempt is not None
-    assert status.closed_attempt.outcome == "Unexpected", "an expired answer can't be used at all"
+    assert status.closed_attempt.outcome == "Unexpected"
 
 
 # --- the issuance limit -----------------------------------------------------------------------------------------------
@@ -488,8 +521,27 @@ def test_the_newest_issuances_are_kept() -> None:
     assert [entry.names_hash for entry in status.issuances] == ["1", "2", "3", "4", names_hash(["example.com"])]
 
 
-def test_what_the_user_requested_does_not_count() -> None:
-    assert after_answer(NEW, attempt=attempted(requested=True, renew="1")).issuances == ()
+@pytest.mark.parametrize("value", ["1", ""])
+def test_what_the_user_requested_is_recorded_with_its_request(value: str) -> None:
+    earlier = tuple(Issuance(time=NOW - DAY, names_hash=str(n)) for n in range(5))
+    status = after_answer(
+        NEW, status=status_of(issuances=earlier), attempt=attempted(requested=True, renew=value), renew=value
+    )
+    assert set(status.issuances) == {
+        *earlier,
+        Issuance(time=NOW, names_hash=names_hash(["example.com"]), request_hash=request_hash(value)),
+    }
+
+
+def test_as_many_requests_are_kept_as_issuances() -> None:
+    earlier = tuple(Issuance(time=NOW - DAY, names_hash="x", request_hash=str(n)) for n in range(5))
+    counted = (Issuance(time=NOW - 2 * DAY, names_hash="x"),)
+    status = after_answer(
+        NEW, status=status_of(issuances=(*counted, *earlier)), attempt=attempted(requested=True, renew="1")
+    )
+    assert [entry.request_hash for entry in status.issuances] == ["1", "2", "3", "4", request_hash("1"), None]
+    status = after_answer(NEW, status=status_of(issuances=(*counted, *earlier)))
+    assert [entry.request_hash for entry in status.issuances] == ["0", "1", "2", "3", "4", None, None]
 
 
 def test_names_are_counted_as_they_were_requested() -> None:

@@ -1,157 +1,510 @@
-"""Deletion: what is removed at Vercel, and when the resource may go."""
+"""Deletion: what is removed at Vercel, what stays, and when the resource may go. And what was replaced."""
 
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from core.building import (
+    DAY,
     HOUR,
+    MINUTE,
+    NEW,
+    NO_TOKEN,
+    NOT_SENT,
+    NOTHING_TO_DO,
     NOW,
+    READY,
+    SECOND,
+    TEAM,
+    TIMED_OUT,
     answered,
+    assert_in_order,
     assert_readable,
+    at,
     attempted,
     cert,
+    conditions_of,
     failed,
+    failing,
     known,
-    listed,
+    led_to,
+    message,
+    note_of,
     ready,
     refusal,
     refused,
+    replaced,
     status_of,
+    tick,
     written,
 )
-from vercel_certificate_operator.core.known import Hold, Known, Release, Remove, Wait, Write
-from vercel_certificate_operator.core.policies import decide
-from vercel_certificate_operator.core.resource import Status
+from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.decide import decide
+from vercel_certificate_operator.core.facts import is_removable
+from vercel_certificate_operator.core.known import (
+    AddFinalizer,
+    Known,
+    List,
+    Note,
+    Remove,
+    RemoveFinalizer,
+    Reply,
+    Wait,
+    Write,
+)
+from vercel_certificate_operator.core.record import Superseded
+from vercel_certificate_operator.core.resource import Spec, Status
+from vercel_certificate_operator.core.rules.deletion import late_answer, removal_failed_note, removed_late_note
 
-NEW = cert("cert_2", created=NOW)
-BOTH = ready(NEW, superseded_ids=("cert_0", "cert_1"))
+BOTH = ready(NEW, superseded=replaced("cert_0", "cert_1"))
+RETAIN: dict[str, Any] = {"deletion_policy": "Retain"}
+SUSPEND: dict[str, Any] = {"suspend": True}
+
+
+# --- whose a certificate is -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("removed", "next_one"), [(set(), "cert_2"), ({"cert_2"}, "cert_0"), ({"cert_2", "cert_0"}, "cert_1")]
+    ("origin", "policy", "when_replaced", "when_deleted"),
+    [
+        ("Issued", "Delete", True, True),
+        ("Issued", "Retain", True, True),
+        ("Adopted", "Delete", True, True),
+        ("Adopted", "Retain", False, True),
+        ("Found", "Delete", False, False),
+        ("Found", "Retain", False, False),
+        ("Inherited", "Delete", False, False),
+        ("", "Delete", False, False),
+        (None, "Delete", False, False),
+    ],
 )
-def test_the_certificate_and_the_superseded_ones_are_removed(removed: set[str], next_one: str) -> None:
-    assert decide(known(deleting=True, status=BOTH, removed=removed)).action == Remove(next_one)
+def test_only_the_origin_decides_whether_a_certificate_may_be_removed(
+    origin: str | None, policy: str, when_replaced: bool, when_deleted: bool
+) -> None:
+    facts = known(deletion_policy=policy)
+    assert is_removable(facts, "cert_1", origin, replaced=True) is when_replaced
+    assert is_removable(facts, "cert_1", origin, replaced=False) is when_deleted
+    theirs = replace(facts, not_removable={"cert_1"})
+    assert not is_removable(theirs, "cert_1", origin, replaced=True), "another resource uses it"
+    assert not is_removable(theirs, "cert_1", origin, replaced=False)
+
+
+# --- with policy Delete -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("removed", "next_one"),
+    [((), "cert_2"), (("cert_2",), "cert_0"), (("cert_2", "cert_0"), "cert_1")],
+)
+def test_the_certificate_and_the_replaced_ones_are_removed(removed: tuple[str, ...], next_one: str) -> None:
+    facts = known(deleting=True, status=BOTH, removed=dict.fromkeys(removed, True))
+    decision = decide(facts)
+    assert decision.policy == "certificates_are_removed_then_released"
+    assert decision.action == Remove(next_one, TEAM)
+
+
+def test_each_is_removed_in_the_scope_in_which_it_was_issued() -> None:
+    status = ready(NEW, team="acme", superseded=replaced("cert_0", team=None))
+    facts = known(deleting=True, status=status)
+    assert decide(facts).action == Remove("cert_2", Scope(team_slug="acme"))
+    assert decide(replace(facts, removed={"cert_2": True})).action == Remove("cert_0", Scope())
 
 
 @pytest.mark.parametrize(
     ("facts", "text"),
     [
         pytest.param(
-            {"status": BOTH, "removed": {"cert_0", "cert_1", "cert_2"}},
+            {"status": BOTH, "removed": {"cert_2": True, "cert_0": True, "cert_1": True}},
             "Removed at Vercel: cert_2, cert_0, cert_1.",
             id="all are removed",
         ),
         pytest.param(
-            {"status": BOTH, "removed": {"cert_2", "cert_0"}, "taken": {"cert_1"}},
-            "Removed at Vercel: cert_2, cert_0.",
-            id="one stands in another status, and stays",
+            {"status": BOTH, "removed": {"cert_2": True, "cert_0": False, "cert_1": False}},
+            "Removed at Vercel: cert_2. Not found with this token: cert_0, cert_1.",
+            id="some are not there",
         ),
         pytest.param(
-            {"status": ready(), "taken": {"cert_1"}}, "There was no certificate to remove at Vercel.", id="all stay"
+            {"status": BOTH, "removed": {"cert_2": True, "cert_0": True}, "not_removable": {"cert_1"}},
+            "Removed at Vercel: cert_2, cert_0. Left at Vercel: cert_1, since the operator did not issue it or another "
+            "resource uses it.",
+            id="one is in another status",
+        ),
+        pytest.param(
+            {"status": ready(origin="Found")},
+            "Left at Vercel: cert_1, since the operator did not issue it or another resource uses it.",
+            id="it may be someone else's",
         ),
         pytest.param(
             {"status": status_of(None)}, "There was no certificate to remove at Vercel.", id="nothing was ever issued"
         ),
     ],
 )
-def test_then_the_resource_is_let_go(facts: dict[str, Any], text: str) -> None:
+def test_then_the_resource_is_released_with_what_became_of_its_certificates(facts: dict[str, Any], text: str) -> None:
     decision = decide(known(deleting=True, **facts))
-    assert decision.action == Release()
+    assert decision.action == RemoveFinalizer()
+    assert note_of(decision) == ("Normal", "Deleted", "Delete")
     assert decision.note is not None
-    assert (decision.note.type, decision.note.reason, decision.note.action) == ("Normal", "Deleted", "Delete")
     assert decision.note.text == text
+
+
+def test_two_holders_that_are_deleted_together_do_not_leave_it_to_each_other() -> None:
+    """``held_elsewhere`` has it, ``not_removable`` hasn't: the other one would remove it too."""
+    facts = known(deleting=True, status=ready(), held_elsewhere={"cert_1"})
+    assert decide(facts).action == Remove("cert_1", TEAM)
 
 
 @pytest.mark.parametrize(
     "facts",
     [
-        {"owner": "web/older"},
         {"renew": "1"},
+        {"adopt": "cert_9", "may_adopt": False},
         {"cns": ["other.com"]},
-        {"status": failed(certificate=cert(), until=NOW + HOUR)},
+        {"status": failed(certificate=cert())},
+        {"schema_outdated": True},
+        {"clock_skew": DAY},
+        {"status": ready(scope_vanished=True)},
+        {"scope": Scope(team_id="team_z")},
     ],
-    ids=["a duplicate", "a renewal was requested", "the names were changed", "within a back-off"],
+    ids=["renew", "adopt", "names", "a back-off", "schema", "clocks", "vanished", "scope"],
 )
-def test_nothing_else_matters_when_it_is_being_deleted(facts: dict[str, Any]) -> None:
-    assert decide(known(**{"deleting": True, "status": ready(), **facts})).action == Remove("cert_1")
+def test_nothing_else_matters_during_a_deletion(facts: dict[str, Any]) -> None:
+    assert decide(known(**{"deleting": True, "status": ready(), **facts})).action == Remove("cert_1", TEAM)
 
 
-RETAIN, SUSPEND = {"deletion_policy": "Retain"}, {"suspend": True}
+def test_a_removal_that_fails_does_not_hold_up_the_others() -> None:
+    facts = known(deleting=True, status=BOTH, failed=failing("remove", of="cert_2"))
+    assert decide(facts).action == Remove("cert_0", TEAM)
+    rest = replace(facts, removed={"cert_0": True, "cert_1": True})
+    decision = decide(rest)
+    assert decision.action == Wait(NOW + MINUTE)
+    assert note_of(decision) == ("Warning", "DeletionFailed", "Remove")
+    assert message(decision, "Issuing").startswith("Can't remove certificate cert_2 at Vercel: connection refused.")
+    assert "To let the resource go without that, set spec.deletionPolicy to Retain." in message(decision, "Issuing")
 
 
-@pytest.mark.parametrize("how", [RETAIN, SUSPEND], ids=["Retain", "suspended"])
+def test_ready_says_why_a_deletion_hangs() -> None:
+    decision = decide(known(deleting=True, status=ready(), failed=failing("remove", refusal(400))))
+    assert conditions_of(decision) == (READY, ("False", "RequestRefused"))
+    assert message(decision, "Ready").startswith("The resource is being deleted. Can't remove certificate cert_1")
+    assert "Change spec.cns" not in message(decision, "Ready")
+
+
+# --- with Retain, or suspended ----------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("facts", "words"),
+    ("how", "why"),
+    [(RETAIN, "spec.deletionPolicy is Retain"), (SUSPEND, "spec.suspend is true")],
+    ids=["Retain", "suspended"],
+)
+@pytest.mark.parametrize(
+    ("facts", "what"),
     [
-        pytest.param({"status": BOTH}, ["Left at Vercel: cert_2, cert_0, cert_1."], id="with certificates"),
-        pytest.param({"status": status_of(None)}, ["There is no certificate at Vercel."], id="without"),
+        pytest.param({"status": BOTH}, "Left at Vercel: cert_2, cert_0, cert_1.", id="with certificates"),
+        pytest.param({"status": status_of(None)}, "There is no certificate at Vercel.", id="without"),
+        pytest.param({"status": ready(), **answered(NEW)}, "Left at Vercel: cert_1, cert_2.", id="one was just issued"),
+        pytest.param({"status": ready(NEW), **answered(NEW)}, "Left at Vercel: cert_2.", id="the current one again"),
         pytest.param(
-            {"status": ready(), **answered(NEW)}, ["Left at Vercel: cert_1, cert_2."], id="one was just issued"
+            {"attempt": attempted()},
+            "There is no certificate at Vercel. A certificate for example.com was being requested; check Vercel for "
+            "it.",
+            id="during an attempt",
         ),
         pytest.param(
-            {"attempt": attempted()}, ["no certificate", "example.com was under way"], id="in the middle of an issuance"
+            {"attempt": attempted(), "void_attempts": {"attempt-1"}},
+            "There is no certificate at Vercel.",
+            id="an attempt that was never sent",
+        ),
+        pytest.param(
+            {"status": ready(), "failed": failing("remove"), "in_flight": True}, "Left at Vercel: cert_1.", id="at once"
         ),
     ],
 )
-def test_retained_or_suspended_it_is_let_go_and_what_stays_is_named(
-    how: dict[str, Any], facts: dict[str, Any], words: list[str]
+def test_retained_or_suspended_it_is_released_at_once_and_what_stays_is_named(
+    how: dict[str, Any], why: str, facts: dict[str, Any], what: str
 ) -> None:
     decision = decide(known(deleting=True, **how, **facts))
-    assert decision.action == Release()
+    assert (decision.policy, decision.action) == ("retained_is_released", RemoveFinalizer())
+    assert note_of(decision) == ("Normal", "Retained", "Delete")
     assert decision.note is not None
-    assert (decision.note.type, decision.note.reason, decision.note.action) == ("Normal", "Retained", "Delete")
-    assert all(word in decision.note.text for word in words)
+    assert decision.note.text == f"{what} Reason: {why}."
     assert_readable(decision.note.text)
-    assert decision.note.text.endswith("."), decision.note.text
+
+
+def test_a_resource_that_is_not_being_deleted_keeps_its_finalizer() -> None:
+    for how in (RETAIN, SUSPEND):
+        assert isinstance(decide(known(status=ready(), **how)).action, Wait)
+
+
+# --- without the finalizer --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", [{}, RETAIN, SUSPEND], ids=["Delete", "Retain", "suspended"])
-def test_without_our_finalizer_nothing_has_to_be_removed(how: dict[str, Any]) -> None:
-    assert decide(known(deleting=True, ours=False, **how)).action == Wait(None)
+def test_without_our_finalizer_a_deletion_is_left_alone(how: dict[str, Any]) -> None:
+    """Someone else's finalizer holds the object."""
+    decision = decide(known(deleting=True, finalizer=False, status=ready(), **how))
+    assert decision.policy == "deletion_without_finalizer_is_left_alone"
+    assert (decision.action, decision.status, decision.note) == (Wait(None), None, None)
 
 
-@pytest.mark.parametrize("status", [ready(), ready(adopted_id="cert_1")], ids=["lost", "never there, since adopted"])
-def test_whoever_holds_a_certificate_has_our_finalizer(status: Status) -> None:
-    """Or its deletion would leave the certificate at Vercel."""
-    assert decide(known(status=status, ours=False)).action == Hold()
-    assert isinstance(decide(known(status=status, ours=True)).action, Wait)
-
-
-@pytest.mark.parametrize("facts", [{"suspend": True}, {"status": status_of(None)}], ids=["suspended", "no certificate"])
-def test_without_need_no_finalizer_is_put_on(facts: dict[str, Any]) -> None:
-    assert decide(known(**{"status": ready(), "ours": False, **facts})).action != Hold()
-
-
-def test_deleted_during_an_issuance_the_outcome_is_written_down_then_removed() -> None:
-    facts = known(deleting=True, **answered(NEW))
+def test_the_answer_to_a_post_for_a_resource_without_our_finalizer_is_removed() -> None:
+    facts = known(deleting=True, finalizer=False, **answered(NEW))
     decision = decide(facts)
-    assert decision.action == Write(outcome=True)
-    assert decide(written(facts, decision)).action == Remove("cert_2")
-
-
-def test_deleted_during_an_issuance_that_fails_it_is_let_go() -> None:
-    facts = known(deleting=True, **refused(refusal(403)))
-    decision = decide(facts)
-    assert decision.action == Write(outcome=True)
-    assert decide(written(facts, decision)).action == Release()
+    assert (decision.policy, decision.action) == ("deletion_without_finalizer_is_left_alone", Remove("cert_2", TEAM))
+    decision = decide(replace(facts, removed={"cert_2": True}))
+    assert (decision.action, decision.status) == (Write(), None)
+    assert note_of(decision) == ("Normal", "Deleted", "Delete")
+    kept = decide(known(deleting=True, finalizer=False, **RETAIN, **answered(NEW)))
+    assert (kept.action, note_of(kept)) == (Write(), ("Warning", "OrphanedCertificate", "Delete"))
 
 
 @pytest.mark.parametrize(
-    ("found", "then"),
-    [([cert("cert_2", created=NOW)], Remove("cert_2")), ([], Release())],
+    "facts",
+    [
+        {"status": ready()},
+        {"status": status_of(superseded=replaced("cert_0"))},
+        {"attempt": attempted()},
+        {"status": ready(), "suspend": True},
+    ],
+    ids=["a certificate", "a replaced one", "an open attempt", "suspended"],
+)
+def test_a_resource_that_holds_something_gets_its_finalizer_back(facts: dict[str, Any]) -> None:
+    """Or its deletion would leave a certificate at Vercel."""
+    decision = decide(known(finalizer=False, **facts))
+    assert (decision.policy, decision.action) == ("finalizer_is_restored", AddFinalizer())
+    assert decide(known(finalizer=True, **facts)).policy != "finalizer_is_restored"
+
+
+@pytest.mark.parametrize("facts", [{}, {"status": failed()}, {"suspend": True}], ids=["new", "failed", "suspended"])
+def test_without_need_no_finalizer_is_added(facts: dict[str, Any]) -> None:
+    assert decide(known(finalizer=False, **facts)).action != AddFinalizer()
+
+
+# --- during an attempt ------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_is_recorded_then_removed() -> None:
+    facts = known(deleting=True, **answered(NEW))
+    decision = decide(facts)
+    assert decision.action == Write(closes=True)
+    assert decide(written(facts, decision)).action == Remove("cert_2", TEAM)
+
+
+def test_after_a_refusal_the_resource_is_released() -> None:
+    facts = known(deleting=True, **refused(refusal(403)))
+    assert led_to(facts)[1].action == RemoveFinalizer()
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [([NEW], "Removed at Vercel: cert_2."), ([], "There was no certificate to remove at Vercel.")],
     ids=["found", "lost"],
 )
-def test_deleted_with_an_unknown_outcome_it_is_resolved_first(found: list[Any], then: Any) -> None:
-    later = NOW + HOUR
-    facts: Known = known(deleting=True, attempt=attempted(), now=later, listing=listed(*found, begun=later))
-    decision = decide(facts)
-    assert decision.action == Write(outcome=True)
-    assert decide(written(facts, decision)).action == then
-
-
-def test_what_stays_is_named_and_nothing_is_said_of_an_attempt_where_there_is_none() -> None:
-    decision = decide(known(deleting=True, deletion_policy="Retain", status=ready()))
+def test_an_open_attempt_is_resolved_first(found: list[Any], text: str) -> None:
+    facts = known(deleting=True, attempt=attempted(), now=NOW + HOUR)
+    assert isinstance(decide(facts).action, List)
+    _, decision = led_to(facts, *found)
+    assert decision.action == RemoveFinalizer()
     assert decision.note is not None
-    assert decision.note.text == "Left at Vercel: cert_1. Why: spec.deletionPolicy is Retain."
+    assert decision.note.text == text
+
+
+# --- without a token --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["remove", "list"])
+def test_a_resource_whose_token_is_missing_for_an_hour_is_released_with_a_warning(call: Any) -> None:
+    """When a namespace is deleted, its Secrets may go first."""
+    facts = known(deleting=True, status=ready(), failed=failing(call, NO_TOKEN, since=NOW - HOUR + SECOND))
+    assert decide(facts).policy == "certificates_are_removed_then_released"
+    facts = replace(facts, failed=failing(call, NO_TOKEN, since=NOW - HOUR))
+    decision = decide(facts)
+    assert (decision.policy, decision.action) == ("resource_without_token_is_released", RemoveFinalizer())
+    assert note_of(decision) == ("Warning", "DeletionFailed", "Delete")
+    assert decision.note is not None
+    assert decision.note.text == (
+        "Left at Vercel: cert_1. Reason: there is no token to remove it with (Secret web/vercel does not exist)."
+    )
+
+
+@pytest.mark.parametrize("failure", [refusal(401), refusal(403), NOT_SENT, TIMED_OUT], ids=["401", "403", "-", "?"])
+def test_a_token_that_vercel_rejects_does_block_the_deletion(failure: Any) -> None:
+    blocked = failing("remove", failure, since=NOW - 10 * DAY)
+    decision = decide(known(deleting=True, status=ready(), failed=blocked, token_read=True))
+    assert isinstance(decision.action, Wait)
+
+
+def test_a_missing_token_releases_nothing_that_is_not_being_deleted() -> None:
+    facts = known(status=ready(), failed=failing("list", NO_TOKEN, since=NOW - 10 * DAY))
+    assert decide(facts).policy == "nothing_is_needed"
+
+
+# --- the answer to a POST whose resource is gone ----------------------------------------------------------------------
+
+REPLY = Reply(attempted(), tick(NOW), 1.0, NEW)
+
+
+@pytest.mark.parametrize(
+    ("spec", "reply", "elsewhere", "expected"),
+    [
+        pytest.param(Spec(), REPLY, (), Remove("cert_2", TEAM), id="removed"),
+        pytest.param(Spec(deletion_policy="Retain"), REPLY, (), "Certificate cert_2 is left at Vercel.", id="Retain"),
+        pytest.param(Spec(suspend=True), REPLY, (), "Certificate cert_2 is left at Vercel.", id="suspended"),
+        pytest.param(Spec(), REPLY, {"cert_2"}, None, id="in another status"),
+        pytest.param(
+            Spec(),
+            replace(REPLY, attempt=attempted(known=["cert_2"])),
+            (),
+            "Certificate cert_2 is left at Vercel.",
+            id="it existed before",
+        ),
+        pytest.param(
+            Spec(),
+            replace(REPLY, certificate=None, failure=TIMED_OUT),
+            (),
+            "It is not known whether Vercel issued one for example.com.",
+            id="unknown",
+        ),
+        pytest.param(Spec(), replace(REPLY, certificate=None, failure=refusal(403)), (), None, id="refused"),
+        pytest.param(Spec(), replace(REPLY, certificate=None, failure=NOT_SENT), (), None, id="not sent"),
+        pytest.param(Spec(), replace(REPLY, certificate=None), (), None, id="nothing"),
+    ],
+)
+def test_what_came_of_a_post_whose_resource_is_gone(spec: Spec, reply: Reply, elsewhere: Any, expected: Any) -> None:
+    late = late_answer(spec, reply, elsewhere)
+    if isinstance(expected, str):
+        assert isinstance(late, Note)
+        assert (late.type, late.reason, late.action) == ("Warning", "OrphanedCertificate", "Delete")
+        assert late.text == f"The resource was deleted while a certificate was being issued for it. {expected}"
+    else:
+        assert late == expected
+
+
+def test_a_late_removal_is_reported() -> None:
+    done = removed_late_note("cert_2")
+    assert (done.type, done.reason) == ("Normal", "Deleted")
+    assert done.text == "Removed at Vercel: cert_2, which was issued after the resource was gone."
+    not_yet = removal_failed_note("cert_2", "no network")
+    assert not_yet.type == "Warning"
+    assert not_yet.text.endswith("cert_2 could not be removed yet: no network. The operator tries again.")
+
+
+# --- what was replaced ------------------------------------------------------------------------------------------------
+
+
+def replacing(*, since: datetime = NOW, certificate: Any = NEW, origin: str | None = "Issued", **more: Any) -> Known:
+    entries = replaced("cert_0", "cert_1", since=since, origin=origin)
+    return known(**{"status": ready(certificate, superseded=entries), **more})
+
+
+@pytest.mark.parametrize(
+    ("certificate", "rest"),
+    [
+        pytest.param(NEW, 10 * MINUTE, id="10 minutes"),
+        pytest.param(cert("cert_2", created=NOW, lifetime=20 * MINUTE), 2 * MINUTE, id="a tenth of a short lifetime"),
+        pytest.param(cert("cert_2", created=NOW - 30 * DAY), 10 * MINUTE, id="an adopted one is old"),
+    ],
+)
+def test_a_replaced_certificate_rests_before_it_is_removed(certificate: Any, rest: timedelta) -> None:
+    """From when it was replaced, and not from its successor's creation: after an adoption that is long ago."""
+    assert decide(replacing(certificate=certificate)).action == Wait(NOW + rest)
+    facts = replacing(certificate=certificate, now=NOW + rest)
+    decision = decide(facts)
+    assert (decision.policy, decision.action) == ("superseded_is_removed_in_time", Remove("cert_0", TEAM))
+    assert decide(replace(facts, removed={"cert_0": True})).action == Remove("cert_1", TEAM)
+
+
+def test_each_has_its_own_time() -> None:
+    entries = (*replaced("cert_0", since=NOW - HOUR), *replaced("cert_1", since=NOW - MINUTE))
+    facts = known(status=ready(NEW, superseded=entries))
+    facts, decision = led_to(facts, cert("cert_0"), cert("cert_1"))
+    assert facts.resource.status.superseded_ids == ("cert_1",)
+    assert decision.action == Wait(NOW + 9 * MINUTE)
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["removed", "not found"])
+def test_it_is_forgotten_when_it_is_gone(there: bool) -> None:
+    facts = replacing(now=NOW + HOUR, removed={"cert_0": there, "cert_1": there})
+    decision = decide(facts)
+    assert (decision.policy, decision.action, decision.note) == ("superseded_is_removed_in_time", Write(), None)
+    assert_in_order(facts, decision)
+    after = written(facts, decision)
+    assert after.resource.status.superseded == ()
+    assert decide(after).policy == "nothing_is_needed"
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        pytest.param(replacing(now=NOW + HOUR, origin="Found"), id="found"),
+        pytest.param(replacing(now=NOW + HOUR, origin=None), id="of unknown origin"),
+        pytest.param(replacing(now=NOW + HOUR, origin="Adopted", deletion_policy="Retain"), id="adopted, with Retain"),
+        pytest.param(replacing(now=NOW + HOUR, not_removable={"cert_0", "cert_1"}), id="in another status"),
+    ],
+)
+def test_what_is_not_the_operators_stays_and_is_named(facts: Known) -> None:
+    decision = decide(facts)
+    assert (decision.policy, decision.action) == ("superseded_is_removed_in_time", Write())
+    assert note_of(decision) == ("Normal", "Retained", "Remove")
+    assert decision.note is not None
+    assert decision.note.text.startswith("Left at Vercel: cert_0, cert_1, which was replaced.")
+    assert written(facts, decision).resource.status.superseded == ()
+    assert_in_order(facts, decision)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        pytest.param({"cns": ["other.com"], "generation": 2}, id="its successor does not cover the names"),
+        pytest.param({"suspend": True}, id="suspended"),
+        pytest.param({"now": NOW + 100 * DAY}, id="its successor has expired"),
+        pytest.param(
+            {"status": ready(NEW, superseded=replaced("cert_0"), scope_vanished=True)}, id="its scope has vanished"
+        ),
+        pytest.param({"status": status_of(superseded=replaced("cert_0"))}, id="there is no successor"),
+    ],
+)
+def test_nothing_is_removed_while_its_successor_cannot_be_used(facts: dict[str, Any]) -> None:
+    assert decide(replacing(**{"now": NOW + HOUR, **facts})).policy != "superseded_is_removed_in_time"
+
+
+def test_a_replaced_certificate_that_the_user_wants_back_is_not_removed() -> None:
+    facts = replacing(now=NOW + HOUR, adopt="cert_0", may_adopt=True)
+    assert decide(facts).action == Remove("cert_1", TEAM)
+    acted_on = ready(NEW, superseded=replaced("cert_0"), last_adopt_request="cert_0")
+    assert decide(replacing(status=acted_on, adopt="cert_0")).action == Remove("cert_0", TEAM)
+
+
+def test_what_was_replaced_is_removed_before_anything_that_waits() -> None:
+    for more in ({"renew": "1"}, {"adopt": "cert_9", "may_adopt": True}, {"clock_skew": DAY}):
+        assert decide(replacing(now=NOW + HOUR, **more)).policy == "superseded_is_removed_in_time"
+
+
+def test_a_removal_that_fails_is_reported_and_changes_nothing_else() -> None:
+    blocked = failing("remove", refusal(400), of="cert_0", until=NOW + 65 * MINUTE)
+    facts = replacing(now=NOW + HOUR, failed=blocked)
+    assert decide(facts).action == Remove("cert_1", TEAM), "it does not hold up the others"
+    assert decide(replace(facts, just_failed=("list", None))).note is None
+    just_now = replace(facts, just_failed=("remove", "cert_0"))
+    decision = decide(just_now)
+    assert (decision.action, decision.status) == (Write(), None)
+    assert note_of(decision) == ("Warning", "RemovalFailed", "Remove")
+    assert decision.note is not None
+    assert decision.note.text.startswith("Can't remove the replaced certificate cert_0 at Vercel: Vercel says no")
+    rest = replace(facts, removed={"cert_1": True})
+    rest = written(rest, decide(rest))
+    decision = decide(rest)
+    assert (decision.policy, decision.action) == ("nothing_is_needed", Wait(NOW + 65 * MINUTE))
+    assert conditions_of(decision) == (READY, NOTHING_TO_DO)
+    assert decide(at(rest, NOW + 65 * MINUTE)).action == Remove("cert_0", TEAM)
+
+
+def test_one_that_was_just_removed_is_not_removed_again_after_a_write() -> None:
+    facts = replacing(now=NOW + HOUR, removed={"cert_0": True})
+    after = replace(facts, removed={"cert_0": True, "cert_1": True})
+    done = written(after, decide(after)).resource.status
+    assert isinstance(done, Status)
+    assert done.certificate_ids == ("cert_2",)
+    assert isinstance(replaced("a")[0], Superseded)

@@ -359,13 +359,19 @@ def test_every_row_says_what_to_do(row: Meaning) -> None:
         (refusal(402, "payment_required"), "It failed: Vercel says no (payment_required, HTTP 402). Check"),
         (Failure(Fate.UNKNOWN, "a page of some proxy", 502), "It failed: a page of some proxy (HTTP 502). No action"),
         (NOT_SENT, "It failed: connection refused. Check"),
-        (Failure(Fate.REFUSED, "", 400, "bad_request"), "It failed: no reason was given (bad_request, HTTP 400). Change"),
+        (
+            Failure(Fate.REFUSED, "", 400, "bad_request"),
+            "It failed: no reason was given (bad_request, HTTP 400). Change",
+        ),
         (Failure(Fate.REFUSED, "...", 403), "It failed: no reason was given (HTTP 403). Check"),
         (
             refusal(449, "configuration_error", cns=("www.example.com", "example.com")),
             "It failed: Vercel says no for example.com, www.example.com (configuration_error, HTTP 449). Check",
         ),
-        (Failure(Fate.REFUSED, "two\nlines\u202e", 403, "a\x1bb"), "It failed: two lines\\u202e (a\\x1bb, HTTP 403). Check"),
+        (
+            Failure(Fate.REFUSED, "two\nlines\u202e", 403, "a\x1bb"),
+            "It failed: two lines\\u202e (a\\x1bb, HTTP 403). Check",
+        ),
     ],
 )
 def test_a_failure_is_explained_in_vercels_words_with_names_code_status_and_the_next_step(

@@ -69,7 +69,7 @@ def test_nothing_is_issued_in_another_scope_than_that_of_the_certificate(scope: 
     ("recorded", "scope"), [("team_a", TEAM), ("acme", SLUG), (None, PERSONAL)], ids=["id", "slug", "personal account"]
 )
 def test_the_same_scope_holds_nothing_up(recorded: str | None, scope: Scope) -> None:
-    assert issued_by(known(status=ready(DUE, team=recorded), scope=scope), DUE)
+    assert issued_by(known(status=ready(DUE, team=recorded), scope=scope), DUE).team == recorded
 
 
 def test_a_scope_that_changes_before_anything_was_issued_is_no_change() -> None:
@@ -109,7 +109,7 @@ def test_a_duplicate_does_not_use_an_existing_certificate() -> None:
 def test_a_duplicate_takes_over_when_the_owner_goes() -> None:
     facts = known(ownership=DUPLICATE)
     reported = written(facts, decide(facts)).resource.status
-    assert issued_by(known(status=reported))
+    assert issued_by(known(status=reported)).reason == Reason.FIRST_ISSUE
 
 
 def test_a_duplicate_with_a_certificate_stays_ready_until_that_expires() -> None:
@@ -123,7 +123,7 @@ HOLDER = Ownership(holders={"cert_9": "web/other"})
 
 
 def test_a_certificate_of_another_resource_that_is_in_this_scope_makes_that_one_the_owner() -> None:
-    theirs = {"ownership": HOLDER, "held_elsewhere": {"cert_9"}}
+    theirs: dict[str, Any] = {"ownership": HOLDER, "held_elsewhere": {"cert_9"}}
     by_list = known(**theirs, listing=listed(cert("cert_9")))
     by_get = known(**theirs, listing=listed(), got=got(cert("cert_9")))
     for facts in (by_list, by_get):
@@ -205,7 +205,8 @@ def test_while_the_clocks_disagree_nothing_is_issued_because_of_time(
     ids=["first", "requested", "names"],
 )
 def test_what_is_not_needed_because_of_time_is_issued_all_the_same(facts: Known) -> None:
-    assert issued_by(replace(facts, clock_skew=DAY), *([cert()] if facts.resource.status.id else []))
+    attempt = issued_by(replace(facts, clock_skew=DAY), *([cert()] if facts.resource.status.id else []))
+    assert attempt.names == facts.resource.cns
 
 
 # --- room for what is replaced ----------------------------------------------------------------------------------------
@@ -367,4 +368,4 @@ def test_a_list_during_a_pause_waits_for_its_end() -> None:
 
 
 def test_a_failed_attempt_of_long_ago_does_not_matter() -> None:
-    assert issued_by(known(status=failed(until=NOW - DAY, attempt=attempted("attempt-0"))))
+    assert issued_by(known(status=failed(until=NOW - DAY, attempt=attempted("attempt-0")))).previous_failures == 1

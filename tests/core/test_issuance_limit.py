@@ -77,14 +77,20 @@ def test_it_is_reported_once() -> None:
     [
         pytest.param(FIVE, NOW + DAY, id="five within a week"),
         pytest.param(FIVE[:4], None, id="four"),
-        pytest.param(issuances(*(NOW - n * HOUR for n in range(6))), NOW - 4 * HOUR + 7 * DAY, id="six: the newest five"),
-        pytest.param(issuances(*reversed([NOW - n * HOUR for n in range(5)])), NOW - 4 * HOUR + 7 * DAY, id="any order"),
+        pytest.param(
+            issuances(*(NOW - n * HOUR for n in range(6))), NOW - 4 * HOUR + 7 * DAY, id="six: the newest five"
+        ),
+        pytest.param(
+            issuances(*reversed([NOW - n * HOUR for n in range(5)])), NOW - 4 * HOUR + 7 * DAY, id="any order"
+        ),
         pytest.param(issuances(NOW - 7 * DAY, *(NOW - n * DAY for n in range(4))), None, id="the first a week ago"),
         pytest.param(
             issuances(NOW - 7 * DAY + SECOND, *(NOW - n * DAY for n in range(4))), NOW + SECOND, id="a second less"
         ),
         pytest.param(issuances(*(NOW + 7 * DAY for _ in range(5))), NOW + 14 * DAY, id="up to a week ahead"),
-        pytest.param(issuances(*(NOW + 7 * DAY + SECOND for _ in range(5))), None, id="too far ahead: a clock was wrong"),
+        pytest.param(
+            issuances(*(NOW + 7 * DAY + SECOND for _ in range(5))), None, id="too far ahead: a clock was wrong"
+        ),
         pytest.param(issuances(*(NOW - DAY for _ in range(5)), cns=B), None, id="for other names"),
         pytest.param(
             (*issuances(*(NOW - DAY for _ in range(4)), cns=B), *issuances(NOW)),
@@ -157,6 +163,31 @@ def test_a_new_request_of_the_user_is_not_limited_but_only_once() -> None:
     facts = known(status=status_of(issuances=FIVE, attempt=lost), renew="1")
     assert led_to(facts)[1].policy == "issuances_are_limited"
     assert issued_by(known(status=facts.resource.status, renew="2")).requested
+
+
+def test_requests_that_were_met_do_not_count() -> None:
+    met = tuple(Issuance(time=NOW - DAY, names_hash=names_hash(A), request_hash=str(n)) for n in range(5))
+    assert not issued_by(asking((*FIVE[:4], *met))).requested
+    counted = tuple(Issuance(time=NOW - DAY, names_hash=names_hash(B)) for _ in range(5))
+    assert not issued_by(asking((*counted, *met))).requested, "nor do their names"
+
+
+def test_two_tools_that_set_two_values_in_turn_do_not_issue_without_end() -> None:
+    """Self-heal restores one value, and another tool sets the other one again."""
+    status, now, posts = status_of(), NOW, 0
+    for number in range(40):
+        value = "ab"[number % 2]
+        held = () if status.id is None else (cert(status.id, created=now - MINUTE),)
+        facts = known(status=status, renew=value, now=now, new_attempt_id=f"attempt-{number}")
+        facts, decision = led_to(facts, *held)
+        if isinstance(decision.action, Issue):
+            posts += 1
+            attempt = decision.action.attempt
+            reply = answered(cert(f"cert_{number}", created=now), attempt, at=now)
+            done = known(status=facts.resource.status.changed(attempt=attempt), now=now, **reply)
+            status = written(done, decide(done)).resource.status.changed(superseded=())
+        now += MINUTE
+    assert posts == 2 + 5
 
 
 @pytest.mark.parametrize("outcome", ["Refused", "Void"])

@@ -82,10 +82,18 @@ def renewal_of(facts: Known) -> Any:
         ),
         pytest.param(known(status=ready(), renew="1"), [cert()], "RenewRequested", READY, id="renew is new"),
         pytest.param(
-            known(status=ready(last_renew_request="1"), renew="2"), [cert()], "RenewRequested", READY, id="renew changed"
+            known(status=ready(last_renew_request="1"), renew="2"),
+            [cert()],
+            "RenewRequested",
+            READY,
+            id="renew changed",
         ),
         pytest.param(
-            known(status=ready(last_renew_request="1"), renew=""), [cert()], "RenewRequested", READY, id="renew is empty"
+            known(status=ready(last_renew_request="1"), renew=""),
+            [cert()],
+            "RenewRequested",
+            READY,
+            id="renew is empty",
         ),
         pytest.param(
             known(status=ready(), cns=["example.com", "www.example.com"], generation=2),
@@ -277,9 +285,7 @@ def test_the_conditions_say_until_when_there_is_nothing_to_do() -> None:
             List(1_000_000.0, TEAM),
             id="a 404 is compared with a list from after it",
         ),
-        pytest.param(
-            known(status=ready(DUE), got=got(DUE)), List(1_000_000.0 - 600, TEAM), id="not renewed: a list"
-        ),
+        pytest.param(known(status=ready(DUE), got=got(DUE)), List(1_000_000.0 - 600, TEAM), id="not renewed: a list"),
         pytest.param(
             known(status=ready(DUE), got=got(DUE), listing=listed(DUE, begun=NOW - 601 * SECOND)),
             List(1_000_000.0 - 600, TEAM),
@@ -342,9 +348,8 @@ def test_a_404_that_the_list_contradicts_does_not_prevent_the_renewal() -> None:
 
 # --- calls that always fail -------------------------------------------------------------------------------------------
 
-HALF = DUE.expires_at and renewal_of(known(status=ready(DUE))) + (
-    DUE.expires_at - renewal_of(known(status=ready(DUE)))
-) / 2
+DUE_AT, EXPIRY = renewal_of(known(status=ready(DUE))), NOW + 25 * DAY
+HALF = DUE_AT + (EXPIRY - DUE_AT) / 2
 """Half of the time between the renewal and the expiry."""
 
 

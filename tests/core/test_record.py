@@ -31,6 +31,7 @@ from vercel_certificate_operator.core.record import (
     Outcome,
     Superseded,
     names_hash,
+    request_hash,
     scope_of_team,
     token_hash,
 )
@@ -69,7 +70,7 @@ FULL: dict[str, Any] = {
         "retryTime": "2025-12-22T13:00:00Z",
     },
     "superseded": [{"id": "cert_0", "origin": "Found", "team": "acme", "since": "2025-12-22T12:00:00Z"}],
-    "issuances": [{"time": "2025-12-22T12:00:00Z", "namesHash": "0123456789abcdef"}],
+    "issuances": [{"time": "2025-12-22T12:00:00Z", "namesHash": "0123456789abcdef", "requestHash": "abc"}],
     "lastRenewRequest": "1",
     "lastAdoptRequest": "cert_9",
     "failedAttempts": 2,
@@ -155,6 +156,7 @@ def test_all_fields_that_cannot_be_read_are_named() -> None:
 
 def test_nobody_can_name_a_field_unreadable_but_the_operator() -> None:
     assert Status.read({"unreadable": ["id"], "id": "cert_1"}).unreadable == ()
+    assert Status.read({"expires_at": "soon", "id": 1}).unreadable == ("id",), "nor write it by another name"
     assert "unreadable" not in Status.read({"id": 1}).dump()
 
 
@@ -265,6 +267,11 @@ def test_the_same_set_of_names_has_the_same_hash() -> None:
     assert len(names_hash(["a.com"])) == 16
 
 
+def test_a_value_of_the_renew_annotation_has_a_hash() -> None:
+    assert request_hash("1") == request_hash("1") != request_hash("")
+    assert len(request_hash("1")) == 16
+
+
 def test_a_tokens_hash_says_nothing_and_differs_in_each_resource() -> None:
     assert token_hash("secret", "uid-1") == token_hash("secret", "uid-1")
     assert len({token_hash("secret", "uid-1"), token_hash("secret", "uid-2"), token_hash("other", "uid-1")}) == 3
@@ -313,7 +320,11 @@ BODY: dict[str, Any] = {
 
 def test_a_resource_is_read_as_the_api_server_sends_it() -> None:
     resource = Resource.parse(BODY)
-    assert (resource.key, resource.resource_version, resource.generation) == (Key("web", "example-com", "uid-1"), "7", 0)
+    assert (resource.key, resource.resource_version, resource.generation) == (
+        Key("web", "example-com", "uid-1"),
+        "7",
+        0,
+    )
     assert (resource.created_at, resource.deleted_at, resource.deleting) == (NOW, None, False)
     assert (resource.finalizers, resource.annotations) == ((), {})
     assert (resource.has_finalizer, resource.holds) == (False, False)
@@ -455,6 +466,7 @@ def test_names_are_sorted_with_a_wildcard_after_its_domain_and_cut_after_a_few()
     assert words.names([f"{letter}.com" for letter in "edcba"]) == "a.com, b.com, c.com, d.com, e.com"
     assert words.names([f"{letter}.com" for letter in "gfedcba"]) == "a.com, b.com, c.com, d.com, e.com and 2 more"
     assert words.names(["a\n" + "b" * 300]) == "a " + "b" * 251 + "…"
+    assert words.names([]) == "no names"
     assert words.ids(["cert_1", "cert\n2"]) == "cert_1, cert 2"
     assert words.ids(["c" * 101]) == "c" * 100 + "…"
 

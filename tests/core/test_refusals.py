@@ -161,12 +161,8 @@ def test_a_failure_of_another_kind_starts_with_its_own_first_wait() -> None:
     ("facts", "count", "reason"),
     [
         pytest.param(known(status=failed(until=NOW, times=3)), 3, "PermissionDenied", id="the same names"),
-        pytest.param(
-            known(status=failed(until=NOW, times=3), cns=["b.com"]), 0, None, id="other names"
-        ),
-        pytest.param(
-            known(status=failed(until=NOW, times=0)), 0, None, id="a success since"
-        ),
+        pytest.param(known(status=failed(until=NOW, times=3), cns=["b.com"]), 0, None, id="other names"),
+        pytest.param(known(status=failed(until=NOW, times=0)), 0, None, id="a success since"),
         pytest.param(known(), 0, None, id="nothing was tried"),
         pytest.param(
             known(status=failed(until=NOW, times=3), renew_before="1h", generation=2),
@@ -201,7 +197,9 @@ REFUSED = attempted("attempt-0", start=NOW - HOUR, renew="1", token_hash="t1")
 
 
 def waiting(reason: Reason = Reason.DOMAIN_NOT_FOUND, *, until: Any = NOW + HOUR, **more: Any) -> Known:
-    return known(**{"status": failed(reason, until=until, attempt=REFUSED), "renew": "1", "token_hash": "t1", **more})
+    status = failed(reason, until=until, attempt=REFUSED)
+    token = more.setdefault("token_hash", "t1")
+    return known(**{"status": status, "renew": "1", "token_read": token is not None, **more})
 
 
 def test_the_wait_after_a_failure_is_waited_for() -> None:
@@ -292,7 +290,7 @@ def test_a_need_that_has_gone_ends_everything() -> None:
 
 def test_ready_becomes_false_by_time_alone_during_the_wait() -> None:
     soon = cert(created=NOW - 90 * DAY + MINUTE)
-    facts = known(status=failed(Reason.DOMAIN_NOT_FOUND, certificate=soon))
+    facts = known(status=failed(Reason.DOMAIN_NOT_FOUND, certificate=soon), token_read=True)
     decision = decide(facts)
     assert decision.action == Wait(NOW + MINUTE)
     assert conditions_of(decision)[0] == READY
@@ -316,11 +314,35 @@ def test_names_reverted_while_the_new_ones_are_refused_are_issued_or_need_nothin
     assert issued_by(replace(again, now=NOW + HOUR), held).cns == ("a.com", "b.com")
 
 
+@pytest.mark.parametrize("meanwhile", ["Suspended", "Issued"])
+def test_a_wait_is_reported_again_after_something_else_was_reported(meanwhile: str) -> None:
+    """The resource was suspended for a while, or had other names, which its certificate covers."""
+    both = ["a.com", "b.com"]
+    attempt = attempted("attempt-0", cns=both, generation=1)
+    before = failed(Reason.PAYMENT_REQUIRED, certificate=cert(cns=["a.com"]), attempt=attempt)
+    status = before.changed(next_attempt_time=None, observed_generation=2).with_condition(
+        "Issuing", "False", meanwhile, "Something else.", generation=2, now=NOW
+    )
+    facts = known(cns=both, status=status, generation=3)
+    decision = decide(facts)
+    assert decision.policy == "back_off_is_waited_for"
+    assert conditions_of(decision) == (("False", "PaymentRequired"),) * 2
+    assert decision.status is not None
+    assert decision.status.observed_generation == 3
+    assert decision.status.next_attempt_time == NOW + HOUR
+    text = message(decision, "Issuing")
+    assert "to issue a certificate for a.com, b.com failed; its Event has the details." in text
+    assert text.endswith("Next attempt: 2026-01-01T13:00:00Z.")
+    assert decision.note is None, "nothing has failed again"
+    assert decide(written(facts, decision)).status == decision.status
+    assert_in_order(facts, decision)
+
+
 # --- tokens, and certificates made by hand ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("reason", "reads"),
+    ("reason", "every_minute"),
     [
         (Reason.CREDENTIALS_INVALID, True),
         (Reason.PERMISSION_DENIED, True),
@@ -328,21 +350,22 @@ def test_names_reverted_while_the_new_ones_are_refused_are_issued_or_need_nothin
         (Reason.PAYMENT_REQUIRED, False),
     ],
 )
-def test_a_token_that_was_refused_is_read_again_every_minute(reason: Reason, reads: bool) -> None:
+def test_another_token_ends_the_wait(reason: Reason, every_minute: bool) -> None:
+    """It is read in every round: within a minute if Vercel refused the token itself."""
     facts = waiting(reason, token_hash=None)
-    if reads:
-        assert decide(facts).action == ReadToken()
-        facts = replace(facts, token_read=True, token_hash="t1")
-    decision = decide(facts)
-    assert decision.action == Wait(NOW + (MINUTE if reads else HOUR))
+    assert decide(facts).action == ReadToken()
+    same = replace(facts, token_read=True, token_hash="t1")
+    decision = decide(same)
+    assert decision.action == Wait(NOW + (MINUTE if every_minute else HOUR))
     assert decision.policy == "back_off_is_waited_for"
-    if reads:
-        assert isinstance(led_to(replace(facts, token_hash="t2"))[1].action, Issue)
+    assert isinstance(led_to(replace(same, token_hash="t2"))[1].action, Issue)
 
 
-def test_a_wait_that_ends_before_a_minute_is_not_prolonged() -> None:
-    facts = waiting(Reason.CREDENTIALS_INVALID, until=NOW + 20 * SECOND, token_read=True)
-    assert decide(facts).action == Wait(NOW + 20 * SECOND)
+@pytest.mark.parametrize("span", [20 * SECOND, MINUTE])
+def test_no_token_is_read_during_a_short_wait(span: timedelta) -> None:
+    assert decide(waiting(Reason.CREDENTIALS_INVALID, until=NOW + span, token_hash=None)).action == Wait(NOW + span)
+    longer = waiting(Reason.CREDENTIALS_INVALID, until=NOW + span + MINUTE, token_hash=None)
+    assert decide(longer).action == ReadToken()
 
 
 WILDCARD = ["example.com", "*.example.com"]
@@ -350,7 +373,8 @@ WILDCARD = ["example.com", "*.example.com"]
 
 def by_hand(reason: Reason = Reason.INVALID_REQUEST, *, until: Any = NOW + 32 * HOUR, **more: Any) -> Known:
     attempt = attempted("attempt-0", cns=WILDCARD)
-    return known(**{"cns": WILDCARD, "status": failed(reason, until=until, attempt=attempt), **more})
+    status = failed(reason, until=until, attempt=attempt)
+    return known(**{"cns": WILDCARD, "status": status, "token_read": True, **more})
 
 
 def test_a_certificate_that_the_user_can_make_by_hand_is_looked_for_every_hour() -> None:
@@ -376,7 +400,8 @@ def test_it_is_used_when_it_appears() -> None:
         pytest.param(by_hand(Reason.DOMAIN_NOT_FOUND), id="nothing to solve by hand"),
         pytest.param(by_hand(Reason.DOMAIN_NOT_CONFIGURED, until=NOW + HOUR), id="the wait is no longer than that"),
         pytest.param(
-            known(status=failed(Reason.INVALID_REQUEST, until=NOW + 32 * HOUR)), id="no wildcard among the names"
+            known(status=failed(Reason.INVALID_REQUEST, until=NOW + 32 * HOUR), token_read=True),
+            id="no wildcard among the names",
         ),
     ],
 )

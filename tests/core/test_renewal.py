@@ -59,9 +59,7 @@ def test_the_jitter_follows_from_the_uid(lifetime: timedelta, uid: str, other: s
     assume(fraction(uid) < fraction(other))
 
     def due(uid: str) -> datetime:
-        return schedule(
-            uid=uid, created_at=NOW, expires_at=NOW + lifetime, renew_before=None
-        ).renewal_time
+        return schedule(uid=uid, created_at=NOW, expires_at=NOW + lifetime, renew_before=None).renewal_time
 
     assert due(uid) == due(uid)
     assert due(uid) >= due(other)
@@ -69,9 +67,7 @@ def test_the_jitter_follows_from_the_uid(lifetime: timedelta, uid: str, other: s
 
 def test_a_thousand_certificates_of_one_day_do_not_renew_in_one_second() -> None:
     times = {
-        schedule(
-            uid=f"uid-{n}", created_at=NOW, expires_at=NOW + 90 * DAY, renew_before=None
-        ).renewal_time
+        schedule(uid=f"uid-{n}", created_at=NOW, expires_at=NOW + 90 * DAY, renew_before=None).renewal_time
         for n in range(1000)
     }
     seconds = {moment.replace(microsecond=0) for moment in times}
@@ -91,7 +87,9 @@ def test_without_a_usable_creation_time_a_certificate_is_due_at_its_expiry(
 
 def test_a_renew_before_that_another_version_wrote_counts_as_none() -> None:
     odd = schedule(uid="u", created_at=NOW, expires_at=NOW + 6 * DAY, renew_before="P2D")
-    assert odd.renewal_time == schedule(uid="u", created_at=NOW, expires_at=NOW + 6 * DAY, renew_before=None).renewal_time
+    assert (
+        odd.renewal_time == schedule(uid="u", created_at=NOW, expires_at=NOW + 6 * DAY, renew_before=None).renewal_time
+    )
     assert "P2D" in odd.note
 
 

@@ -195,7 +195,9 @@ def test_what_cannot_be_its_outcome_is_not_taken(certificate: Certificate, more:
 def test_a_candidate_that_a_get_does_not_find_is_none() -> None:
     facts = searching(listing=listed(FOUND), got=gone("cert_2"))
     assert isinstance(decide(facts).action, Wait)
-    assert outcome(resolved(at(facts, LONG_AFTER, listing=listed(FOUND, begun=LONG_AFTER), got=gone("cert_2")))) == "Lost"
+    assert (
+        outcome(resolved(at(facts, LONG_AFTER, listing=listed(FOUND, begun=LONG_AFTER), got=gone("cert_2")))) == "Lost"
+    )
 
 
 OTHER = replace(FOUND, id="cert_3", created_at=NOW)
@@ -268,7 +270,9 @@ def test_without_a_list_before_the_attempt_a_certificate_since_its_start_is_foun
     [
         pytest.param([replace(DUE, expires_at=NOW + 90 * DAY)], True, id="a later expiry"),
         pytest.param([DUE], False, id="the same expiry"),
-        pytest.param([replace(DUE, expires_at=NOW + 25 * DAY + timedelta(milliseconds=9))], False, id="not by a second"),
+        pytest.param(
+            [replace(DUE, expires_at=NOW + 25 * DAY + timedelta(milliseconds=9))], False, id="not by a second"
+        ),
         pytest.param([replace(DUE, expires_at=None)], False, id="no expiry"),
         pytest.param([replace(DUE, expires_at=NOW + 90 * DAY, cns=frozenset({"b.com"}))], False, id="other names"),
     ],
@@ -465,7 +469,9 @@ def test_ready_stays_true_while_a_renewal_is_searched_for() -> None:
         pytest.param(searching(limits=Limits(post=timedelta(seconds=10))), SEEN + 70 * SECOND, id="another limit"),
         pytest.param(known(**refused(TIMED_OUT, took=MINUTE)), NOW + 120 * SECOND, id="a time-out, from the start"),
         pytest.param(known(**refused(TIMED_OUT, took=HOUR)), NOW, id="one that took very long"),
-        pytest.param(known(**refused(refusal(500), took=MINUTE)), NOW + 30 * SECOND, id="30 s after Vercel's own error"),
+        pytest.param(
+            known(**refused(refusal(500), took=MINUTE)), NOW + 30 * SECOND, id="30 s after Vercel's own error"
+        ),
     ],
 )
 def test_an_attempt_is_lost_only_by_a_list_begun_after_the_grace_period(facts: Known, grace_end: datetime) -> None:
@@ -476,6 +482,7 @@ def test_an_attempt_is_lost_only_by_a_list_begun_after_the_grace_period(facts: K
     before = at(facts, now, listing=listed(begun=grace_end))
     decision = decide(before)
     assert conditions_of(decision) == (("False", "AttemptLost"),) * 2
+    assert "Next attempt" not in message(decision, "Issuing"), "it follows at once"
     assert note_of(decision) == ("Warning", "AttemptLost", "Issue")
     status = resolved(before)
     assert status.attempt is not None
@@ -621,9 +628,23 @@ def test_while_an_answer_is_awaited_nothing_else_happens() -> None:
     facts = known(attempt=ATTEMPT, status=status_of(issuing=("True", "FirstIssue")), in_flight=True, cns=["b.com"])
     decision = decide(facts)
     assert (decision.policy, decision.action) == ("attempt_in_flight_is_waited_for", Wait(None))
-    assert decide(replace(facts, resource=known(status=ready(NEW), attempt=ATTEMPT, deleting=True).resource)).policy == (
-        "attempt_in_flight_is_waited_for"
-    )
+    assert decide(
+        replace(facts, resource=known(status=ready(NEW), attempt=ATTEMPT, deleting=True).resource)
+    ).policy == ("attempt_in_flight_is_waited_for")
+
+
+def test_a_resource_about_which_nothing_is_known_says_that_it_has_no_certificate() -> None:
+    decision = decide(known(attempt=ATTEMPT, status=status_of(), in_flight=True))
+    assert conditions_of(decision) == (("False", "FirstIssue"),) * 2
+    assert message(decision, "Ready") == message(decision, "Issuing") == "No certificate has been issued yet."
+
+
+def test_ready_stays_true_while_an_answer_is_awaited_though_other_names_are_wanted_by_now() -> None:
+    status = ready(issuing=("True", "RenewalDue"))
+    decision = decide(known(status=status, attempt=ATTEMPT, in_flight=True, cns=["b.com"], generation=2))
+    assert conditions_of(decision) == (READY, ("True", "RenewalDue"))
+    assert decision.status is not None
+    assert decision.status.observed_generation == 1
 
 
 def test_ready_becomes_false_in_time_while_an_answer_is_awaited() -> None:

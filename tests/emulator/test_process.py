@@ -172,6 +172,15 @@ async def test_it_listens_on_ipv6(host: str) -> None:
         assert len(await control.certificates()) == 1
 
 
+async def test_without_a_host_it_listens_on_ipv4_and_ipv6() -> None:
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as free:
+        port = free.getsockname()[1]
+    async with Emulator(tokens=(TOKEN,), host="", port=port):
+        for address in ("127.0.0.1", "[::1]"):
+            async with EmulatorControl(f"http://{address}:{port}") as control:
+                assert await control.certificates() == []
+
+
 async def test_a_stopped_emulator_refuses_connections_and_comes_back_as_it_was() -> None:
     async with (
         Emulator(tokens=(TOKEN,)) as emulator,

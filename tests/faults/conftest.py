@@ -10,6 +10,6 @@ from faults.stage import stage as make_stage
 
 
 @pytest.fixture
-async def stage(control_plane: ControlPlane, crd: None) -> AsyncIterator[Stage]:
+async def stage(control_plane: ControlPlane, crd: None, one_authority: None) -> AsyncIterator[Stage]:
     async with make_stage(control_plane) as made:
         yield made

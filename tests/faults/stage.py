@@ -19,8 +19,8 @@ from vercel_certificate_operator.core.resource import PLURAL
 from vercel_certificate_operator.kube import connection
 from vercel_emulator.models import Call, Fault, Injection
 
-Step = Literal["claim", "hold", "status", "release", "issue", "get", "list", "remove"]
-"""A write to Kubernetes, or a call to Vercel."""
+Step = Literal["hold", "attempt", "outcome", "status", "release", "issue", "get", "list", "remove"]
+"""A write to Kubernetes (see ``proxy.Kind``), or a call to Vercel."""
 When = Literal["before", "after"]
 VERCEL: frozenset[Step] = frozenset({"issue", "get", "list", "remove"})
 
@@ -57,9 +57,9 @@ class Stage:
         requests = await asyncio.to_thread(self.audit.since, since)
         return requests.matching(namespace=self.world.namespace, user_agent=USER_AGENT)
 
-    async def with_short_limits(self) -> None:
-        """A process whose time limits for calls to Vercel are so short that a test can wait for them."""
-        self.world.configure(post_timeout=0.4, call_timeout=0.4)
+    async def with_short_limits(self, step: Step = "issue") -> None:
+        """A process whose time limit for this call to Vercel is so short that a test can wait for it."""
+        self.world.configure(**({"post_timeout": 0.4} if step == "issue" else {"call_timeout": 1.0}))
         await self.world.restart()
         self.world.lives = 1
 
@@ -120,14 +120,14 @@ class Stage:
         await self.world.crash()
         self.world.emulator.faults.clear("drop")
 
-    async def recover(self) -> None:
+    async def recover(self, rest: timedelta = RECOVERY) -> None:
         """Nobody does anything, for long enough."""
         self.world.emulator.faults.clear("drop")
         self.proxy.clear()
         if self.world.operator is None:
             self.world.start()
         await self.world.quiet()
-        for stretch in (timedelta(minutes=1), timedelta(minutes=10), HOUR, RECOVERY):
+        for stretch in (timedelta(minutes=1), timedelta(minutes=10), HOUR, rest):
             await self.never_ready_without_a_certificate()
             await self.world.advance(stretch)
 
@@ -137,13 +137,15 @@ class Stage:
         problems = [problem for body in bodies for problem in ready_means_ready(self.world, body)]
         assert not problems, problems
 
-    async def judge(self, scenario: "Scenario", *, needs: int = 0) -> None:
+    async def judge(self, scenario: "Scenario", *, needs: int = 0, rest: timedelta = RECOVERY) -> None:
         """The end of each row: the end state is there, nothing more is done, and every invariant holds.
 
-        ``needs``: how many certificates it takes, where the fault itself makes more needs than the scenario has.
+        Args:
+            needs: how many certificates it takes, if the fault itself makes more needs than the scenario has.
+            rest: how long it can take until the end state is there.
         """
         over = await asyncio.to_thread(self.audit.mark)
-        await self.recover()
+        await self.recover(rest)
         seq, rest = self.world.emulator.journal.last, await asyncio.to_thread(self.audit.mark)
         await self.world.advance(DAY + HOUR)
         await check(self.world, quiet_since_seq=seq)
@@ -232,6 +234,7 @@ async def _is_gone(world: World) -> None:
 async def _create_and_lose_the_answer(world: World) -> None:
     world.emulator.faults.add(Fault(call="issue", action="reset", when="after"))
     await _create(world)
+    await world.advance(10)
 
 
 async def _there_without_finalizer(world: World) -> None:
@@ -273,14 +276,31 @@ async def _drift(world: World) -> None:
     await world.advance(world.settings.drift_interval)
 
 
-FIRST_ISSUE = Scenario("first-issue", _nothing, _create, _is_ready, 1, (("claim", 0), ("issue", 0), ("status", 0)))
+async def _create_and_be_refused(world: World) -> None:
+    world.emulator.faults.add(Fault(call="issue", status=449, code="configuration_error"))
+    await _create(world)
+
+
+async def _is_reused(world: World) -> None:
+    await _is_adopted(world)
+    assert (await world.status(NAME))["origin"] == "Found"
+
+
+FIRST_ISSUE = Scenario(
+    "first-issue",
+    _nothing,
+    _create,
+    _is_ready,
+    1,
+    (("list", 0), ("hold", 0), ("attempt", 0), ("issue", 0), ("outcome", 0)),
+)
 RENEWAL = Scenario(
     "renewal",
     _nearly_due,
     _renewal,
     _is_ready,
     2,
-    (("get", 0), ("claim", 0), ("issue", 0), ("status", 0), ("remove", 0), ("status", 1)),
+    (("get", 0), ("list", 0), ("attempt", 0), ("issue", 0), ("outcome", 0), ("remove", 0), ("status", 0)),
 )
 CHANGE = Scenario(
     "change-of-names",
@@ -288,22 +308,44 @@ CHANGE = Scenario(
     _change,
     _has_new_names,
     2,
-    (("claim", 0), ("issue", 0), ("status", 0), ("remove", 0), ("status", 1)),
+    (("attempt", 0), ("issue", 0), ("outcome", 0), ("remove", 0), ("status", 0)),
 )
 DELETION = Scenario("deletion", _there, _delete, _is_gone, 1, (("remove", 0), ("release", 0)))
-LOST_ANSWER = Scenario("lost-answer", _nothing, _create_and_lose_the_answer, _is_ready, 1, (("list", 0), ("status", 0)))
+LOST_ANSWER = Scenario(
+    "lost-answer",
+    _nothing,
+    _create_and_lose_the_answer,
+    _is_ready,
+    1,
+    (("status", 0), ("list", 1), ("get", 0), ("outcome", 0)),
+)
+REFUSAL = Scenario("refusal", _nothing, _create_and_be_refused, _is_ready, 1, (("issue", 0), ("outcome", 0)))
 VANISHED = Scenario(
     "vanished-at-vercel",
     _vanished,
     _drift,
     _is_ready,
     2,
-    (("list", 0), ("get", 0), ("status", 0), ("claim", 0), ("issue", 0), ("status", 1)),
+    (("list", 0), ("get", 0), ("status", 0), ("attempt", 0), ("issue", 0), ("outcome", 0)),
 )
-UNCHANGED = Scenario("look-for-drift", _there, _drift, _is_ready, 1, (("list", 0),))
-FINALIZER_LOST = Scenario("finalizer-taken-off", _there_without_finalizer, _quiet, _is_held, 1, (("hold", 0),))
+UNCHANGED = Scenario("detection-of-drift", _there, _drift, _is_ready, 1, (("list", 0),))
+FINALIZER_LOST = Scenario("finalizer-stripped", _there_without_finalizer, _quiet, _is_held, 1, (("hold", 0),))
 ADOPTION = Scenario("adoption", _made_by_hand, _adopt, _is_adopted, 0, (("get", 0), ("status", 0), ("hold", 0)))
-SCENARIOS = (FIRST_ISSUE, RENEWAL, CHANGE, DELETION, LOST_ANSWER, VANISHED, FINALIZER_LOST, ADOPTION)
+REUSE = Scenario(
+    "reuse", _made_by_hand, _create, _is_reused, 0, (("list", 0), ("get", 0), ("status", 0), ("hold", 0))
+)
+SCENARIOS = (
+    FIRST_ISSUE,
+    RENEWAL,
+    CHANGE,
+    DELETION,
+    LOST_ANSWER,
+    REFUSAL,
+    VANISHED,
+    FINALIZER_LOST,
+    ADOPTION,
+    REUSE,
+)
 
 
 def moments(*scenarios: Scenario, whens: tuple[When, ...] = ("before", "after")) -> list[Any]:

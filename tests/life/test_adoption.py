@@ -4,7 +4,19 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from support.acting import DAY, HOUR, MINUTE, REF, advance_to, asked, events, notes, put_secret, seconds_until
+from support.acting import (
+    DAY,
+    HOUR,
+    MINUTE,
+    REF,
+    advance_to,
+    asked,
+    events,
+    notes,
+    put_secret,
+    seconds_until,
+    superseded,
+)
 from support.world import OTHER_TOKEN, World
 from vercel_emulator.models import Behaviour, Certificate, Injection
 
@@ -34,11 +46,11 @@ async def test_a_certificate_that_covers_the_names_is_adopted_by_its_id(world: W
     made_by_hand(world, "example.com", "www.example.com")
     await adopt(world, "example.com")
     status = await world.status("site")
-    assert status["id"] == status["adoptedID"] == "cert_byhand"
+    assert (status["id"], status["origin"], status["lastAdoptRequest"]) == ("cert_byhand", "Adopted", "cert_byhand")
     assert status["cns"] == ["example.com", "www.example.com"]
     assert await world.ready("site") == ("True", "Issued")
     assert await notes(world, "site", "Adopted") == [
-        "Certificate cert_byhand for example.com, www.example.com adopted."
+        "Adopted certificate cert_byhand for example.com, www.example.com."
     ]
     await world.advance(HOUR)
     await world.restart()
@@ -53,7 +65,7 @@ async def test_an_adopted_certificate_is_renewed_in_its_time(world: World, secre
     await advance_to(world, status["renewalTime"], plus=1)
     renewed = await world.status("site")
     assert renewed["id"] != "cert_byhand"
-    assert renewed["supersededIDs"] == ["cert_byhand"]
+    assert superseded(renewed) == ["cert_byhand"]
     await world.advance(10 * MINUTE)
     assert list(world.live()) == [renewed["id"]]
     await world.restart()
@@ -67,7 +79,7 @@ async def test_an_adopted_certificate_that_was_replaced_stays_with_retain(world:
     await world.quiet()
     await world.advance(HOUR)
     status = await world.status("site")
-    assert "supersededIDs" not in status
+    assert "superseded" not in status
     assert set(world.live()) == {"cert_byhand", status["id"]}
 
 
@@ -140,35 +152,40 @@ async def expired(world: World) -> None:
         (expired, "certificate cert_byhand expired at"),
     ],
 )
-async def test_an_adoption_is_refused_and_nothing_is_issued_until_the_user_decides(
+async def test_a_refused_adoption_is_reported_once_and_the_resource_proceeds_without_it(
     world: World, secret: None, prepare: Callable[[World], Awaitable[None]], words: str
 ) -> None:
     await prepare(world)
     await adopt(world, "example.com")
-    ready, reason, message = await world.condition("site", "Ready")
-    assert (ready, reason) == ("False", "AdoptionRefused")
-    assert words in message
-    assert len(await events(world, "site", "AdoptionRefused")) == 1
+    [event] = await events(world, "site", "AdoptionRefused")
+    assert event["type"] == "Warning"
+    assert words in event["note"]
+    assert event["note"].startswith("The certificate that the annotation vercel-operator.io/adopt-id names was not")
+    assert await world.ready("site") == ("True", "Issued")
+    status = await world.status("site")
+    assert (status["origin"], status["lastAdoptRequest"]) == ("Issued", "cert_byhand")
     await world.advance(3 * HOUR)
-    assert not asked(world, "issue")
+    await world.restart()
+    assert len(asked(world, "issue")) == 1
     assert len(await events(world, "site", "AdoptionRefused")) == 1
 
-    await world.annotate("site", "adopt-id", None)
-    await world.quiet()
-    assert await world.ready("site") == ("True", "Issued")
-    assert (await world.status("site"))["id"] != "cert_byhand"
 
-
-async def test_what_was_refused_is_looked_at_again_and_adopted_when_it_can_be(world: World, secret: None) -> None:
+async def test_each_value_of_the_annotation_is_acted_on_once(world: World, secret: None) -> None:
     await adopt(world, "example.com")
-    assert await world.ready("site") == ("False", "AdoptionRefused")
-    made_by_hand(world, "example.com")
-    await world.advance(HOUR + MINUTE)
-    assert (await world.status("site"))["id"] == "cert_byhand"
+    assert len(await events(world, "site", "AdoptionRefused")) == 1
+    made_by_hand(world, "example.com", "www.example.com")
+    await world.advance(HOUR)
+    assert (await world.status("site"))["id"] != "cert_byhand"
+    other = world.emulator.state.inject(Injection(cns=["example.com", "www.example.com"])).id
+    await world.annotate("site", "adopt-id", other)
+    await world.quiet()
+    assert (await world.status("site"))["id"] == other
     assert await world.ready("site") == ("True", "Issued")
 
 
-async def test_a_refused_adoption_leaves_the_certificate_at_hand_as_it_is(world: World, secret: None) -> None:
+async def test_a_refused_adoption_does_not_delay_the_renewal_of_the_current_certificate(
+    world: World, secret: None
+) -> None:
     world.emulator.state.behaviour = Behaviour(lifetime=12 * HOUR)
     await world.apply("site", ["example.com"], tokenSecretRef=REF)
     await world.quiet()
@@ -176,19 +193,20 @@ async def test_a_refused_adoption_leaves_the_certificate_at_hand_as_it_is(world:
     await world.annotate("site", "adopt-id", "cert_byhand")
     await world.quiet()
     assert await world.ready("site") == ("True", "Issued")
-    assert await world.issuing("site") == ("False", "AdoptionRefused")
+    assert await world.issuing("site") == ("False", "Issued")
+    assert len(await events(world, "site", "AdoptionRefused")) == 1
     await advance_to(world, before["renewalTime"], plus=1)
     assert (await world.status("site"))["id"] != before["id"]
 
 
-async def test_with_the_default_token_a_namespace_that_is_not_listed_may_not_adopt(world: World) -> None:
+async def test_with_the_default_token_a_namespace_that_is_not_named_may_not_adopt(world: World) -> None:
     made_by_hand(world, "example.com")
-    await world.apply("site", ["example.com"], annotations={ADOPT: "cert_byhand"})
+    await world.apply("site", ["example.com"], annotations={ADOPT: "cert_byhand"}, existingCertificate="Ignore")
     await world.quiet()
-    ready, reason, message = await world.condition("site", "Ready")
-    assert (ready, reason) == ("False", "AdoptionRefused")
-    assert "this namespace uses the operator's default token, and is not listed for it" in message
-    assert world.calls() == []
+    [note] = await notes(world, "site", "AdoptionRefused")
+    assert "this namespace is not named for the operator's default token. Set spec.tokenSecretRef, or ask" in note
+    assert not asked(world, "get"), "the operator does not even tell whether there is such a certificate"
+    assert (await world.status("site"))["id"] != "cert_byhand"
 
 
 async def test_with_the_default_token_a_namespace_that_is_listed_may_adopt(world: World) -> None:

@@ -24,7 +24,7 @@ from support.acting import (
 )
 from support.world import OTHER_TOKEN, TOKEN, World
 from vercel_certificate_operator.kube import connection
-from vercel_emulator import Fault
+from vercel_emulator import Behaviour, Fault
 from vercel_emulator.models import TokenGrant
 
 LOOKED_FOR_AGAIN = 67
@@ -46,7 +46,7 @@ async def test_a_token_from_a_secret_is_used_for_everything(world: World) -> Non
     await world.quiet()
     await world.delete("site")
     await world.quiet()
-    assert world.calls() == ["issue", "remove"]
+    assert world.calls() == ["list", "issue", "remove"]
     assert len(asked(world, "issue", token=OTHER_TOKEN)) == len(asked(world, "remove", token=OTHER_TOKEN)) == 1
 
 
@@ -98,7 +98,7 @@ async def test_without_a_token_the_user_is_told_what_is_wrong_and_it_is_looked_f
     await world.quiet()
     ready, reason, message = await world.condition("site", "Ready")
     assert (ready, reason) == ("False", "CredentialsInvalid")
-    assert "A certificate for example.com can't be issued" in message
+    assert message.startswith("Can't list the certificates in the token's personal account for example.com: ")
     assert words in message
     assert 5 <= seconds_until(world, (await world.status("site"))["nextAttemptTime"]) <= 6
     await world.advance(10 * MINUTE)
@@ -257,41 +257,46 @@ async def test_after_a_refused_token_one_probe_is_made_by_all_together_ever_more
     world.emulator.accounts.revoke(TOKEN)
     await create_many(world, 9)
     await world.quiet()
-    at_first = len(asked(world, "issue"))
-    assert at_first <= 8  # those that were in flight together, before the first answer
+    assert world.calls() == ["list"], "one list for all of them"
     await world.advance(2 * MINUTE)
-    assert len(asked(world, "issue")) - at_first == 1
+    assert len(world.calls()) == 2
     await world.advance(HOUR)
-    assert len(asked(world, "issue")) - at_first <= 6  # after 1, 2, 4, 8, 16, 32 min
-    before = len(asked(world, "issue"))
+    assert len(world.calls()) <= 7  # after 1, 2, 4, 8, 16, 32 min
+    before = len(world.calls())
     await world.advance(3 * HOUR)
-    assert 2 <= len(asked(world, "issue")) - before <= 3  # once an hour
+    assert 2 <= len(world.calls()) - before <= 3  # once an hour
 
     world.emulator.accounts.grant(TokenGrant(token=TOKEN))
     await world.advance(1.2 * HOUR)
     assert set((await reasons(world, "Ready")).values()) == {"Issued"}
 
 
-async def test_what_has_waited_says_that_the_token_was_refused(world: World) -> None:
-    world.configure(max_in_flight=1)
-    await world.restart()
+@pytest.mark.parametrize(("status", "said"), [(401, "unauthorized_request_error"), (403, "forbidden")])
+async def test_every_resource_says_that_vercel_rejected_its_token(world: World, status: int, said: str) -> None:
+    world.emulator.state.behaviour = Behaviour.model_validate({"unknownTokenStatus": status})
     world.emulator.accounts.revoke(TOKEN)
     await create_many(world, 2)
     await world.quiet()
-    messages = [(await world.condition(name, "Ready"))[2] for name in ("site-0", "site-1")]
-    assert any("failed: The token is not valid (unauthorized_request_error, HTTP 401)" in text for text in messages)
-    assert any(
-        "Vercel refuses the token (The token is not valid): everything that uses it waits." in t for t in messages
-    )
-    assert all("Check the token: it may be revoked, expired, or made for another team." in text for text in messages)
+    await world.apply("later", ["later.example.com"])
+    await world.quiet()
+    assert world.calls() == ["list"]
+    for name in ("site-0", "site-1", "later"):
+        ready, reason, message = await world.condition(name, "Ready")
+        assert (ready, reason) == ("False", "CredentialsInvalid")
+        if name == "later":
+            assert message.startswith("Vercel rejected the default token: ")
+        assert f"({said}, HTTP {status}). " in message
+        assert "Replace the token: it is revoked, expired or made for another team. Next attempt: " in message
 
 
-async def test_a_token_without_rights_for_a_team_pauses_nobody_else(world: World) -> None:
+async def test_a_token_that_may_not_use_a_team_is_paused_in_that_team_only(world: World) -> None:
     world.emulator.accounts.grant(TokenGrant(token=TOKEN, teams=["team_alpha"]))
     await world.apply("one", ["example.com"], team={"id": "team_beta"})
     await world.apply("other", ["example.com"], team={"id": "team_alpha"})
     await world.quiet()
-    assert await world.ready("one") == ("False", "PermissionDenied")
+    ready, reason, message = await world.condition("one", "Ready")
+    assert (ready, reason) == ("False", "CredentialsInvalid")
+    assert "Replace the token with one that may manage the certificates of this team." in message
     assert await world.ready("other") == ("True", "Issued")
 
 
@@ -366,7 +371,7 @@ async def test_an_hour_after_its_token_has_gone_a_deleted_resource_is_let_go_wit
     await world.quiet()
     issuing, reason, message = await world.condition("site", "Issuing")
     assert (issuing, reason) == ("False", "CredentialsInvalid")
-    assert f"Removing certificate {certificate_id} at Vercel failed" in message
+    assert f"Can't remove certificate {certificate_id} at Vercel: " in message
     assert "set spec.deletionPolicy to Retain" in message
     await world.advance(58 * MINUTE)
     assert await world.get("site") is not None

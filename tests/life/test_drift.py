@@ -1,6 +1,7 @@
 """What happens at Vercel without the operator: found by a look from time to time."""
 
 from collections.abc import Collection
+from datetime import timedelta
 
 import pytest
 
@@ -16,12 +17,13 @@ from support.acting import (
     notes,
     reasons,
     statuses,
+    superseded,
     time,
 )
 from support.world import TOKEN, World
-from vercel_certificate_operator import reconciler
-from vercel_certificate_operator.core.drift import scope_vanished
+from vercel_certificate_operator import drift_watch
 from vercel_certificate_operator.core.known import Listing
+from vercel_certificate_operator.core.sightings import scope_vanished
 from vercel_emulator.models import Behaviour, CertificateChange, Fault, Injection, TokenGrant
 
 
@@ -40,9 +42,9 @@ async def test_a_certificate_removed_at_vercel_is_issued_again_within_the_interv
     new = await world.status("site")
     assert new["id"] != old["id"]
     assert await world.ready("site") == ("True", "Issued")
-    assert "supersededIDs" not in new
+    assert "superseded" not in new
     [note] = await notes(world, "site", "CertificateGone")
-    assert note == f"Certificate {old['id']} is not at Vercel any more. Another one is issued."
+    assert note == f"Certificate {old['id']} no longer exists at Vercel. The operator issues another one."
     assert len(asked(world, "issue")) == 2
 
 
@@ -66,7 +68,7 @@ async def test_a_certificate_that_has_lost_a_name_at_vercel_is_issued_again(worl
     assert new["id"] != old["id"]
     assert new["cns"] == ["example.com", "www.example.com"]
     [note] = await notes(world, "site", "CertificateChanged")
-    assert "has changed at Vercel: now for example.com until" in note
+    assert "has changed at Vercel: it is now for example.com and expires" in note
     await world.advance(10 * MINUTE)
     assert list(world.live()) == [new["id"]]
 
@@ -110,33 +112,19 @@ async def test_auto_renew_switched_off_is_reported(world: World) -> None:
 
 @pytest.mark.parametrize("kind", ["same-id", "new-id"])
 async def test_vercels_own_renewal_is_seen_long_before_the_operators(world: World, kind: str) -> None:
-    world.emulator.state.behaviour = Behaviour.model_validate({"renewal": kind, "renew_before": "60d"})
+    world.emulator.state.behaviour = Behaviour.model_validate({"renewal": kind, "renew_before": "40d"})
     await world.apply("site", ["example.com"])
     await world.quiet()
     first = await world.status("site")
-    await world.advance(30 * DAY + 6 * HOUR)
+    await world.advance(50 * DAY + 6 * HOUR)
     second = await world.status("site")
     assert (second["id"] == first["id"]) == (kind == "same-id")
     assert time(second["renewalTime"]) > time(first["renewalTime"])
     assert len(asked(world, "issue")) == 1
     [note] = await notes(world, "site", "Renewed")
-    assert f"Vercel has renewed certificate {first['id']} by itself: {second['id']} is good until" in note
+    assert f"Vercel renewed certificate {first['id']}: {second['id']} expires {second['expiresAt']}." in note
     await world.advance(10 * MINUTE)
     assert list(world.live()) == [second["id"]]
-
-
-async def test_two_resources_for_the_same_names_do_not_take_over_the_same_renewal(world: World) -> None:
-    await world.apply("one", ["example.com", "www.example.com"])
-    await world.apply("other", ["example.com", "api.example.com"])
-    await world.quiet()
-    older, younger = await by_age(world)
-    for name in (younger, older):  # the owner has one issued, whoever else has one
-        await world.apply(name, ["example.com"])
-        await world.quiet()
-    await world.advance(DAY)
-    renewed = {world.emulator.state.inject(Injection(cns=["example.com"])).id for _ in range(2)}
-    await world.advance(6 * HOUR)
-    assert {status["id"] for status in (await statuses(world)).values()} == renewed
 
 
 async def test_a_suspended_resource_reports_what_has_changed_and_changes_nothing(world: World) -> None:
@@ -171,8 +159,11 @@ async def test_each_scope_is_listed_by_itself(world: World) -> None:
     await world.apply("one", ["example.com"])
     await world.apply("other", ["example.com"], team={"id": "team_alpha"})
     await world.quiet()
+    since = world.emulator.journal.last
     await world.advance(6 * HOUR)
-    assert sorted(str(entry.query.get("teamId")) for entry in asked(world, "list")) == ["None", "team_alpha"]
+    listed = [str(entry.query.get("teamId")) for entry in asked(world, "list", since=since)]
+    assert set(listed) == {"None", "team_alpha"}
+    assert 2 <= len(listed) <= 4
 
 
 async def test_a_restart_lists_nothing(world: World) -> None:
@@ -180,7 +171,7 @@ async def test_a_restart_lists_nothing(world: World) -> None:
     await world.quiet()
     for _ in range(5):
         await world.restart()
-    assert world.calls() == ["issue"]
+    assert world.calls() == ["list", "issue"]
 
 
 async def test_a_listing_of_many_pages_is_read_whole_before_it_is_believed(world: World) -> None:
@@ -191,31 +182,33 @@ async def test_a_listing_of_many_pages_is_read_whole_before_it_is_believed(world
     for number in range(100):  # newer ones of somebody else fill the first page
         world.emulator.state.inject(Injection(cns=[f"x{number}.example.org"], created_at=now - number))
     world.emulator.faults.add(Fault(call="list", skip=1, status=500))
+    since = world.emulator.journal.last
     await world.advance(6 * HOUR)
-    assert [entry.status for entry in asked(world, "list")] == [200, 500, 200, 200]
+    assert [entry.status for entry in asked(world, "list", since=since)] == [200, 500, 200, 200]
     assert world.calls().count("get") == 0
     assert len(asked(world, "issue")) == 6
     assert set((await reasons(world, "Ready")).values()) == {"Issued"}
 
 
-async def test_a_listing_that_fails_is_made_again_ever_more_seldom_and_disturbs_nothing(world: World) -> None:
+async def test_a_list_that_fails_is_repeated_ever_more_seldom_and_disturbs_nothing(world: World) -> None:
     await world.apply("site", ["example.com"])
     await world.quiet()
     world.emulator.faults.add(Fault(call="list", status=500, times=None))
-    await world.advance(6 * HOUR)
-    before = len(asked(world, "list"))
-    await world.advance(HOUR)  # after 10, 20 and 40 minutes, as far as the first of them falls into it
-    assert len(asked(world, "list")) - before in (2, 3)
+
+    async def lists_within(span: timedelta) -> int:
+        before = len(asked(world, "list"))
+        await world.advance(span)
+        return len(asked(world, "list")) - before
+
+    while not await lists_within(MINUTE):
+        pass
+    assert await lists_within(75 * MINUTE) == 3, "after 10, 20 and 40 minutes"
     await world.advance(4 * DAY)
-    before = len(asked(world, "list"))
-    await world.advance(DAY)
-    assert len(asked(world, "list")) - before == 4
+    assert await lists_within(DAY) == 4
     world.emulator.faults.clear()
     await world.advance(6 * HOUR)
-    before = len(asked(world, "list"))
     world.emulator.faults.add(Fault(call="list", status=500))
-    await world.advance(6 * HOUR + 10 * MINUTE)
-    assert len(asked(world, "list")) - before == 2, "after a good one, a failure counts from one again"
+    assert await lists_within(6 * HOUR + 10 * MINUTE) == 2, "after a good one, a failure counts from one again"
     assert await world.ready("site") == ("True", "Issued")
     assert await world.issuing("site") == ("False", "Issued")
 
@@ -242,7 +235,7 @@ async def test_a_404_that_the_list_contradicts_is_not_believed(world: World) -> 
     await advance_to(world, first["renewalTime"], plus=1)
     assert not await events(world, "site", "CertificateGone")
     second = await world.status("site")
-    assert second["supersededIDs"] == [first["id"]]  # renewed, and the old one is still to be removed
+    assert superseded(second) == [first["id"]]  # renewed, and the old one is still to be removed
     await world.advance(10 * MINUTE)
     assert list(world.live()) == [second["id"]]
 
@@ -276,8 +269,8 @@ async def test_when_many_certificates_are_gone_at_once_nothing_is_issued_before_
     assert await reasons(world, "Issuing") == dict.fromkeys(names, "ScopeVanished")
     assert len(await events(world, "site-0", "ScopeVanished")) == 1
     _, _, message = await world.condition("site-0", "Issuing")
-    assert "Is the token still the right one?" in message
-    assert "set the annotation vercel-operator.io/renew on the resource to a new value" in message
+    assert "Check that the token is the right one." in message
+    assert "set the annotation vercel-operator.io/renew to a new value" in message
 
     await world.annotate("site-0", "renew", "they-are-gone")
     await world.quiet()
@@ -336,7 +329,7 @@ async def test_whether_so_many_are_gone_is_reckoned_once_for_a_listing(
         reckoned.append(listing.begun)
         return scope_vanished(held, listing)
 
-    monkeypatch.setattr(reconciler, "scope_vanished", counted)
+    monkeypatch.setattr(drift_watch, "scope_vanished", counted)
     await create_many(world, 8)
     await world.quiet()
     world.emulator.accounts.grant(TokenGrant(token=TOKEN, user="somebody-else"))

@@ -9,7 +9,7 @@ import pytest
 from support.acting import DAY, HOUR, MINUTE, SECOND, advance_to, asked, events, notes, seconds_until, time
 from support.world import World
 from vercel_emulator import Fault
-from vercel_emulator.models import Injection
+from vercel_emulator.models import CertificateChange, Injection
 
 LONG = 32 * HOUR
 SLACK = 2.0
@@ -31,18 +31,20 @@ class Row:
         return f"{self.status}-{self.code or 'any'}"
 
 
-NAMES = "Change spec.cns"
-TOKEN = "Check the token"
+NAMES = "Change spec.cns: Vercel doesn't issue a certificate for these names."
+WILDCARD = "Let the domain use Vercel's name servers, or solve the DNS challenge by hand"
+TOKEN = "Replace the token"
 PLAN = "Check the plan and the billing"
 RIGHTS = "Check that the token may manage certificates of this team"
 DOMAIN = "Add the domain to the Vercel team"
 DNS = "Check the DNS records of the domain"
-NOTHING = "Nothing to do"
+NOTHING = "No action is needed: the operator waits as long as Vercel asks."
+ISSUER = "No action is needed: the issuer limits certificates for the same set of names"
 
 REFUSALS = [
     Row(400, None, "InvalidRequest", LONG, LONG, NAMES),
     Row(400, "brand_new_code", "InvalidRequest", LONG, LONG, NAMES),
-    Row(403, "wildcard_not_allowed", "InvalidRequest", LONG, LONG, NAMES),
+    Row(403, "wildcard_not_allowed", "InvalidRequest", LONG, LONG, WILDCARD),
     Row(400, "invalid_cn", "InvalidRequest", LONG, LONG, NAMES),
     Row(404, "invalid_domain", "InvalidRequest", LONG, LONG, NAMES),
     Row(500, "bad_domains", "InvalidRequest", LONG, LONG, NAMES),
@@ -58,15 +60,15 @@ REFUSALS = [
     Row(410, None, "DomainNotFound", HOUR, LONG, DOMAIN),
     Row(429, None, "RateLimited", MINUTE, HOUR, NOTHING),
     Row(429, "invalid_cn", "RateLimited", MINUTE, HOUR, NOTHING),
-    Row(400, "rate_limited", "RateLimited", MINUTE, HOUR, NOTHING),
-    Row(403, "too_many_requests", "RateLimited", MINUTE, HOUR, NOTHING),
+    Row(400, "rate_limited", "RateLimited", HOUR, LONG, ISSUER),
+    Row(403, "too_many_requests", "RateLimited", HOUR, LONG, ISSUER),
     Row(449, None, "DomainNotConfigured", MINUTE, HOUR, DNS),
     Row(400, "configuration_error", "DomainNotConfigured", MINUTE, HOUR, DNS),
     Row(500, "dns_error", "DomainNotConfigured", MINUTE, HOUR, DNS),
     Row(400, "challenge_error", "DomainNotConfigured", MINUTE, HOUR, DNS),
     Row(400, "txt_record_not_found", "DomainNotConfigured", MINUTE, HOUR, DNS),
     Row(403, "conflicting_caa_record", "DomainNotConfigured", MINUTE, HOUR, DNS),
-    Row(418, "teapot", "InvalidRequest", HOUR, LONG, "See what Vercel says"),
+    Row(418, "teapot", "InvalidRequest", HOUR, LONG, "Change spec or the Vercel account as Vercel's message says."),
 ]
 
 
@@ -88,16 +90,16 @@ async def test_what_vercel_refuses_has_its_reason_its_advice_and_its_back_off(wo
     ready, reason, message = await world.condition("site", "Ready")
     assert (ready, reason) == ("False", row.reason)
     assert await world.issuing("site") == ("False", row.reason)
-    assert "Issuing a certificate for example.com failed: Vercel's own words" in message
+    assert "Vercel did not issue a certificate for example.com: Vercel's own words" in message
     assert f"{row.code}, HTTP {row.status}" in message if row.code else f"HTTP {row.status}" in message
     assert row.advice in message
     assert message.endswith(f"Next attempt: {(await world.status('site'))['nextAttemptTime']}.")
     await waits(world, row.first, 1)
 
     await advance_to(world, (await world.status("site"))["nextAttemptTime"], plus=-3)
-    assert world.calls() == ["issue"]
+    assert len(asked(world, "issue")) == 1
     await world.advance(10 + row.first.total_seconds() / 10)
-    assert world.calls() == ["issue", "issue"]
+    assert len(asked(world, "issue")) == 2
     status = await world.status("site")
     assert status["failedAttempts"] == 2
     second = time(status["nextAttemptTime"]) - time(status["lastFailureTime"])
@@ -109,7 +111,7 @@ async def test_what_vercel_refuses_has_its_reason_its_advice_and_its_back_off(wo
     after = await world.status("site")
     assert await world.ready("site") == ("True", "Issued")
     assert not {"failedAttempts", "lastFailureTime", "nextAttemptTime"} & after.keys()
-    assert len(world.calls()) == 3
+    assert len(asked(world, "issue")) == 3
 
 
 async def test_waits_grow_to_their_cap_and_no_further(world: World) -> None:
@@ -119,7 +121,7 @@ async def test_waits_grow_to_their_cap_and_no_further(world: World) -> None:
     for failures, hours in enumerate([1, 2, 4, 8, 16, 32, 32, 32], start=1):
         await waits(world, hours * HOUR, failures)
         await advance_to(world, (await world.status("site"))["nextAttemptTime"], plus=0)
-    assert len(world.calls()) == 9
+    assert len(asked(world, "issue")) == 9
 
 
 async def test_a_failure_of_another_kind_begins_its_own_count(world: World) -> None:
@@ -140,7 +142,7 @@ async def test_a_back_off_goes_on_after_a_restart(world: World) -> None:
     before = await world.status("site")
     await world.restart()
     assert await world.status("site") == before
-    assert world.calls() == ["issue"]
+    assert world.calls() == ["list", "issue"]
     await advance_to(world, before["nextAttemptTime"])
     await waits(world, 2 * HOUR, 2)
 
@@ -167,7 +169,7 @@ async def test_a_change_of_labels_ends_no_wait(world: World) -> None:
     await world.quiet()
     await world.patch("site", {"metadata": {"labels": {"team": "web"}, "annotations": {"note": "x"}}})
     await world.quiet()
-    assert world.calls() == ["issue"]
+    assert world.calls() == ["list", "issue"]
 
 
 async def test_a_change_that_is_refused_too_begins_a_new_count(world: World) -> None:
@@ -200,7 +202,7 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
-async def test_a_certificate_whose_answer_was_lost_is_found_by_listing_and_not_asked_for_again(
+async def test_a_certificate_whose_answer_was_lost_is_found_in_the_list_and_not_requested_again(
     world: World, name: str
 ) -> None:
     world.emulator.faults.add(UNKNOWN[name].model_copy(update={"when": "after"}))
@@ -210,11 +212,12 @@ async def test_a_certificate_whose_answer_was_lost_is_found_by_listing_and_not_a
     assert await world.ready("site") == ("True", "Issued")
     assert world.calls().count("issue") == 1
     assert list(world.live()) == [(await world.status("site"))["id"]]
-    assert any("found at Vercel" in note for note in await notes(world, "site", "Issued"))
+    [note] = await notes(world, "site", "Issued")
+    assert "No answer to the request had come; the operator found the certificate in Vercel's list." in note
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
-async def test_where_nothing_was_issued_the_listing_shows_it_and_one_more_attempt_is_made(
+async def test_if_nothing_was_issued_lists_show_it_and_one_more_attempt_is_made(
     world: World, name: str
 ) -> None:
     world.emulator.faults.add(UNKNOWN[name])
@@ -223,7 +226,7 @@ async def test_where_nothing_was_issued_the_listing_shows_it_and_one_more_attemp
     ready, reason, message = await world.condition("site", "Ready")
     assert (ready, reason) == ("False", "OutcomeUnknown")
     assert (await world.issuing("site")) == ("True", "OutcomeUnknown")
-    assert "Whether Vercel issued a certificate for example.com is not known yet" in message
+    assert "It is not known yet whether Vercel issued a certificate for example.com" in message
     await world.advance(25)
     assert world.calls().count("issue") == 1
 
@@ -232,8 +235,9 @@ async def test_where_nothing_was_issued_the_listing_shows_it_and_one_more_attemp
     status = await world.status("site")
     assert await world.ready("site") == ("True", "Issued")
     assert list(world.live()) == [status["id"]]
-    assert [lost["id"] for lost in status["lostAttempts"]] == ["attempt-0"]
-    assert len(await events(world, "site", "AttemptLost")) == 1
+    assert (status["attempt"]["outcome"], "failedAttempts" in status) == ("Issued", False)
+    [note] = await notes(world, "site", "AttemptLost")
+    assert "No certificate for example.com has appeared at Vercel since the attempt at" in note
 
 
 async def test_attempts_that_are_lost_again_and_again_come_ever_more_seldom(world: World) -> None:
@@ -263,39 +267,41 @@ async def test_a_certificate_that_turns_up_after_its_attempt_was_given_up_is_rep
     [late] = set(world.live()) - {(await world.status("site"))["id"]}
 
     await world.advance(DAY)
-    [note] = await notes(world, "site", "LateCertificate")
+    [note] = await notes(world, "site", "OrphanedCertificate")
     assert late in note
-    assert "Nothing uses it: remove it at Vercel if it is not wanted." in note
+    assert "exists at Vercel and no resource uses it. Remove it at Vercel if you don't need it." in note
     assert late in world.live()
 
 
-async def test_of_two_certificates_that_can_be_what_came_of_it_the_one_that_is_not_taken_is_reported(
-    world: World,
-) -> None:
-    """Found by the long run: Vercel renewed by itself while the answer to our own request was lost."""
+async def test_of_two_certificates_that_may_be_the_answer_neither_is_ever_removed(world: World) -> None:
+    """Found by the long run: someone else, or Vercel itself, issued one while the answer to our request was lost."""
     world.emulator.faults.add(Fault(call="issue", when="after", action="wrong-types"))
-    world.emulator.faults.add(Fault(call="list", status=404))
+    world.emulator.faults.add(Fault(call="list", skip=1, times=1, status=404))
     await world.apply("site", ["example.com"])
     await world.quiet()
     [ours] = world.live()
+    await world.advance(SECOND)
+    theirs = world.emulator.state.inject(Injection(cns=["example.com"])).id
     await world.advance(HOUR)
-    await world.crash()
-    await world.patch_status("site", None)  # as if it had not been resolved yet
-    world.emulator.state.inject(Injection(cns=["example.com"]))
-    world.configure(drift_interval=6 * HOUR.total_seconds())
-    world.start()
-    await world.quiet()
-    await world.advance(DAY)
+    status = await world.status("site")
+    assert (status["id"], status["origin"]) == (theirs, "Found"), "the youngest"
     assert await world.ready("site") == ("True", "Issued")
-    [note] = await notes(world, "site", "LateCertificate")
-    assert ours in note
-    assert set(world.live()) - {(await world.status("site"))["id"]} == {ours}
+    [event] = await events(world, "site", "Issued")
+    assert event["type"] == "Warning"
+    assert f"These have the same names and may also be what was requested: {ours}." in event["note"]
+    assert len(asked(world, "issue")) == 1
+
+    await world.delete("site")
+    await world.quiet()
+    assert set(world.live()) == {ours, theirs}
+    [note] = await notes(world, "site", "Deleted")
+    assert f"Left at Vercel: {theirs}, since the operator did not issue it" in note
 
 
 # --- it was not sent
 
 
-async def test_where_vercel_can_not_be_reached_nothing_is_listed_and_it_is_tried_again_within_minutes(
+async def test_while_vercel_can_not_be_reached_nothing_is_requested_and_it_is_tried_again_within_minutes(
     world: World,
 ) -> None:
     await world.emulator.stop()
@@ -304,55 +310,63 @@ async def test_where_vercel_can_not_be_reached_nothing_is_listed_and_it_is_tried
     ready, reason, message = await world.condition("site", "Ready")
     assert (ready, reason) == ("False", "VercelUnreachable")
     assert "Check that the operator can reach the Vercel API" in message
-    await waits(world, 2 * SECOND, 1)
+    assert 1 <= seconds_until(world, (await world.status("site"))["nextAttemptTime"]) <= 3
     await world.advance(30 * MINUTE)
     status = await world.status("site")
-    assert 8 <= status["failedAttempts"] <= 13
+    assert "attempt" not in status, "none was made"
     assert seconds_until(world, status["nextAttemptTime"]) <= 331
     await world.emulator.start()
     await world.advance(331)
     assert await world.ready("site") == ("True", "Issued")
-    assert world.calls() == ["issue"]
+    assert world.calls() == ["list", "issue"]
 
 
 # --- it was issued, and is not what was asked for
 
 
-@pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        (
-            Fault(call="issue", action="answer", fields={"cns": ["other.example.com"]}, times=None),
-            "for other.example.com, which does not cover example.com",
-        ),
-        (Fault(call="issue", action="answer", omit=["cns"], times=None), "for no names, which does not cover"),
-        (Fault(call="issue", action="answer", omit=["expiresAt"], times=None), "does not say when it expires"),
-    ],
-    ids=["other-names", "no-names", "no-expiry"],
-)
-async def test_an_unexpected_answer_is_recorded_and_nothing_more_is_issued_until_spec_changes(
-    world: World, fault: Fault, words: str
-) -> None:
-    active = world.emulator.faults.add(fault)
-    looks = world.emulator.faults.add(fault.model_copy(update={"call": "get"}))
+async def test_a_certificate_for_other_names_is_recorded_and_the_operator_tries_again_daily(world: World) -> None:
+    other = ["other.example.com"]
+    active = world.emulator.faults.add(Fault(call="issue", action="answer", fields={"cns": other}, times=None))
     await world.apply("site", ["example.com"])
     await world.quiet()
     ready, reason, message = await world.condition("site", "Ready")
     assert (ready, reason) == ("False", "UnexpectedAnswer")
-    assert words in message
-    assert "Nothing more is issued until spec changes." in message
+    assert "for other.example.com, which does not cover example.com" in message
+    assert "Change spec.cns, or ask Vercel's support; the operator tries again daily. Next attempt: " in message
     first = (await world.status("site"))["id"]
     assert list(world.live()) == [first]
-    await world.advance(5 * HOUR)
+    world.emulator.state.change(first, CertificateChange(cns=other))  # it really is for these
+    await world.advance(23 * HOUR)
     assert len(asked(world, "issue")) == 1
+    await world.advance(4 * HOUR)
+    assert len(asked(world, "issue")) == 2
 
     world.emulator.faults.remove(active.id)
-    world.emulator.faults.remove(looks.id)
     await world.apply("site", ["example.com", "www.example.com"])
     await world.quiet()
     assert await world.ready("site") == ("True", "Issued")
     await world.advance(10 * MINUTE)
     assert list(world.live()) == [(await world.status("site"))["id"]]
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [("cns", "for no names, which does not cover example.com"), ("expiresAt", "without an expiry time")],
+)
+async def test_an_answer_that_lacks_a_field_is_recorded_and_completed_by_the_next_list(
+    world: World, missing: str, words: str
+) -> None:
+    world.emulator.faults.add(Fault(call=["issue", "get"], action="answer", omit=[missing], times=None))
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    ready, reason, message = await world.condition("site", "Ready")
+    assert (ready, reason) == ("False", "UnexpectedAnswer")
+    assert words in message
+    assert list(world.live()) == [(await world.status("site"))["id"]]
+    await world.advance(27 * HOUR)
+    assert await world.ready("site") == ("True", "Issued")
+    assert list(world.live()) == [(await world.status("site"))["id"]]
+    assert len(asked(world, "issue")) == 1
 
 
 async def test_names_that_vercel_adds_by_itself_are_taken(world: World) -> None:
@@ -363,13 +377,13 @@ async def test_names_that_vercel_adds_by_itself_are_taken(world: World) -> None:
     assert await world.ready("site") == ("True", "Issued")
     assert (await world.status("site"))["cns"] == ["example.com", "www.example.com"]
     await world.advance(HOUR)
-    assert world.calls() == ["issue"]
+    assert world.calls() == ["list", "issue"]
 
 
 # --- other calls than the issuance
 
 
-async def test_a_look_before_a_renewal_that_fails_is_made_again_and_ready_stays_true(world: World) -> None:
+async def test_a_get_before_a_renewal_that_fails_is_repeated_and_ready_stays_true(world: World) -> None:
     await world.apply("site", ["example.com"])
     await world.quiet()
     world.emulator.faults.add(Fault(call="get", status=503, times=3))
@@ -378,9 +392,9 @@ async def test_a_look_before_a_renewal_that_fails_is_made_again_and_ready_stays_
     assert await world.ready("site") == ("True", "Issued")
     issuing, reason, message = await world.condition("site", "Issuing")
     assert (issuing, reason) == ("False", "VercelUnavailable")
-    assert f"Looking at certificate {status['id']} failed" in message
+    assert f"Can't get certificate {status['id']}: " in message
     await world.advance(MINUTE)
-    assert world.calls() == ["issue", "get", "get", "get", "get", "issue"]
+    assert world.calls() == ["list", "issue", "get", "get", "get", "get", "list", "issue"]
     assert await world.issuing("site") == ("False", "Issued")
 
 

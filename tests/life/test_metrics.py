@@ -136,7 +136,7 @@ async def test_no_token_stands_in_it(world: World) -> None:
     text = generate_latest(world.scrape()).decode()
     assert OTHER_TOKEN not in text
     for account in world.operator.accounts.by_place.values() if world.operator else ():
-        assert account._fingerprint not in text
+        assert account._token.fingerprint not in text
 
 
 async def test_who_stands_by_says_nothing_of_certificates(world: World) -> None:
@@ -158,8 +158,8 @@ async def test_a_large_fleet_can_do_without_series_for_each(world: World) -> Non
     assert seen("certificates", ready="False", reason="Suspended", issuing_reason="Suspended") == 1
 
 
-class TestUnclaimed:
-    """Certificates that nobody claims."""
+class TestOrphaned:
+    """Certificates with the names of a resource that no resource uses."""
 
     @pytest.fixture
     def drift_interval(self) -> float:
@@ -176,7 +176,7 @@ class TestUnclaimed:
         [late] = set(world.live()) - {(await world.status("site"))["id"]}
         await world.advance(7 * HOUR)
         seen = told(world)
-        assert seen("unclaimed_certificates") == seen("events_total", type="Warning", reason="LateCertificate") == 1
+        assert seen("orphaned_certificates") == seen("events_total", type="Warning", reason="OrphanedCertificate") == 1
         world.emulator.state.vanish(late)
         await world.advance(7 * HOUR)
-        assert told(world)("unclaimed_certificates") == 0
+        assert told(world)("orphaned_certificates") == 0

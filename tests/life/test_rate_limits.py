@@ -31,7 +31,7 @@ async def test_a_429_pauses_everything_that_uses_the_token_for_as_long_as_vercel
     assert (ready, reason) == ("False", "RateLimited")
     assert "everything that uses this token waits" in message
     await world.advance(299)
-    assert world.calls() == ["issue", "issue"]
+    assert world.calls() == ["list", "issue", "issue"]
 
     world.emulator.limits.rule = None
     await world.advance(33)
@@ -61,7 +61,7 @@ async def test_a_429_ends_no_user_sooner_than_vercel_allows(world: World) -> Non
     await world.apply("site", ["example.com", "www.example.com"])
     await world.annotate("site", "renew", "v1")
     await world.quiet()
-    assert world.calls() == ["issue"]
+    assert world.calls() == ["list", "issue"]
 
 
 async def test_another_token_goes_on(world: World) -> None:

@@ -17,6 +17,7 @@ from support.acting import (
     notes,
     seconds_until,
     statuses,
+    superseded,
     time,
 )
 from support.world import World
@@ -34,18 +35,18 @@ async def test_a_certificate_is_renewed_a_third_of_its_lifetime_before_its_end(w
 
     await advance_to(world, first["renewalTime"], plus=-1)
     assert (await world.status("site"))["id"] == first["id"]
-    assert world.calls() == ["issue"]
+    assert world.calls() == ["list", "issue"]
 
     await advance_to(world, first["renewalTime"], plus=1)
     second = await world.status("site")
     assert second["id"] != first["id"]
-    assert second["supersededIDs"] == [first["id"]]
+    assert superseded(second) == [first["id"]]
     assert await world.ready("site") == ("True", "Issued")
-    assert world.calls() == ["issue", "get", "issue"]
+    assert world.calls() == ["list", "issue", "get", "list", "issue"]
 
     await world.advance(10 * MINUTE)
     assert list(world.live()) == [second["id"]]
-    assert "supersededIDs" not in await world.status("site")
+    assert "superseded" not in await world.status("site")
 
 
 async def test_a_renew_before_that_is_longer_than_the_lifetime_is_not_used_and_ready_says_so(world: World) -> None:
@@ -65,7 +66,7 @@ async def test_nothing_is_renewed_within_the_first_tenth_of_its_life(world: Worl
     status = await world.status("site")
     assert time(status["renewalTime"]) - time(status["createdAt"]) == 9 * DAY
     await world.advance(9 * DAY - MINUTE)
-    assert world.calls() == ["issue"]
+    assert world.calls() == ["list", "issue"]
 
 
 async def test_a_hundred_certificates_of_one_day_are_not_renewed_in_one_minute(world: World) -> None:
@@ -84,7 +85,7 @@ async def test_the_time_of_a_renewal_is_the_same_after_a_restart(world: World) -
     before = await world.status("site")
     await world.restart()
     assert await world.status("site") == before
-    assert world.calls() == ["issue"]
+    assert world.calls() == ["list", "issue"]
 
 
 async def test_ready_stays_true_while_a_renewal_fails_and_turns_false_at_the_expiry_by_time_alone(world: World) -> None:
@@ -134,7 +135,7 @@ async def test_an_answer_with_the_old_certificate_renews_nothing_until_that_has_
     assert await world.ready("site") == ("True", "Issued")
     issuing, reason, message = await world.condition("site", "Issuing")
     assert (issuing, reason) == ("False", "NotRenewed")
-    assert "expires no later than the one before" in message
+    assert f"with certificate {first['id']}, which is neither younger than the current one nor expires later" in message
     assert status["failedAttempts"] == 1
     assert 3590 <= seconds_until(world, status["nextAttemptTime"]) <= 3960
 
@@ -145,7 +146,7 @@ async def test_an_answer_with_the_old_certificate_renews_nothing_until_that_has_
     second = await world.status("site")
     assert second["id"] != first["id"]
     assert list(world.live()) == [second["id"]]
-    assert world.calls()[-2:] == ["remove", "issue"]
+    assert world.calls()[-3:] == ["list", "remove", "issue"]
     assert await world.ready("site") == ("True", "Issued")
     assert "failedAttempts" not in second
 
@@ -182,8 +183,9 @@ async def test_vercels_own_renewal_under_the_same_id_is_noticed(world: World, mo
     assert second["id"] == first["id"]
     assert time(second["expiresAt"]) > time(first["expiresAt"])
     assert time(second["renewalTime"]) > time(first["renewalTime"])
-    assert world.calls() == ["issue", "get"]
-    assert "Vercel has renewed certificate" in (await notes(world, "site", "Renewed"))[0]
+    assert world.calls() == ["list", "issue", "get"]
+    [note] = await notes(world, "site", "Renewed")
+    assert f"Vercel renewed certificate {first['id']}: {first['id']} expires {second['expiresAt']}." in note
 
 
 async def test_vercels_own_renewal_under_a_new_id_is_adopted_where_the_old_one_is_gone(world: World) -> None:
@@ -196,12 +198,13 @@ async def test_vercels_own_renewal_under_a_new_id_is_adopted_where_the_old_one_i
     assert len(asked(world, "issue")) == 1
     assert second["id"] != first["id"]
     assert await world.ready("site") == ("True", "Issued")
-    assert "Vercel has renewed certificate" in (await notes(world, "site", "Renewed"))[0]
+    [note] = await notes(world, "site", "Renewed")
+    assert f"Vercel renewed certificate {first['id']}: {second['id']} expires" in note
     await world.advance(10 * MINUTE)
     assert list(world.live()) == [second["id"]]
 
 
-async def test_the_renew_annotation_asks_for_a_renewal_once_for_each_value(world: World) -> None:
+async def test_the_renew_annotation_requests_a_renewal_once_for_each_value(world: World) -> None:
     await world.apply("site", ["example.com"])
     await world.quiet()
     await world.advance(MINUTE)
@@ -212,7 +215,7 @@ async def test_the_renew_annotation_asks_for_a_renewal_once_for_each_value(world
     assert second["id"] != first["id"]
     assert second["lastRenewRequest"] == "key-leaked"
     [note] = await notes(world, "site", "Renewed")
-    assert "as the renew annotation asked" in note
+    assert "as the renew annotation requested" in note
 
     await world.annotate("site", "renew", "key-leaked")
     await world.quiet()
@@ -231,15 +234,15 @@ async def test_the_renew_annotation_asks_for_a_renewal_once_for_each_value(world
     assert list(world.live()) == [(await world.status("site"))["id"]]
 
 
-async def test_a_renew_annotation_from_the_start_asks_for_no_second_certificate(world: World) -> None:
+async def test_a_renew_annotation_from_the_start_requests_no_second_certificate(world: World) -> None:
     await world.apply("site", ["example.com"], annotations={"vercel-operator.io/renew": "v1"})
     await world.quiet()
     await world.advance(HOUR)
-    assert world.calls() == ["issue"]
+    assert world.calls() == ["list", "issue"]
     assert (await world.status("site"))["lastRenewRequest"] == "v1"
 
 
-async def test_a_renew_annotation_set_during_a_renewal_asks_for_one_more(world: World) -> None:
+async def test_a_renew_annotation_set_during_a_renewal_requests_one_more(world: World) -> None:
     await world.apply("site", ["example.com"])
     await world.quiet()
     await world.advance(MINUTE)

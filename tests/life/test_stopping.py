@@ -1,9 +1,12 @@
-"""A clean stop: what Vercel has answered is written down before the end."""
+"""A clean stop: what Vercel has answered is recorded before the end."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from control_plane import ControlPlane
+from support.acting import asked
 from support.world import World
 from support.world import world as make_world
 from vercel_certificate_operator.core.resource import Resource, Status
@@ -12,22 +15,26 @@ from vercel_emulator.models import Fault
 
 
 class StoppedWhileWriting(VercelCertificates):
-    """The stop is asked for while the first status is on its way."""
+    """The stop is requested while the first write of a kind is in progress."""
 
     world: World
+    closes_attempt: bool
     stop: "asyncio.Task[None] | None" = None
 
-    async def write_status(self, resource: Resource, status: Status, *, fenced_by_attempt: bool) -> Body:
-        operator = self.world.operator
-        if StoppedWhileWriting.stop is None and operator is not None:
-            StoppedWhileWriting.stop = asyncio.create_task(operator.reconciler.drain())
+    async def write_status(self, resource: Resource, status: Status, *, closes_attempt: bool) -> Body:
+        operator, cls = self.world.operator, StoppedWhileWriting
+        if cls.stop is None and operator is not None and closes_attempt == cls.closes_attempt:
+            cls.stop = asyncio.create_task(operator.reconciler.drain())
             await asyncio.sleep(0.05)
-        return await super().write_status(resource, status, fenced_by_attempt=fenced_by_attempt)
+        return await super().write_status(resource, status, closes_attempt=closes_attempt)
 
 
-async def test_an_answer_that_is_being_written_down_is_written_down(
-    control_plane: ControlPlane, crd: None, namespace: str
-) -> None:
+@asynccontextmanager
+async def stopped(
+    control_plane: ControlPlane, namespace: str, *, closes_attempt: bool
+) -> AsyncIterator[World]:
+    """A World with one resource, whose operator was stopped while it wrote that one's status."""
+    StoppedWhileWriting.stop, StoppedWhileWriting.closes_attempt = None, closes_attempt
     settings: dict[str, Any] = {"certificates_class": StoppedWhileWriting}
     async with make_world(control_plane.kubeconfig, namespace, **settings) as world:
         StoppedWhileWriting.world = world
@@ -35,10 +42,29 @@ async def test_an_answer_that_is_being_written_down_is_written_down(
         await world.sync()
         assert world.operator is not None
         await asyncio.wait_for(world.task, 20)
+        assert StoppedWhileWriting.stop is not None
+        await StoppedWhileWriting.stop
+        yield world
+
+
+async def test_an_answer_that_is_being_recorded_at_a_stop_is_recorded(
+    control_plane: ControlPlane, crd: None, namespace: str
+) -> None:
+    async with stopped(control_plane, namespace, closes_attempt=True) as world:
         assert await world.ready("site") == ("True", "Issued")
 
 
-async def test_a_listing_under_way_does_not_hold_up_the_end(world: World) -> None:
+async def test_an_attempt_that_is_being_recorded_at_a_stop_is_not_sent(
+    control_plane: ControlPlane, crd: None, namespace: str
+) -> None:
+    async with stopped(control_plane, namespace, closes_attempt=False) as world:
+        assert not asked(world, "issue")
+        await world.restart()
+        assert await world.ready("site") == ("True", "Issued")
+        assert len(asked(world, "issue")) == 1
+
+
+async def test_a_list_in_progress_does_not_delay_the_end(world: World) -> None:
     world.emulator.faults.add(Fault(call="issue", action="reset", when="before"))
     fault = world.emulator.faults.add(Fault(call="list", action="hang"))
     await world.apply("site", ["example.com"])

@@ -13,7 +13,7 @@ from vercel_certificate_operator.accounts import KEPT, Account, Accounts
 from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.failures import Call, Failure, Fate, meaning
 from vercel_certificate_operator.core.known import Listing, Pause
-from vercel_certificate_operator.kube.tokens import Token
+from vercel_certificate_operator.kube.tokens import Token, TokenMissing
 from vercel_certificate_operator.vercel import OutcomeUnknown, VercelClient
 
 TEAM, OTHER_TEAM = Scope(team_id="team_a"), Scope(team_id="team_b")
@@ -67,7 +67,7 @@ def woken() -> list[Hashable]:
 @pytest.fixture
 def account(vercel: Vercel, clock: TestClock, woken: list[Hashable]) -> Account:
     return Account(
-        cast(VercelClient, vercel), TOKEN, clock, slots=SLOTS, wake=lambda key, account: woken.append(key)
+        lambda _: cast(VercelClient, vercel), TOKEN, clock, slots=SLOTS, wake=lambda key, account: woken.append(key)
     )
 
 
@@ -423,6 +423,7 @@ async def test_each_token_has_its_own_account(clock: TestClock) -> None:
     one, other = Token.of("test-token-one", "a file"), Token.of("test-token-two", "a file")
     assert accounts.of(one) is accounts.of(Token.of("test-token-one\n", "a Secret"))
     assert accounts.of(one) is not accounts.of(other)
+    assert accounts.of(one).client is not accounts.of(other).client is not None
     assert accounts.of(one).take_slot("a")
     assert not accounts.of(one).take_slot("b")
     assert accounts.of(other).take_slot("b")
@@ -432,21 +433,53 @@ async def test_each_token_has_its_own_account(clock: TestClock) -> None:
     assert [client.closed for client in clients] == [True, True]
 
 
+async def test_a_rejected_token_keeps_no_client(clock: TestClock) -> None:
+    """Anyone can put any number of useless tokens into a Secret."""
+    clients = Clients()
+    accounts = Accounts(clients, clock, slots=2)
+    account = accounts.of(Token.of("test-token-rejected", "a file"))
+    assert account.take_slot("a")
+    assert account.take_slot("b")
+    assert account.client is not None
+    fail(account, 401)
+    account.give_slot_back()
+    await settle()
+    assert not clients[0].closed, "a call is in flight"
+    account.give_slot_back()
+    await settle()
+    assert clients[0].closed
+    await clock.advance(3600)
+    assert account.client is cast(VercelClient, clients[1]), "it is tried again later"
+
+
+async def test_a_namespace_uses_a_bounded_number_of_tokens(clock: TestClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vercel_certificate_operator.accounts.MOST_TOKENS", 2)
+    accounts = Accounts(Clients(), clock, slots=1)
+    for number in range(2):
+        accounts.of(Token.of(f"test-token-{number}", "a Secret", ("web", "tokens", f"key-{number}")))
+    with pytest.raises(TokenMissing, match="namespace web uses 2 tokens, which is the limit"):
+        accounts.of(Token.of("test-token-3", "a Secret", ("web", "tokens", "key-3")))
+    assert accounts.of(Token.of("test-token-1", "a Secret", ("web", "tokens", "key-1"))) is not None
+    assert accounts.of(Token.of("test-token-3", "a Secret", ("other", "tokens", "key-3"))) is not None
+
+
 async def test_a_token_that_nobody_uses_any_longer_is_dropped_when_another_one_comes(clock: TestClock) -> None:
     clients = Clients()
     accounts = Accounts(clients, clock, slots=8)
     old, used, busy, paused = (
         Token.of(f"test-token-{name}", "a file") for name in ("old", "used", "busy", "that-is-paused")
     )
-    _, _, with_a_call, resting = (accounts.of(token) for token in (old, used, busy, paused))
+    for token in (old, used, busy, paused):
+        assert accounts.of(token).client is not None
+    with_a_call, resting = accounts.of(busy), accounts.of(paused)
     assert with_a_call.take_slot("a")
     await clock.advance(KEPT)
     accounts.of(used)
     fail(resting, 429, retry_after=86400)
-    accounts.of(Token.of("test-token-that-comes-too-early", "a file"))
+    assert accounts.of(Token.of("test-token-that-comes-too-early", "a file")).client is not None
     assert not any(client.closed for client in clients)
     await clock.advance(3600)
-    accounts.of(Token.of("test-token-new", "a file"))
+    assert accounts.of(Token.of("test-token-new", "a file")).client is not None
     await settle()
     assert [client.closed for client in clients] == [True, False, False, False, False, False]
     assert accounts.of(used).client is cast(VercelClient, clients[1])

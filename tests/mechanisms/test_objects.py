@@ -248,7 +248,9 @@ def owner_for(objects: Objects, uid: str) -> str | None:
     return objects.ownership(Key("web", uid, uid), NOW).owner
 
 
-def put(objects: Objects, version: int, uid: str, *, team: str | None = None, ref: str | None = None, **parts: Any) -> None:
+def put(
+    objects: Objects, version: int, uid: str, *, team: str | None = None, ref: str | None = None, **parts: Any
+) -> None:
     made = body(version, name=uid, uid=uid, **parts)
     made["spec"] |= {"team": {"id": team}} if team else {}
     made["spec"] |= {"tokenSecretRef": {"name": ref}} if ref else {}

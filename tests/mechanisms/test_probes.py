@@ -1,6 +1,7 @@
 """The probes: each turns when what it looks at stalls, and back when that goes on."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from support.clock import TestClock
 from vercel_certificate_operator.core.resource import Key
+from vercel_certificate_operator.core.sightings import ScopeKey
 from vercel_certificate_operator.kube.connection import WatchSigns
 from vercel_certificate_operator.probes import (
     WATCH_SILENT,
@@ -22,7 +24,6 @@ from vercel_certificate_operator.probes import (
     watch_is_fresh,
     work_goes_on,
 )
-from vercel_certificate_operator.reconciler import ScopeKey
 from vercel_certificate_operator.settings import Address
 from vercel_certificate_operator.web import Page, serving
 from vercel_certificate_operator.workqueue import WorkQueue
@@ -187,3 +188,15 @@ async def test_a_port_that_is_taken_is_an_error() -> None:
         with pytest.raises(OSError, match="address already in use"):
             async with serving(Address(HERE, port), {}):
                 pass
+
+
+async def test_without_a_host_it_listens_on_ipv4_and_ipv6() -> None:
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="well")
+
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as free:
+        port = free.getsockname()[1]
+    async with serving(Address(None, port), {"/livez": page}), aiohttp.ClientSession() as session:
+        for address in ("127.0.0.1", "[::1]"):
+            async with session.get(f"http://{address}:{port}/livez") as answer:
+                assert await answer.text() == "well"

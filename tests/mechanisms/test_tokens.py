@@ -2,8 +2,8 @@
 
 import base64
 import traceback
-from pathlib import Path
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -174,7 +174,9 @@ async def test_without_a_ref_the_default_token_is_used(tokens: Tokens, secrets: 
     assert secrets.reads == 0
 
 
-async def test_a_token_is_remembered_for_less_than_a_minute(tokens: Tokens, secrets: SecretsInMemory, clock: TestClock) -> None:
+async def test_a_token_is_remembered_for_less_than_a_minute(
+    tokens: Tokens, secrets: SecretsInMemory, clock: TestClock
+) -> None:
     secrets.put("test-token-one")
     assert await value(tokens) == "test-token-one"
     secrets.put("test-token-two")
@@ -186,7 +188,9 @@ async def test_a_token_is_remembered_for_less_than_a_minute(tokens: Tokens, secr
 
 
 @pytest.mark.parametrize("other", [TokenSecretRef(name="other"), TokenSecretRef(name="vercel", key="other")])
-async def test_secrets_and_keys_are_remembered_apart(tokens: Tokens, secrets: SecretsInMemory, other: TokenSecretRef) -> None:
+async def test_secrets_and_keys_are_remembered_apart(
+    tokens: Tokens, secrets: SecretsInMemory, other: TokenSecretRef
+) -> None:
     secrets.put(TOKEN)
     await value(tokens)
     with pytest.raises(TokenMissing):
@@ -238,7 +242,9 @@ async def test_a_missing_token_is_not_remembered(tokens: Tokens, secrets: Secret
     assert await value(tokens) == TOKEN
 
 
-async def test_a_removed_secret_is_noticed_within_a_minute(tokens: Tokens, secrets: SecretsInMemory, clock: TestClock) -> None:
+async def test_a_removed_secret_is_noticed_within_a_minute(
+    tokens: Tokens, secrets: SecretsInMemory, clock: TestClock
+) -> None:
     secrets.put(TOKEN)
     await value(tokens)
     secrets.data.clear()
@@ -298,7 +304,9 @@ async def test_for_a_removal_a_new_token_is_preferred(
     assert await for_removal(tokens) == "test-token-two"
 
 
-@pytest.mark.parametrize("uid", ["uid-of-another-one", None], ids=["another resource", "a resource without certificate"])
+@pytest.mark.parametrize(
+    "uid", ["uid-of-another-one", None], ids=["another resource", "a resource without certificate"]
+)
 async def test_the_last_good_token_is_kept_only_for_the_resource_that_used_it(
     tokens: Tokens, secrets: SecretsInMemory, clock: TestClock, uid: str | None
 ) -> None:

@@ -1,7 +1,8 @@
-"""A fleet in which everything goes wrong that there is an alert for, and a real Prometheus that watches it.
+"""A fleet with the trouble for every alert, and a real Prometheus that watches it.
 
-Three operators: one that has all the trouble with Vercel; one that may not write; one that waits for a Lease which
-somebody holds who isn't there. Real ones, as processes, on the real API server and the emulated Vercel.
+Five operators: one has all the trouble with Vercel; one may not write; one waits for a Lease whose holder doesn't
+exist; one has a Vercel whose clock is days ahead; and for one the API server drops a field of status. They are real
+processes, with the real API server and the emulated Vercel.
 """
 
 import asyncio
@@ -23,7 +24,16 @@ from control_plane import ControlPlane, Process
 from control_plane.cluster import free_ports
 from support.emulator_process import start_emulator, url_of
 from support.operator_process import PATIENCE, Namespace, OperatorProcess, eventually, port_of
-from vercel_certificate_operator.core.attempt import ANNOTATION, Attempt
+from vercel_certificate_operator.core.record import (
+    MOST_SUPERSEDED,
+    Attempt,
+    Issuance,
+    Origin,
+    Superseded,
+    names_hash,
+)
+from vercel_certificate_operator.core.resource import Status
+from vercel_certificate_operator.core.schema import whole_seconds
 from vercel_emulator.client import EmulatorControl
 from vercel_emulator.models import Fault, Injection, TokenGrant
 
@@ -31,38 +41,42 @@ ALERTS = Path(__file__).parents[2] / "deploy" / "helm" / "vercel-certificate-ope
 TEAM = "team_alpha"
 LISTEN = "--listen=127.0.0.1:0"
 SHORT = 20.0
-"""Seconds that the certificate lives which is not renewed."""
+"""Lifetime in seconds of the certificates that are due soon."""
 LONG_AGO = timedelta(hours=2)
+AHEAD = 40 * 86400.0
+"""Seconds by which one Vercel's clock is ahead."""
+TOKENS = ("blind", "limited", "crowded")
+"""Secrets with tokens that have faults of their own."""
 
 
 @dataclass(frozen=True)
 class Watched:
-    """The Prometheus, and who it watches."""
+    """A Prometheus, and the operators that it watches."""
 
     url: str
     before: float
-    """Unix time before any operator ran, when Prometheus did."""
+    """A Unix time when Prometheus ran and no operator did."""
     ns: Namespace
     operator: OperatorProcess
-    """The one with the trouble."""
+    """The one with the trouble at Vercel."""
 
     def query(self, expr: str, *, at: float | None = None) -> list[dict[str, Any]]:
-        """The series that it has, now or at a time, each with ``metric`` (its labels) and ``value``."""
+        """Returns series, now or at a time, each with ``metric`` (its labels) and ``value``."""
         when = {} if at is None else {"time": str(at)}
         found: list[dict[str, Any]] = self._get("query", query=expr, **when)["result"]
         return found
 
     def alerts(self) -> list[dict[str, Any]]:
-        """Those that are pending or firing."""
+        """Returns the alerts that are pending or firing."""
         found: list[dict[str, Any]] = self._get("alerts")["alerts"]
         return found
 
     def rules(self) -> list[dict[str, Any]]:
-        """As it has loaded and evaluated them."""
+        """Returns the rules, as Prometheus has loaded and evaluated them."""
         return [rule for group in self._get("rules")["groups"] for rule in group["rules"]]
 
     def metrics(self) -> bytes:
-        """What the operator tells."""
+        """Returns the operator's metrics."""
         return _fetch(f"http://127.0.0.1:{asyncio.run(port_of(self.operator))}/metrics")
 
     def _get(self, what: str, **query: str) -> dict[str, Any]:
@@ -80,7 +94,7 @@ def _fetch(url: str) -> bytes:
 
 @contextmanager
 def staged(control_plane: ControlPlane, prometheus: Path, folder: Path) -> Iterator[Watched]:
-    """Everything runs, and all trouble has been made; it may not have been noticed yet."""
+    """Everything runs, and all trouble exists; Prometheus may not have noticed it yet."""
     with ExitStack() as stack:
         try:
             yield asyncio.run(_Stage(control_plane, folder, stack).set(prometheus))
@@ -109,12 +123,14 @@ class _Stage:
             await self._trouble(ns, vercel)
             await self._one_that_may_not_write(vercel)
             await self._one_that_waits_for_its_lease(vercel)
+            await self._one_whose_record_is_not_stored(vercel)
+        await self._one_whose_vercel_is_ahead()
         return Watched(url, before, ns, operator)
 
     # --- processes
 
     async def _prometheus(self, program: Path) -> str:
-        """It runs before all others, and learns of them by a file."""
+        """Starts Prometheus before all operators; it reads from a file which ones there are."""
         self.targets.write_text("[]")
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
@@ -145,7 +161,7 @@ class _Stage:
     async def _operator(
         self, job: str, vercel: EmulatorControl, ns: Namespace, *flags: str, kubeconfig: Path | None = None
     ) -> OperatorProcess:
-        """A replica, on its way."""
+        """Starts a replica."""
         place = ("--namespace", ns.name, "--vercel-api-url", vercel.url, LISTEN)
         log = self.folder / f"{job}.log"
         operator = OperatorProcess(kubeconfig or self.control_plane.kubeconfig, log, *place, *flags)
@@ -153,7 +169,7 @@ class _Stage:
         return operator
 
     async def _watch(self, job: str, operator: OperatorProcess) -> None:
-        """Prometheus is told of it."""
+        """Makes Prometheus scrape it."""
         self.jobs.append({"targets": [f"127.0.0.1:{await port_of(operator)}"], "labels": {"job": job}})
         fresh = self.targets.with_suffix(".new")
         fresh.write_text(json.dumps(self.jobs))
@@ -167,7 +183,7 @@ class _Stage:
     # --- trouble
 
     async def _secrets_and_faults(self, ns: Namespace, vercel: EmulatorControl) -> None:
-        for name in ("blind", "limited"):
+        for name in TOKENS:
             token = f"another-{name}-token"
             await vercel.grant(TokenGrant(token=token, user=name))
             ns.kubectl("create", "secret", "generic", name, f"--from-literal=token={token}")
@@ -178,9 +194,10 @@ class _Stage:
         await vercel.add_fault(Fault(call="issue", cns=["unpaid.example.com"], status=402, times=None))
         await vercel.add_fault(Fault(call="issue", cns=["nodns.example.com"], status=449, times=None))
         await vercel.add_fault(Fault(call="issue", cns=["old.example.com"], status=402, skip=1, times=None))
+        await vercel.add_fault(Fault(call="remove", token="another-crowded-token", status=400, times=None))
 
     async def _resources_from_before(self, ns: Namespace, vercel: EmulatorControl) -> None:
-        """What an earlier operator has left."""
+        """Creates what an earlier operator has left."""
         earlier = await self._operator("earlier", vercel, ns)
         vanishing = [f"vanishes-{number}" for number in range(6)]
         for name in vanishing:
@@ -194,21 +211,27 @@ class _Stage:
         for certificate_id in ids:
             await vercel.vanish(certificate_id)
 
-        start = datetime.now(UTC) - LONG_AGO
-        await ns.apply("open", ["open.example.com"], tokenSecretRef={"name": "blind", "key": "token"})
-        names = frozenset({"open.example.com"})
-        uid = (ns.get("open") or {})["metadata"]["uid"]
-        attempt = Attempt(id="before", uid=uid, start=start, generation=1, cns=names, reason="FirstIssue")
-        await ns.run("annotate", "vcert", "open", f"{ANNOTATION}={attempt.dumps()}")
+        await self._records_from_before(ns)
 
-        late = ["late.example.com"]
-        await ns.apply("late", late)
-        status = {"lostAttempts": [{"id": "lost", "start": start.isoformat().replace("+00:00", "Z"), "cns": late}]}
-        patch = json.dumps({"status": status})
-        await ns.run("patch", "vcert", "late", "--subresource=status", "--type=merge", "-p", patch)
-        created = start + timedelta(minutes=10)
-        epoch = [int(when.timestamp() * 1000) for when in (created, created + timedelta(days=30))]
-        await vercel.inject(Injection(cns=late, scope="personal:user", created_at=epoch[0], expires_at=epoch[1]))
+    async def _records_from_before(self, ns: Namespace) -> None:
+        """Creates resources with records that only hours, or another version, could have produced."""
+        now = whole_seconds(datetime.now(UTC))
+        attempt = Attempt(id="before", start=now - LONG_AGO, generation=1, cns=("open.example.com",))
+        await ns.apply("open", ["open.example.com"], tokenSecretRef={"name": "blind", "key": "token"})
+        await _write_status(ns, "open", Status(attempt=attempt).dump())
+
+        await ns.apply("repeated", ["repeated.example.com"])
+        issuance = Issuance(time=now, names_hash=names_hash(["repeated.example.com"]))
+        await _write_status(ns, "repeated", Status(issuances=(issuance,) * 5).dump())
+
+        await ns.apply("crowded", ["crowded.example.com"], tokenSecretRef={"name": "crowded", "key": "token"})
+        superseded = tuple(
+            Superseded(id=f"cert_{number}", origin=Origin.ISSUED.value, since=now) for number in range(MOST_SUPERSEDED)
+        )
+        await _write_status(ns, "crowded", Status(superseded=superseded).dump())
+
+        await ns.apply("unreadable", ["unreadable.example.com"])
+        await _write_status(ns, "unreadable", {"attempt": {"id": "a1", "outcome": "Postponed"}})
 
     async def _trouble(self, ns: Namespace, vercel: EmulatorControl) -> None:
         for name in ("good", "gone", "stuck", "unpaid", "nodns", "off"):
@@ -218,6 +241,8 @@ class _Stage:
         stuck = (await ns.ready("stuck"))["id"]
         await vercel.add_fault(Fault(call="remove", id=stuck, status=500, times=None))
         await ns.run("delete", "vcert", "stuck", "--wait=false")
+        await ns.ready("good")
+        await vercel.inject(Injection(cns=["good.example.com"], scope="personal:user"))
 
     async def _one_that_may_not_write(self, vercel: EmulatorControl) -> None:
         ns = self._namespace("read-only")
@@ -246,3 +271,60 @@ class _Stage:
         await ns.run("create", "-f", "-", stdin=json.dumps(lease))
         flags = ("--leader-elect", "--lease-name=held", f"--lease-namespace={ns.name}")
         await self._watch("waits", await self._operator("waits", vercel, ns, *flags))
+
+    async def _one_whose_vercel_is_ahead(self) -> None:
+        """Its clock is wrong by days, and a certificate is due soon."""
+        emulator = start_emulator(self.folder / "ahead.log")
+        self.stack.callback(emulator.kill)
+        async with EmulatorControl(await url_of(emulator)) as vercel:
+            await vercel.advance(AHEAD)
+            await vercel.behave(lifetime=SHORT)
+            ns = self._namespace("ahead")
+            await ns.apply("site", ["site.example.com"])
+            await self._watch("ahead", await self._operator("ahead", vercel, ns))
+            await ns.ready("site")
+
+    async def _one_whose_record_is_not_stored(self, vercel: EmulatorControl) -> None:
+        """An admission policy removes the attempt, as an older definition would."""
+        ns = self._namespace("pruned")
+        policy = {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "MutatingAdmissionPolicy",
+            "metadata": {"name": ns.name},
+            "spec": {
+                "matchConstraints": {
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": ns.name}},
+                    "resourceRules": [
+                        {
+                            "apiGroups": ["vercel-operator.io"],
+                            "apiVersions": ["*"],
+                            "resources": ["vercelcertificates/status"],
+                            "operations": ["UPDATE"],
+                        }
+                    ],
+                },
+                "matchConditions": [{"name": "attempt", "expression": "has(object.status.attempt)"}],
+                "reinvocationPolicy": "Never",
+                "mutations": [
+                    {
+                        "patchType": "JSONPatch",
+                        "jsonPatch": {"expression": '[JSONPatch{op: "remove", path: "/status/attempt"}]'},
+                    }
+                ],
+            },
+        }
+        binding = {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "MutatingAdmissionPolicyBinding",
+            "metadata": {"name": ns.name},
+            "spec": {"policyName": ns.name},
+        }
+        for body in (policy, binding):
+            await ns.run("create", "-f", "-", stdin=json.dumps(body))
+        await ns.apply("site", ["pruned.example.com"])
+        await self._watch("pruned", await self._operator("pruned", vercel, ns))
+
+
+async def _write_status(ns: Namespace, name: str, status: dict[str, Any]) -> None:
+    patch = json.dumps({"status": status})
+    await ns.run("patch", "vcert", name, "--subresource=status", "--type=merge", "-p", patch)

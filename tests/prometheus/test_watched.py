@@ -1,4 +1,4 @@
-"""What a real Prometheus makes of a real operator: every alert and every query of the dashboard."""
+"""Every alert and every query of the dashboard, by a real Prometheus that watches real operators."""
 
 import re
 import subprocess
@@ -13,9 +13,9 @@ import dashboard
 from prometheus.stage import ALERTS, Watched
 
 PATIENCE = 120.0
-"""Seconds for trouble to be noticed. A certificate has to expire for some of it."""
+"""Seconds until Prometheus has noticed trouble. For some of it a certificate must expire."""
 NOT_IN_TIME = {"VercelOperatorBlind"}
-"""Its threshold is ten minutes of silence: here, only that what it compares is there."""
+"""Its threshold is ten minutes of silence. The test only checks that its metric exists."""
 RULES: dict[str, dict[str, Any]] = {
     rule["alert"]: rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]
 }
@@ -43,8 +43,8 @@ def test_promtool_finds_nothing_wrong_with_the_metrics(watched: Watched, promtoo
 
 
 @pytest.mark.parametrize("name", sorted({*RULES} - NOT_IN_TIME - {"VercelOperatorAbsent"}))
-def test_an_alert_is_raised_by_the_trouble_that_it_is_for(watched: Watched, name: str) -> None:
-    """Pending, where it waits for some minutes first."""
+def test_an_alert_is_raised_by_its_trouble(watched: Watched, name: str) -> None:
+    """It is pending, if it waits for some minutes before it fires."""
 
     def raised() -> list[dict[str, Any]]:
         return [alert for alert in watched.alerts() if alert["labels"]["alertname"] == name]
@@ -56,27 +56,28 @@ def test_an_alert_is_raised_by_the_trouble_that_it_is_for(watched: Watched, name
         assert alerts[0]["state"] == "firing"
 
 
-def test_the_alert_of_an_absent_operator_is_raised_before_there_is_one(watched: Watched) -> None:
+def test_the_alert_of_an_absent_operator_is_raised_before_one_runs(watched: Watched) -> None:
     expr = RULES["VercelOperatorAbsent"]["expr"]
     assert watched.query(expr, at=watched.before)
     assert eventually(lambda: not watched.query(expr), "the operator is there")
 
 
 @pytest.mark.parametrize("name", sorted(NOT_IN_TIME))
-def test_what_an_alert_compares_is_there(watched: Watched, name: str) -> None:
+def test_the_metric_of_an_alert_exists(watched: Watched, name: str) -> None:
     compared, threshold = re.fullmatch(r"(.*) > (\d+)", RULES[name]["expr"]).groups()  # type: ignore[union-attr]
     assert int(threshold) > PATIENCE
     assert eventually(lambda: watched.query(compared), compared)
 
 
-def test_no_alert_names_who_is_well(watched: Watched) -> None:
-    """Once all is as it will be: who is new may be pending until the next evaluation."""
+def test_no_alert_names_a_healthy_resource(watched: Watched) -> None:
+    """In the end: a new resource may be pending until the next evaluation."""
 
     def named() -> set[str]:
         return {alert["labels"].get("name", "") for alert in watched.alerts()}
 
     eventually(
-        lambda: {"unpaid", "nodns"} <= (names := named()) and not {"good", "off"} & names, "who is well, is well"
+        lambda: {"unpaid", "nodns"} <= (names := named()) and not {"good", "off"} & names,
+        "no alert names a healthy resource",
     )
 
 
@@ -97,7 +98,7 @@ def test_a_query_of_the_dashboard_returns_data(watched: Watched, expr: str) -> N
     assert eventually(numbers, expr)
 
 
-def test_the_series_of_a_deleted_resource_go_with_it(watched: Watched) -> None:
+def test_the_series_of_a_deleted_resource_are_gone(watched: Watched) -> None:
     ready = 'vercel_operator_certificate_ready{name="gone"}'
     eventually(lambda: watched.query(f"{ready} == 1"), "it is issued")
     watched.ns.kubectl("delete", "vcert", "gone", "--timeout=60s")

@@ -11,6 +11,7 @@ shrunk to the fewest steps that show it, and printed as the code of a test.
 import os
 import random
 
+import pytest
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -22,6 +23,7 @@ IN_EVERY_RUN = 20
 """Lives; half a minute's worth on a slow machine."""
 
 
+@pytest.mark.usefixtures("one_authority")
 def test_whatever_happens_no_certificate_is_lost_or_doubled_and_in_the_end_all_is_well() -> None:
     profile = settings(
         max_examples=EXAMPLES or IN_EVERY_RUN,

@@ -16,6 +16,8 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from support import invariants
 from support.memory_api import ApiFault, MemoryApi, memory_api_of, simulated_world
 from support.world import TOKEN, World
@@ -246,6 +248,8 @@ def _lifetime(certificate: Certificate) -> int:
     return certificate.expires_at - certificate.created_at
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_authority")
 async def test_a_year_of_two_hundred_certificates_with_something_going_wrong_in_each_week() -> None:
     print(f"LONG_RUN_SEED={SEED} LONG_RUN_RESOURCES={RESOURCES}")
     settings: dict[str, Any] = {"drift_interval": DRIFT.total_seconds(), "default_token_namespaces": (NAMESPACE,)}

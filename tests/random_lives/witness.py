@@ -16,6 +16,7 @@ from support.memory_api import SimulatedWorld
 from support.world import TOKEN
 from vercel_certificate_operator.core.certificate import normalized
 from vercel_certificate_operator.core.ownership import ATTEMPT_LIMIT
+from vercel_certificate_operator.core.reasons import Reason
 from vercel_emulator.models import PERSONAL, Certificate, Entry, token_name
 
 Body = Mapping[str, Any]
@@ -77,7 +78,8 @@ class Witness:
         self.destroyed: set[str] = set()
         """Certificates that were in a status which somebody else wiped, replaced or removed."""
         self._destroyed_attempts: set[str] = set()
-        self._renew_values: defaultdict[str, set[str]] = defaultdict(set)
+        self._requested: defaultdict[tuple[str, str | None], list[str]] = defaultdict(list)
+        """The attempts that count as a user's request, by uid and the value of the renew annotation."""
         self._judged = 0
         self._problems: list[str] = []
         world.memory.observers.append(self._changed)
@@ -118,7 +120,9 @@ class Witness:
                 self._destroyed_attempts.add(attempt["id"])
             uid = before["metadata"]["uid"]
             self.sent.pop(uid, None)
-            self._renew_values.pop(uid, None)
+            self._requested = defaultdict(
+                list, {request: made for request, made in self._requested.items() if request[0] != uid}
+            )
 
     def _judge_origin(self, body: Body, certificate_id: str, origin: str | None) -> None:
         """Only a certificate that the operator may remove may have an origin that says so."""
@@ -181,10 +185,10 @@ class Witness:
         request = attempt.get("renewRequest")
         requested = bool(attempt.get("requested"))
         if requested:
-            if request is None or request in self._renew_values[uid]:
+            done = [self.made[made].outcome not in ("Refused", "Void") for made in self._requested[uid, request]]
+            if request is None or any(done):
                 self._problems.append(f"attempt {attempt['id']} says that {request!r} is a new request, and it is not")
-            else:
-                self._renew_values[uid].add(request)
+            self._requested[uid, request].append(attempt["id"])
         self.made[attempt["id"]] = Made(
             id=attempt["id"],
             uid=uid,
@@ -339,7 +343,7 @@ class Witness:
     def left_behind(self, bodies: Iterable[Body], said: Iterable[Body]) -> list[str]:
         """Every certificate that the operator issued is in a status, or an Event leaves it to the user.
 
-        Where somebody has destroyed the record, it is reported as long as a resource with its names was there before it.
+        Where somebody has destroyed the record, it is reported if a resource with its names was there before it.
         """
         bodies, said = list(bodies), list(said)
         held = {named["id"] for body in bodies for named in _named(body.get("status") or {})}
@@ -353,13 +357,20 @@ class Witness:
         for certificate in self._world.emulator.state.live():
             if certificate.id in held or self.truth(certificate.id) != "issued":
                 continue
-            if invariants.is_reported(certificate, said):
+            if invariants.is_reported(certificate, said) or self._is_out_of_reach(certificate, bodies, said):
                 continue
             if any(self._watches(body, certificate) for body in bodies):
                 problems.append(f"certificate {certificate.id} for {certificate.cns} is an orphan, and nothing says so")
             elif certificate.origin == "issued" and certificate.id not in self.destroyed | lost:
                 problems.append(f"certificate {certificate.id} for {certificate.cns} is live, and nothing says so")
         return problems
+
+    def _is_out_of_reach(self, certificate: Certificate, bodies: Iterable[Body], said: Iterable[Body]) -> bool:
+        """Whether it is in an account that no resource uses now, and an Event says that an attempt was lost."""
+        if any(self.scope(body) == certificate.scope for body in bodies):
+            return False
+        lost = [event["note"] for event in said if event["reason"] == Reason.ATTEMPT_LOST]
+        return any(all(name in note for name in certificate.cns) for note in lost)
 
     def _watches(self, body: Body, certificate: Certificate) -> bool:
         """Whether a resource has the names of a certificate, was there before it, and has its scope listed."""
@@ -382,8 +393,8 @@ def _named(status: Body) -> list[Body]:
 
 
 def _attempts(body: Body) -> bool:
-    attempt = (body.get("status") or {}).get("attempt")
-    return bool(attempt) and not attempt.get("outcome")
+    attempt = (body.get("status") or {}).get("attempt") or {"outcome": "none"}
+    return not attempt.get("outcome")
 
 
 def _is_released(body: Body) -> bool:

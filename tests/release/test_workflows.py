@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-import tools
+import container_image
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
@@ -26,12 +26,12 @@ def jobs(file: Path) -> dict[str, Any]:
     return found
 
 
-def test_actionlint_has_nothing_to_say() -> None:
+def test_actionlint_has_nothing_to_say(actionlint: Path) -> None:
     """It has the scripts read by shellcheck too."""
     shellcheck = Path(sys.executable).with_name("shellcheck")
     assert shellcheck.exists()
     done = subprocess.run(
-        [tools.actionlint(), "-no-color", "-shellcheck", shellcheck, "-pyflakes", "", *WORKFLOWS],
+        [actionlint, "-no-color", "-shellcheck", shellcheck, "-pyflakes", "", *WORKFLOWS],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -73,7 +73,7 @@ def test_nothing_is_published_before_everything_is_tested() -> None:
         return {*needs, *(earlier for need in needs for earlier in before(need))}
 
     publishing = [name for name, job in found.items() if "write" in job["permissions"].values()]
-    assert set(publishing) == {"image", "chart", "pypi", "release"}
+    assert set(publishing) == {"build", "image", "chart", "pypi", "release"}
     assert all({"check", "ci"} <= before(name) for name in publishing)
     assert before("release") == set(found) - {"release"}
 
@@ -84,3 +84,28 @@ def test_the_base_of_the_image_is_found_in_the_dockerfile() -> None:
     assert shutil.which("bash")
     done = subprocess.run(["bash", "-c", sed[1]], cwd=ROOT, capture_output=True, text=True, check=True)
     assert re.fullmatch(r"docker\.io/library/python:[\w.-]+\n", done.stdout)
+    assert done.stdout.strip() == container_image.default_base()
+
+
+def test_the_images_that_actions_pull_are_pinned_by_digest() -> None:
+    [release] = [file for file in WORKFLOWS if file.stem == "release"]
+    uses = {
+        step["uses"].partition("@")[0]: step.get("with", {})
+        for job in jobs(release).values()
+        for step in job.get("steps", [])
+        if "uses" in step
+    }
+    assert "docker/setup-qemu-action" not in uses, "it pulls an emulator; each platform has a runner of its own"
+    for options in (uses["docker/setup-buildx-action"]["driver-opts"], uses["docker/build-push-action"]["sbom"]):
+        assert re.fullmatch(r"(image|generator)=[\w/.:-]+@sha256:[0-9a-f]{64}", options), options
+
+
+def test_dependabot_watches_all_that_is_pinned() -> None:
+    updates = {
+        each["package-ecosystem"]: each["directory"] for each in load(ROOT / ".github/dependabot.yaml")["updates"]
+    }
+    assert updates == {"github-actions": "/", "pip": "/requirements", "docker": "/"}
+    assert list((ROOT / "requirements").glob("*.txt"))
+    assert re.search(r"^FROM [\w./-]+:[\w.-]+( AS .*)?$", (ROOT / "Dockerfile").read_text(), re.MULTILINE), (
+        "not in an ARG"
+    )

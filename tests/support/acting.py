@@ -61,6 +61,11 @@ async def by_age(world: World) -> list[str]:
     return [body["metadata"]["name"] for body in bodies]
 
 
+def superseded(status: dict[str, Any]) -> list[str]:
+    """The ids of the replaced certificates that a status names."""
+    return [entry["id"] for entry in status.get("superseded", ())]
+
+
 async def statuses(world: World) -> dict[str, dict[str, Any]]:
     """Status by name."""
     return {body["metadata"]["name"]: body.get("status") or {} for body in await world.all()}

@@ -19,6 +19,8 @@ class TestClock:
         self._now = start
         self._monotonic = 1000.0
         self._waiters: list[tuple[float, asyncio.Event]] = []
+        self.turns = 50
+        """Of the event loop, after each step: enough for any chain of awaits without IO."""
 
     def now(self) -> datetime:
         return self._now
@@ -53,16 +55,16 @@ class TestClock:
     async def advance(self, seconds: float) -> None:
         """Move both clocks on. Everybody whose time comes is woken at that time, in order, and then runs."""
         target = self._monotonic + seconds
-        await settle()
+        await settle(self.turns)
         while (due := min((at for at, _ in self._waiters if at <= target), default=None)) is not None:
             self._move_to(due)
             for at, over in tuple(self._waiters):
                 if at <= due:
                     over.set()
             self._waiters = [(at, over) for at, over in self._waiters if at > due]
-            await settle()
+            await settle(self.turns)
         self._move_to(target)
-        await settle()
+        await settle(self.turns)
 
     def pause(self, seconds: float) -> None:
         """Time goes by, and nobody runs: the process, or the machine, stands still."""

@@ -22,8 +22,9 @@ from urllib.parse import parse_qsl, urlsplit
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
 
-from support.clock import START, TestClock
+from support.clock import START, TestClock, settle
 from support.process import Gate, GatedClock, gated
+from support.shortcut import shorten
 from support.world import OTHER_TOKEN, TOKEN, TrueTime, World, settings_for
 from vercel_certificate_operator.core.resource import GROUP, PLURAL
 from vercel_certificate_operator.kube import connection
@@ -37,6 +38,8 @@ Body = dict[str, Any]
 Place = tuple[str, str, str]
 """Resource (its plural), namespace, name."""
 
+TURNS = 12
+"""Of the event loop after each step of the clock. What takes longer is waited for."""
 KINDS = {PLURAL: "VercelCertificate", "secrets": "Secret", "events": "Event", "leases": "Lease"}
 
 
@@ -483,7 +486,8 @@ class SimulatedWorld(World):
                 new_id=lambda: f"attempt-{next(self._ids)}",
             )
         accounts: Any = self.operator.accounts
-        accounts._new_client = gated(accounts._new_client, self.gate)
+        new_client = accounts._new_client
+        accounts._new_client = gated(lambda token: shorten(new_client(token), self.emulator), self.gate)
         self.task = asyncio.create_task(self.operator.queue.run(self.operator.reconciler.reconcile))
         return self.operator
 
@@ -513,8 +517,8 @@ class SimulatedWorld(World):
 
     async def _idle(self, hanging: int) -> None:
         assert self.operator is not None
-        await asyncio.sleep(0)
         while True:
+            await settle(self.clock.turns)  # the queue hears of what is new
             if self.task.done():
                 self.task.result()
             stuck = sum(fault.hanging for fault in self.emulator.faults)
@@ -528,8 +532,7 @@ class SimulatedWorld(World):
                 # What runs now may be what is to hang, once its request has arrived.
                 patience = 0.01 if hanging or self.gate.pauses_at else None
                 await asyncio.wait(working, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-                await asyncio.sleep(0)
-            else:
+            elif working:
                 await asyncio.sleep(0.002)
 
 
@@ -539,6 +542,7 @@ async def simulated_world(
 ) -> AsyncIterator[SimulatedWorld]:
     """A World that is up, without a control plane. Nothing in it is random: a run can be repeated exactly."""
     clock = TestClock(start)
+    clock.turns = TURNS
     true_time = TrueTime(clock)
     server_clock = ServerClock(true_time)
     api = MemoryApi(server_clock, clock.monotonic)

@@ -17,19 +17,27 @@ from control_plane import Process
 TOKEN = "test-token-not-a-secret"
 DEFAULT_TOKEN = {"VERCEL_TOKEN": TOKEN, "VERCEL_DEFAULT_TOKEN_NAMESPACES": "*"}
 """The environment of an operator whose default token every namespace may use."""
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which something that should happen at once has not. No test measures a time by it."""
 
 
 async def eventually(what: str, ask: Callable[[], Any], *, seconds: float = PATIENCE) -> Any:
-    """The first answer that is true."""
+    """Return the first answer that is true.
+
+    Args:
+        what: What should become true, for the message of a failing test.
+        ask: Asked in a thread, at first often, then several times a second: mostly, it starts a kubectl.
+        seconds: The test fails after so many.
+    """
+    pause = 0.02
     try:
         async with asyncio.timeout(seconds):
             while True:
                 answer = await asyncio.to_thread(ask)
                 if answer:
                     return answer
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, 0.3)
     except TimeoutError:
         raise AssertionError(f"still not so after {seconds:g} s: {what}") from None
 
@@ -42,7 +50,7 @@ class Cluster(Protocol):
         *args: str | Path,
         input: str | None = None,  # noqa: A002  # as subprocess.run has it
         check: bool = True,
-        timeout: float = 60.0,
+        timeout: float = 120.0,
     ) -> CompletedProcess[str]: ...
 
 

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Certificate, Scope
-from vercel_certificate_operator.vercel import NotSent, VercelClient
+from vercel_certificate_operator.core.domains import DomainConfig
+from vercel_certificate_operator.vercel import NotSent, Upload, VercelClient
 
 T = TypeVar("T")
 
@@ -82,6 +83,12 @@ class GatedVercel:
 
     async def issue(self, cns: Iterable[str], scope: Scope) -> Certificate:
         return await self._passing("issue", lambda: self._client.issue(cns, scope), writes=True)
+
+    async def upload(self, upload: Upload, scope: Scope) -> Certificate:
+        return await self._passing("upload", lambda: self._client.upload(upload, scope), writes=True)
+
+    async def domain_config(self, domain: str, scope: Scope) -> DomainConfig:
+        return await self._passing("config", lambda: self._client.domain_config(domain, scope))
 
     async def get(self, certificate_id: str, scope: Scope) -> Certificate:
         return await self._passing("get", lambda: self._client.get(certificate_id, scope))

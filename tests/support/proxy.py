@@ -20,12 +20,16 @@ import yaml
 from aiohttp import web
 
 from control_plane import ControlPlane
-from vercel_certificate_operator.core.attempt import ANNOTATION
 from vercel_certificate_operator.core.resource import FINALIZER, PLURAL
 
-Kind = Literal["claim", "hold", "release", "status", "get", "list", "watch", "event", "secret", "other"]
-"""What a request is to the operator. The first four are its writes to a VercelCertificate."""
-WRITES: frozenset[Kind] = frozenset({"claim", "hold", "release", "status"})
+Kind = Literal[
+    "hold", "attempt", "outcome", "status", "release", "get", "list", "watch", "event", "secret", "other"
+]
+"""What a request is to the operator. The first five are its writes to a VercelCertificate.
+
+hold: adds the finalizer. attempt: records a new attempt. outcome: records what came of it. status: every other write of
+the status. release: removes the finalizer.
+"""
 _HOP_BY_HOP = {"connection", "transfer-encoding", "content-encoding", "content-length", "keep-alive", "date", "server"}
 
 
@@ -71,6 +75,7 @@ class KubeProxy:
         user = yaml.safe_load(control_plane.kubeconfig.read_text())["users"][0]["user"]
         self._token = user["token"]
         self.faults: list[KubeFault] = []
+        self._attempts: set[str] = set()
         self.counts: Counter[Kind] = Counter()
         """Requests so far."""
         self.passed_on: Counter[Kind] = Counter()
@@ -133,7 +138,7 @@ class KubeProxy:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        kind = kind_of(request, body)
+        kind = self._kind_of(request, body)
         self.counts[kind] += 1
         fault = next((fault for fault in self.faults if fault.takes(kind)), None)
         if fault is not None and fault.when == "before":
@@ -163,6 +168,33 @@ class KubeProxy:
                 return broken
         return web.Response(status=upstream.status, body=content, headers=_headers(upstream))
 
+    def _kind_of(self, request: web.Request, body: bytes) -> Kind:
+        parts = request.path.strip("/").split("/")
+        if "watch" in request.query:
+            return "watch"
+        if "events" in parts:
+            return "event"
+        if "secrets" in parts:
+            return "secret"
+        if PLURAL not in parts:
+            return "other"
+        if request.method == "GET":
+            return "list" if parts[-1] == PLURAL else "get"
+        if parts[-1] == "status":
+            return self._kind_of_status(json.loads(body))
+        metadata: dict[str, Any] = json.loads(body)["metadata"] if request.method == "PATCH" else {}
+        return "hold" if FINALIZER in metadata.get("finalizers", ()) else "release"
+
+    def _kind_of_status(self, patch: list[dict[str, Any]]) -> Kind:
+        """A JSON Patch. The one that records an outcome tests the attempt's id; a new attempt has a new id."""
+        if any(step["op"] == "test" and step["path"] == "/status/attempt/id" for step in patch):
+            return "outcome"
+        attempt = patch[-1]["value"].get("attempt") or {}
+        new = "outcome" not in attempt and attempt.get("id") not in {None, *self._attempts}
+        if new:
+            self._attempts.add(attempt["id"])
+        return "attempt" if new else "status"
+
     async def _misbehave(self, request: web.Request, fault: KubeFault) -> web.StreamResponse | None:
         fault.reached.set()
         if fault.hang:
@@ -183,27 +215,6 @@ class KubeProxy:
         except aiohttp.ClientError:
             _cut(request)
         return response
-
-
-def kind_of(request: web.Request, body: bytes) -> Kind:
-    """What a request is to the operator."""
-    parts = request.path.strip("/").split("/")
-    if "watch" in request.query:
-        return "watch"
-    if "events" in parts:
-        return "event"
-    if "secrets" in parts:
-        return "secret"
-    if PLURAL not in parts:
-        return "other"
-    if request.method == "GET":
-        return "list" if parts[-1] == PLURAL else "get"
-    if parts[-1] == "status":
-        return "status"
-    metadata: dict[str, Any] = json.loads(body)["metadata"] if request.method == "PATCH" else {}
-    if ANNOTATION in metadata.get("annotations", {}):
-        return "claim"
-    return "hold" if FINALIZER in metadata.get("finalizers", ()) else "release"
 
 
 def refusal(status: int) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from vercel_emulator import Emulator
 TOKEN = "test-token-not-a-secret"
 OTHER_TOKEN = "other-token-not-a-secret"
 MERGE = "application/merge-patch+json"
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds of real time after which something that only waits for IO hangs."""
 
 

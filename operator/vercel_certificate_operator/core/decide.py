@@ -41,6 +41,7 @@ from vercel_certificate_operator.core.rules.standing import (
     suspended_changes_nothing,
 )
 from vercel_certificate_operator.core.rules.superseded import finalizer_is_restored, superseded_is_removed_in_time
+from vercel_certificate_operator.core.rules.upload import source_is_usable, source_that_is_not_renewed_is_reported
 
 Policy = Callable[[Known], Decision | None]
 
@@ -69,6 +70,8 @@ POLICIES: tuple[Policy, ...] = (
     drift_is_detected,
     suspended_changes_nothing,  # after drift, which is reported in suspended resources too
     record_must_be_stored,
+    source_is_usable,  # before the needs, which compare the Secret with what is at Vercel
+    source_that_is_not_renewed_is_reported,
     issued_when_needed,
     nothing_is_needed,
 )

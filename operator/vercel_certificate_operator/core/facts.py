@@ -6,12 +6,16 @@ from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.failures import LONGEST_RETRY_AFTER, LONGEST_WAITS, is_about_the_call
 from vercel_certificate_operator.core.known import Decision, Known, Listing, Note, Reply, Wait
 from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.core.record import Attempt, Origin, Outcome
+from vercel_certificate_operator.core.record import Attempt, Origin, Outcome, request_hash
 from vercel_certificate_operator.core.renewal import superseded_rest
 from vercel_certificate_operator.core.report import Need, Problem, conditions, scheduled
 from vercel_certificate_operator.core.resource import Status
 from vercel_certificate_operator.core.schema import whole_seconds
+from vercel_certificate_operator.core.source import Source
 from vercel_certificate_operator.core.times import CLOCK_TOLERANCE, LIST_AGE, UNREADABLE_LIMIT
+
+NEVER = float("-inf")
+"""Before all times, in Unix seconds."""
 
 
 def open_attempt(known: Known) -> Attempt | None:
@@ -46,11 +50,17 @@ def adoption_pending(known: Known) -> str | None:
 
 
 def renew_is_new(known: Known) -> bool:
-    """Returns whether no attempt for the pending value of the renew annotation can have issued anything yet."""
-    attempt = known.resource.status.attempt
-    if not renew_pending(known):
+    """Returns whether no attempt for the pending value of the renew annotation can have issued anything yet.
+
+    Values that were acted on lately are remembered: two tools that set two values in turn request nothing new.
+    """
+    request, status = known.resource.renew_request, known.resource.status
+    if request is None or not renew_pending(known):
         return False
-    if attempt is None or attempt.renew_request != known.resource.renew_request:
+    if request_hash(request) in {entry.request_hash for entry in status.issuances}:
+        return False
+    attempt = status.attempt
+    if attempt is None or attempt.renew_request != request:
         return True
     return attempt.requested and attempt.outcome in (Outcome.REFUSED, Outcome.VOID)
 
@@ -67,7 +77,7 @@ def waiting_until(known: Known) -> datetime | None:
     longest = LONGEST_WAITS.get(attempt.outcome_reason or "", LONGEST_RETRY_AFTER)
     if attempt.retry_time > known.now + longest + CLOCK_TOLERANCE:
         return None  # recorded while a clock was wrong
-    if attempt.names != resource.cns or attempt.team != known.scope.team:
+    if not is_for_the_same(known, attempt) or attempt.team != known.scope.team:
         return None
     if None not in (known.token_hash, attempt.token_hash) and known.token_hash != attempt.token_hash:
         return None
@@ -76,24 +86,36 @@ def waiting_until(known: Known) -> datetime | None:
     return attempt.retry_time
 
 
+def is_uploaded(known: Known, source: Source) -> bool:
+    """Returns whether the current certificate is the one in the Secret."""
+    status = known.resource.status
+    return status.id is not None and status.fingerprint == source.fingerprint
+
+
+def is_for_the_same(known: Known, attempt: Attempt) -> bool:
+    """Returns whether an attempt was for what is wanted now: the names, or the certificate in the Secret."""
+    if not known.resource.spec.uploads:
+        return attempt.fingerprint is None and attempt.names == known.resource.cns
+    return isinstance(known.source, Source) and attempt.fingerprint == known.source.fingerprint
+
+
 def unclaimed(known: Known, listing: Listing, cns: frozenset[str]) -> tuple[Certificate, ...]:
-    """Returns the certificates in a list with exactly these names that are in no status, the youngest first."""
+    """Returns the certificates in a list with exactly these names that are in no status."""
     mine = frozenset(known.resource.status.certificate_ids)
-    found = [
+    return tuple(
         certificate
         for certificate in listing.certificates
         if certificate.cns == cns
         and certificate.id not in mine
         and certificate.id not in known.removed
         and certificate.id not in known.held_elsewhere
-    ]
-    return tuple(sorted(found, key=youth, reverse=True))
+    )
 
 
 def youth(certificate: Certificate) -> tuple[float, float, str]:
     """Returns a sort key by which the youngest certificate is the largest."""
     created, expires = certificate.created_at, certificate.expires_at
-    return (created.timestamp() if created else 0.0, expires.timestamp() if expires else 0.0, certificate.id)
+    return (created.timestamp() if created else NEVER, expires.timestamp() if expires else NEVER, certificate.id)
 
 
 def not_here(known: Known, certificate_id: str) -> bool:
@@ -174,11 +196,8 @@ def is_removable(known: Known, certificate_id: str, origin: str | None, *, repla
 
 def half_time(known: Known) -> datetime | None:
     """Returns when half of the time from the renewal time to the expiry has passed."""
-    status = known.resource.status
-    due = scheduled(known.resource, status)
-    if due is None or status.expires_at is None:
-        return None
-    return due.renewal_time + (status.expires_at - due.renewal_time) / 2
+    due = scheduled(known.resource, known.resource.status)
+    return due.half_time if due is not None else None
 
 
 def unchanged(known: Known) -> Status:
@@ -234,15 +253,30 @@ def kept(known: Known, moment: datetime) -> datetime:
     return there if there is not None and abs(there - new) <= CLOCK_TOLERANCE else new
 
 
+TICK = timedelta(milliseconds=1)
+"""A time on the monotonic clock is rounded when it is expressed on the wall clock: it may seem to have come already."""
+
+
 def next_moment(known: Known, status: Status) -> datetime | None:
-    """Returns when time alone changes something next: renewal, expiry, the removal of what was replaced."""
+    """Returns when time alone changes something next.
+
+    That is the renewal, the expiry, the removal of what was replaced, or the time at which a call that failed may be
+    repeated: what a list has shown, or an adoption, may be waiting for it.
+    """
     due = scheduled(known.resource, status)
     moments = [due.renewal_time if due else None, half_time(known), status.expires_at]
-    for entry in status.superseded:
-        moments.append(removal_time(status, entry.since))
-        failed = known.failed.get(("remove", entry.id))
-        moments.append(known.wall(failed.retry_at) if failed is not None else None)
-    return earliest(*(moment for moment in moments if moment is not None and moment > known.now))
+    if known.resource.spec.uploads and known.source_due_at is not None:
+        moments.append(known.wall(known.source_due_at))
+    moments += [removal_time(status, entry.since) for entry in status.superseded]
+    retries = [
+        failed.retry_at
+        for (call, _), failed in known.failed.items()
+        if known.tick < failed.retry_at and (call != "list" or known.listing is not None)
+    ]
+    moments += [max(known.wall(at), known.now + TICK) for at in retries]
+    # Not compared with now: wall-clock times are rounded, and a call that can't be made yet would seem to be free.
+    free = [known.free_at("remove", entry.id) for entry in status.superseded]
+    return earliest(*free, *(moment for moment in moments if moment is not None and moment > known.now))
 
 
 def removal_time(status: Status, since: datetime) -> datetime:

@@ -22,8 +22,10 @@ LONGEST_RETRY_AFTER = DAY
 SLACK = 11 / 10
 """Waits are up to a tenth longer than their row says."""
 
-Call = Literal["issue", "get", "list", "remove"]
+Call = Literal["issue", "upload", "get", "list", "remove", "config"]
 """The kinds of requests to Vercel."""
+POSTS: frozenset[Call] = frozenset({"issue", "upload"})
+"""The calls that make a certificate. None of them can simply be repeated."""
 
 
 class Fate(Enum):
@@ -248,28 +250,32 @@ def meaning(failure: Failure, call: Call = "issue") -> Meaning:
         exact = call == "issue" and any(words in failure.message.lower() for words in EXACT_SET)
         return RATE_LIMITED_NAMES if exact else RATE_LIMITED
     if failure.fate is Fate.UNKNOWN:
-        return OUTCOME_UNKNOWN if call == "issue" else VERCEL_UNAVAILABLE
+        return OUTCOME_UNKNOWN if call in POSTS else VERCEL_UNAVAILABLE
     if failure.invalid_token:
         return CREDENTIALS_INVALID
-    return _refused_post(failure) if call == "issue" else _refused_call(failure, call)
+    return _refused_post(failure) if call in POSTS else _refused_call(failure, call)
 
 
 def _refused_post(failure: Failure) -> Meaning:
     if failure.code is not None and failure.code in BY_CODE:
         return BY_CODE[failure.code]
-    status = failure.status or 0
-    if status in BY_STATUS:
+    status = failure.status
+    if status is not None and status in BY_STATUS:
         return BY_STATUS[status]
-    return REFUSED_OTHERWISE if 400 <= status < 500 else OUTCOME_UNKNOWN
+    return REFUSED_OTHERWISE if _is_refusal(status) else OUTCOME_UNKNOWN
 
 
 def _refused_call(failure: Failure, call: Call) -> Meaning:
-    status = failure.status or 0
+    status = failure.status
     if call == "list" and status == 403:
         return CREDENTIALS_INVALID_HERE
-    if status in OTHER_CALLS:
+    if status is not None and status in OTHER_CALLS:
         return OTHER_CALLS[status]
-    return CALL_REFUSED if 400 <= status < 500 and status != 409 else VERCEL_UNAVAILABLE
+    return CALL_REFUSED if _is_refusal(status) and status != 409 else VERCEL_UNAVAILABLE
+
+
+def _is_refusal(status: int | None) -> bool:
+    return status is not None and 400 <= status < 500
 
 
 def is_about_the_call(failure: Failure, call: Call) -> bool:
@@ -315,7 +321,8 @@ def explain(what: str, failure: Failure, row: Meaning) -> str:
     facts = [
         words.printable(fact) for fact in (failure.code, f"HTTP {failure.status}" if failure.status else "") if fact
     ]
-    blamed = f" for {words.names(failure.cns)}" if failure.cns else ""
+    unnamed = [name for name in failure.cns if name not in said]
+    blamed = f" for {words.names(unnamed)}" if unnamed else ""
     more = f" See <{failure.help_url}>." if failure.help_url else ""
     details = f" ({', '.join(facts)})" if facts else ""
     return f"{what}: {said}{blamed}{details}. {row.advice}{more}"

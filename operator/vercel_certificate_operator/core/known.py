@@ -6,9 +6,11 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from vercel_certificate_operator.core.certificate import Certificate, Scope
+from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import Call, Failure
 from vercel_certificate_operator.core.record import Attempt
 from vercel_certificate_operator.core.resource import Resource, Status
+from vercel_certificate_operator.core.source import Source, SourceProblem
 
 Tick = float
 """A time on this process's monotonic clock, in seconds. What this process saw is ordered by it, since wall clocks may
@@ -29,6 +31,8 @@ class Limits:
         """Seconds after an attempt was sent in which its certificate may still appear in a list."""
         return self.post.total_seconds() + 60.0
 
+    source_poll: float = 600.0
+    """Seconds after which a Secret whose certificate is uploaded is read again."""
     grace_after_error: float = 30.0
     """The same, after an error in Vercel's own format: counted from the reply."""
 
@@ -150,6 +154,12 @@ class Known:
     """Whether this round has tried to read the resource's token."""
     token_hash: str | None = None
     """Which token the resource uses now (see ``record.token_hash``); None: not read, or there is none."""
+    domains: Mapping[str, DomainConfig | None] = field(default_factory=dict)
+    """How domains are configured, by name, as far as this round asked. None: Vercel didn't say."""
+    source: Source | SourceProblem | None = None
+    """What the Secret of spec.certificateSecretRef holds, if it was read lately."""
+    source_due_at: Tick | None = None
+    """When that Secret is read again."""
     just_failed: CallKey | None = None
     """The call that failed in the step before this one."""
     may_adopt: bool = False
@@ -177,6 +187,12 @@ class Known:
     def blocked(self, call: Call, certificate_id: str | None = None) -> bool:
         """Returns whether a call can't be made now: it failed a moment ago, or the token is paused for it."""
         return call in self.pauses or self.waits(call, certificate_id) is not None
+
+    def free_at(self, call: Call, certificate_id: str | None = None) -> datetime | None:
+        """Returns when a call that can't be made now may be made again; None if it can be made now."""
+        failed, pause = self.waits(call, certificate_id), self.pauses.get(call)
+        ticks = [*([failed.retry_at] if failed is not None else []), *([pause.until] if pause is not None else [])]
+        return self.wall(max(ticks)) if ticks else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +259,19 @@ class ReadToken:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadSource:
+    """Read the Secret of spec.certificateSecretRef, and decide again."""
+
+
+@dataclass(frozen=True, slots=True)
+class GetDomainConfig:
+    """Ask Vercel how a domain is configured, and decide again, whatever comes of it."""
+
+    domain: str
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
 class AddFinalizer:
     """Add the operator's finalizer, and decide again."""
 
@@ -252,7 +281,19 @@ class RemoveFinalizer:
     """Remove the operator's finalizer: the resource may go."""
 
 
-Action = Wait | Write | Get | List | Issue | Remove | ReadToken | AddFinalizer | RemoveFinalizer
+Action = (
+    Wait
+    | Write
+    | Get
+    | List
+    | Issue
+    | Remove
+    | ReadToken
+    | ReadSource
+    | GetDomainConfig
+    | AddFinalizer
+    | RemoveFinalizer
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,17 @@ Pure: every change gives a new value. ``known`` assembles what a decision is mad
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from math import floor
 from types import MappingProxyType
 from typing import Any
 
 from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import (
     Call,
     Failure,
     Fate,
+    fraction,
     is_about_the_call,
     issued_nothing,
     meaning,
@@ -21,6 +24,7 @@ from vercel_certificate_operator.core.failures import (
 )
 from vercel_certificate_operator.core.known import (
     CallKey,
+    Decision,
     FailedCall,
     Got,
     Known,
@@ -31,8 +35,10 @@ from vercel_certificate_operator.core.known import (
     Pause,
     Reply,
     Tick,
+    Write,
 )
 from vercel_certificate_operator.core.resource import Resource, Spec, Status
+from vercel_certificate_operator.core.source import Source, SourceProblem
 from vercel_certificate_operator.core.times import SCHEMA_CHECK
 
 MOST_VOID = 20
@@ -59,6 +65,8 @@ class Memory:
     wish: object = None
     """What the user wanted when these calls failed."""
     schema_outdated_since: Tick | None = None
+    source: tuple[Tick, Source | SourceProblem] | None = None
+    """When the Secret of spec.certificateSecretRef was read, and what it held."""
     noticed: Listing | None = None
     """A list that shows something new about this resource."""
     unpublished: tuple[Mapping[str, Any], Note] | None = None
@@ -80,7 +88,7 @@ class Memory:
             after = replace(after, reply=None)
         wish = _wish(resource)
         if after.wish != wish:
-            after = replace(after, wish=wish, failed=_EMPTY if after.wish is not None else after.failed)
+            after = replace(after, wish=wish, source=None, failed=_EMPTY if after.wish is not None else after.failed)
         return after
 
     def published(self, status: Status) -> tuple["Memory", Note | None]:
@@ -89,6 +97,22 @@ class Memory:
             return self, None
         intended, note = self.unpublished
         return (replace(self, unpublished=None), note) if status.dump() == intended else (self, None)
+
+    def writing(self, decision: Decision) -> "Memory":
+        """Returns the memory before a decision's status is written. The Event is due once it turns out to be."""
+        if decision.status is None or decision.note is None:
+            return self
+        return replace(self, unpublished=(decision.status.dump(), decision.note))
+
+    def fenced_off(self) -> "Memory":
+        """Returns the memory after a write was refused, since it was decided from a stale view."""
+        return replace(self, unpublished=None)
+
+    def recorded(self, decision: Decision) -> "Memory":
+        """Returns the memory after a decision was carried out. With that, a reply is recorded, or can't be."""
+        action = decision.action
+        settled = isinstance(action, Write) and (action.closes or decision.status is None)
+        return replace(self, unpublished=None, reply=None if settled else self.reply)
 
     def call_failed(
         self, call: CallKey, failure: Failure, tick: Tick, *, seed: str, token_hash: str | None
@@ -150,6 +174,7 @@ class Round:
     removed: Mapping[str, bool] = field(default_factory=lambda: _EMPTY)
     listing: Listing | None = None
     pauses: Mapping[Call, Pause] = field(default_factory=lambda: _EMPTY)
+    domains: Mapping[str, DomainConfig | None] = field(default_factory=lambda: _EMPTY)
     token_read: bool = False
     token_hash: str | None = None
     just_failed: CallKey | None = None
@@ -159,6 +184,9 @@ class Round:
 
     def with_removed(self, certificate_id: str, there: bool) -> "Round":
         return replace(self, removed={**self.removed, certificate_id: there})
+
+    def with_domain(self, domain: str, config: DomainConfig | None) -> "Round":
+        return replace(self, domains={**self.domains, domain: config})
 
     def with_pause(self, call: Call, pause: Pause) -> "Round":
         return replace(self, pauses={**self.pauses, call: pause})
@@ -189,6 +217,10 @@ def known(
 ) -> Known:
     """Returns what a decision is made from. The arguments are those of ``Known``."""
     since = memory.schema_outdated_since
+    # A tenth later at most, so that a thousand Secrets aren't read in one second.
+    poll = limits.source_poll * (1 + fraction(resource.key.uid) / 10)
+    # Whole milliseconds: a wait until then ends at a datetime, which has microseconds.
+    due = floor((memory.source[0] + poll) * 1000) / 1000 if memory.source is not None else None
     return Known(
         now=now,
         tick=tick,
@@ -206,8 +238,11 @@ def known(
         listing=round_.listing,
         failed=memory.failed,
         pauses=round_.pauses,
+        domains=round_.domains,
         token_read=round_.token_read,
         token_hash=round_.token_hash,
+        source=memory.source[1] if memory.source is not None and due is not None and tick < due - 0.001 else None,
+        source_due_at=due,
         just_failed=round_.just_failed,
         may_adopt=may_adopt,
         ownership=ownership,
@@ -229,6 +264,7 @@ def _wish(resource: Resource) -> object:
     return (
         resource.cns,
         spec.token_secret_ref,
+        spec.certificate_secret_ref,
         spec.suspend,
         spec.retains,
         resource.deleting,

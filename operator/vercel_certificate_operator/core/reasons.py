@@ -16,6 +16,7 @@ class Reason(StrEnum):
     RENEW_REQUESTED = "RenewRequested"
     EXPIRED = "Expired"
     CERTIFICATE_GONE = "CertificateGone"
+    SOURCE_CHANGED = "SourceChanged"
 
     # What went well.
     ISSUED = "Issued"
@@ -39,6 +40,8 @@ class Reason(StrEnum):
     CLOCK_SKEW = "ClockSkew"
     SCHEMA_OUTDATED = "SchemaOutdated"
     RECORD_UNREADABLE = "RecordUnreadable"
+    SOURCE_INVALID = "SourceInvalid"
+    SOURCE_NOT_RENEWED = "SourceNotRenewed"
 
     # What Vercel said, or what kept the operator from asking; the table is in ``failures``.
     INVALID_REQUEST = "InvalidRequest"

@@ -11,13 +11,15 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
+from pydantic import Field
+
 from vercel_certificate_operator.core.certificate import Scope, normalized
 from vercel_certificate_operator.core.schema import Model, NullAsEmpty, Texts, Time, whole_seconds
 
 MOST_SUPERSEDED = 20
 """Replaced certificates that status holds. While it is full, nothing is issued."""
 MOST_ISSUANCES = 50
-"""Issuances that status holds. A limit above this number is no limit."""
+"""Issuances that status holds, and as many that were requested. A limit above this number is no limit."""
 
 
 class Origin(StrEnum):
@@ -62,17 +64,23 @@ class Attempt(Model):
     team: str | None = None
     """Where it was made: the team's id or slug; None: the token's own account."""
     known: tuple[str, ...] | None = None
-    """Ids of certificates with these names that existed before and are young enough to be mistaken for the answer. None:
-    no list could be had."""
+    """Ids of certificates with these names that existed before and are young enough to be mistaken for the answer.
+    None: no list could be had."""
     renew_request: str | None = None
     """The value of the renew annotation at that time."""
     requested: bool = False
     """Whether the user requested it: the first attempt for a new value of the renew annotation."""
     token_hash: str | None = None
     """Which token was used; see ``token_hash``."""
+    fingerprint: str | None = None
+    """For an upload: the SHA-256 fingerprint of the leaf, in hexadecimal digits."""
+    expires_at: Time | None = None
+    """For an upload: when the leaf expires."""
     previous_failures: int = 0
     """How many attempts for these names had failed in a row, and with which reason, when it was made."""
     previous_reason: str | None = None
+    blamed_cns: Texts = Field(default=(), alias="blamedCNs")
+    """The names that Vercel's refusal blames."""
     outcome: str | None = None
     outcome_reason: str | None = None
     """Why it failed, if it did."""
@@ -126,10 +134,12 @@ class Superseded(Model):
 
 
 class Issuance(Model):
-    """An attempt that counts for the issuance limit."""
+    """An attempt that issued a certificate, or may have."""
 
     time: Time
     names_hash: str = ""
+    request_hash: str | None = None
+    """Of the value of the renew annotation that requested it: then it doesn't count for the limit."""
 
 
 SupersededList = Annotated[tuple[Superseded, ...], NullAsEmpty]
@@ -146,6 +156,11 @@ def scope_of_team(team: str | None) -> Scope:
 def names_hash(cns: Iterable[str]) -> str:
     """Returns a short, stable name for a set of DNS names (16 hexadecimal digits)."""
     return hashlib.sha256("\n".join(sorted(normalized(cns))).encode()).hexdigest()[:16]
+
+
+def request_hash(value: str) -> str:
+    """Returns a short, stable name for a value of the renew annotation (16 hexadecimal digits)."""
+    return hashlib.sha256(value.encode()).hexdigest()[:16]
 
 
 def token_hash(token: str, uid: str) -> str:

@@ -16,8 +16,14 @@ class Schedule:
     renewal_time: datetime
     """When to check whether it has to be renewed."""
     lifetime: timedelta
+    expires_at: datetime
     note: str = ""
     """What the user should know about it, as a sentence."""
+
+    @property
+    def half_time(self) -> datetime:
+        """When half of the time from the renewal time to the expiry has passed."""
+        return self.renewal_time + (self.expires_at - self.renewal_time) / 2
 
 
 def schedule(*, uid: str, created_at: datetime | None, expires_at: datetime, renew_before: str | None) -> Schedule:
@@ -30,7 +36,7 @@ def schedule(*, uid: str, created_at: datetime | None, expires_at: datetime, ren
     Args:
         created_at: when Vercel says it was created; None or no earlier than ``expires_at``: it counts as expired.
     """
-    created = created_at if created_at is not None and created_at < expires_at else expires_at
+    created = min(created_at or expires_at, expires_at)
     lifetime = expires_at - created
     window, note = lifetime / 3, ""
     if renew_before is not None:
@@ -43,7 +49,7 @@ def schedule(*, uid: str, created_at: datetime | None, expires_at: datetime, ren
                 f"({readable(lifetime)}), so a third of the lifetime is used."
             )
     due = expires_at - window - window / 10 * fraction(uid)
-    return Schedule(max(due, created + lifetime / 10), lifetime, note)
+    return Schedule(max(due, created + lifetime / 10), lifetime, expires_at, note)
 
 
 def _parsed(renew_before: str) -> timedelta | None:

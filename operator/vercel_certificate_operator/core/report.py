@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate, Scope
@@ -87,15 +86,14 @@ def held(
 
 def succeeded(status: Status) -> Status:
     """Returns status without any trace of failure."""
-    return status.changed(failed_attempts=0, last_failure_time=None, next_attempt_time=None)
+    return status.changed(failed_attempts=0, last_failure_time=None, next_attempt_time=None, domains=())
 
 
-def failing(status: Status, *, now: datetime, failures: int | None = None, until: datetime | None = None) -> Status:
-    """Returns status with a failure now, and when the operator tries again."""
-    changes: dict[str, Any] = {"last_failure_time": whole_seconds(now)}
-    if failures is not None:
-        changes["failed_attempts"] = failures
-    return status.changed(next_attempt_time=until and whole_seconds(until), **changes)
+def failing(status: Status, *, now: datetime, failures: int, until: datetime) -> Status:
+    """Returns status with an attempt that failed now, so many in a row, and when the operator tries again."""
+    return status.changed(
+        failed_attempts=failures, last_failure_time=whole_seconds(now), next_attempt_time=whole_seconds(until)
+    )
 
 
 def usable(status: Status, cns: frozenset[str], now: datetime) -> bool:

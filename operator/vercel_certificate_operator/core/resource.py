@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, ValidationError
 
 from vercel_certificate_operator.core.certificate import Certificate, Scope, normalized
+from vercel_certificate_operator.core.domains import DomainList
 from vercel_certificate_operator.core.record import (
     Attempt,
     IssuanceList,
@@ -58,6 +59,10 @@ class TokenSecretRef(Model):
     key: str = "token"
 
 
+class CertificateSecretRef(Model):
+    name: str
+
+
 class Spec(Model):
     cns: tuple[str, ...] = ()
     team: Team | None = None
@@ -66,11 +71,17 @@ class Spec(Model):
     deletion_policy: str = "Delete"
     suspend: bool = False
     existing_certificate: str = "Reuse"
+    certificate_secret_ref: CertificateSecretRef | None = None
 
     @property
     def retains(self) -> bool:
         """Whether the certificate stays at Vercel when the resource is deleted. So it does with an unknown policy."""
         return self.deletion_policy != "Delete"
+
+    @property
+    def uploads(self) -> bool:
+        """Whether the certificate is uploaded from a Secret instead of issued."""
+        return self.certificate_secret_ref is not None
 
     def scope(self, default: Scope) -> Scope:
         """Returns where a certificate for this spec is issued. ``default`` serves specs without a team."""
@@ -102,12 +113,16 @@ class Status(Model):
     team: str | None = None
     token_hash: str | None = None
     """The token with which the certificate was last seen; see ``record.token_hash``."""
+    fingerprint: str | None = None
+    """Of the leaf, if the certificate was uploaded: SHA-256, in hexadecimal digits."""
     shared_names: bool = False
     scope_vanished: bool = False
     observed_generation: int | None = None
     attempt: Attempt | None = None
     superseded: SupersededList = ()
     issuances: IssuanceList = ()
+    domains: DomainList = ()
+    """Domains that are misconfigured, while that keeps the certificate from being issued."""
     last_renew_request: str | None = None
     last_adopt_request: str | None = None
     failed_attempts: int = 0
@@ -120,13 +135,13 @@ class Status(Model):
     @classmethod
     def read(cls, raw: Mapping[str, Any] | None) -> Self:
         """Returns a status from JSON. Fields that can't be read are left out and named in ``unreadable``."""
-        fields = {name: value for name, value in (raw or {}).items() if name != "unreadable"}
+        names = {field.alias for field in cls.model_fields.values() if not field.exclude}
+        fields = {name: value for name, value in (raw or {}).items() if name in names}
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
-            bad = {str(problem["loc"][0]) for problem in error.errors(include_url=False, include_input=False)}
-        names = {(field.alias or name): name for name, field in cls.model_fields.items()}
-        kept = {name: value for name, value in fields.items() if name not in bad and names.get(name) not in bad}
+            bad = {str(problem["loc"][0]) for problem in error.errors()}
+        kept = {name: value for name, value in fields.items() if name not in bad}
         return cls.model_validate(kept).changed(unreadable=tuple(sorted(bad)))
 
     def changed(self, **changes: Any) -> Self:
@@ -217,6 +232,7 @@ class Status(Model):
             renewal_time=None,
             auto_renew=None,
             token_hash=None,
+            fingerprint=None,
             scope_vanished=False,
         )
 

@@ -26,6 +26,8 @@ def _escaped(character: str) -> str:
 
 def names(cns: Collection[str]) -> str:
     """Returns DNS names for a message: the first few of many, each printable."""
+    if not cns:
+        return "no names"
     shown = sorted(cns, key=lambda name: (name.removeprefix("*."), name.startswith("*.")))[:SHOWN]
     text = ", ".join(printable(name, 253) for name in shown)
     return text if len(cns) <= SHOWN else f"{text} and {len(cns) - SHOWN} more"

@@ -1,6 +1,7 @@
 """Requests for Secrets: ``get`` alone."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from kubernetes.aio.client import ApiClient
 
@@ -18,11 +19,14 @@ class Secrets:
         self._client = client
 
     async def read(self, namespace: str, name: str) -> Mapping[str, str]:
-        """Returns a Secret's data: base64 text, by key.
+        """Returns a Secret's data: base64 text, by key. Raises as ``get`` does."""
+        return (await self.get(namespace, name)).get("data") or {}
+
+    async def get(self, namespace: str, name: str) -> Mapping[str, Any]:
+        """Returns a Secret as the API server sends it.
 
         Raises:
             KubeError: it could not be read; Gone: there is none; Denied: the operator may not.
         """
         async with translated(f"reading Secret {namespace}/{name}"):
-            secret = await send(self._client, "GET", path("/api/v1", namespace, "secrets", name))
-        return secret.get("data") or {}
+            return await send(self._client, "GET", path("/api/v1", namespace, "secrets", name))

@@ -1,7 +1,16 @@
 """Vercel's certificates API (``/v8/certs``), as a client that never retries and never guesses."""
 
-from vercel_certificate_operator.vercel.client import VercelClient
+from vercel_certificate_operator.vercel.client import Upload, VercelClient
 from vercel_certificate_operator.vercel.errors import ApiError, NotSent, OutcomeUnknown, VercelError
 from vercel_certificate_operator.vercel.network import Network, NetworkError
 
-__all__ = ["ApiError", "Network", "NetworkError", "NotSent", "OutcomeUnknown", "VercelClient", "VercelError"]
+__all__ = [
+    "ApiError",
+    "Network",
+    "NetworkError",
+    "NotSent",
+    "OutcomeUnknown",
+    "Upload",
+    "VercelClient",
+    "VercelError",
+]

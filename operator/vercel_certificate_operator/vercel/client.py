@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from vercel_certificate_operator._version import __version__
 from vercel_certificate_operator.core.certificate import Certificate, Scope, normalized
+from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.vercel import models
 from vercel_certificate_operator.vercel.errors import ApiError, NotSent, OutcomeUnknown, VercelError
 from vercel_certificate_operator.vercel.network import Network
@@ -45,6 +46,7 @@ _EXCERPTED = 4096
 _LONGEST_EXCERPT = 80
 _SHORTEST_SECRET = 8
 
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL)
 _HOST = re.compile(rb"[A-Za-z0-9._:-]+")
 
 _NEVER_SENT = (
@@ -57,6 +59,17 @@ _NEVER_SENT = (
 )
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A certificate to upload, as PEM texts."""
+
+    cert: str
+    """The leaf."""
+    key: SecretStr
+    ca: str
+    """The certificates that follow the leaf; may be empty."""
 
 
 class VercelClient:
@@ -159,6 +172,22 @@ class VercelClient:
         names = sorted(normalized(cns))
         answer = await self._call("issue", "POST", _CERTS, scope, json={"cns": names}, limit=self._post_timeout)
         return self._read(answer, lambda value: models.certificate(value, asked=names))
+
+    async def upload(self, upload: Upload, scope: Scope) -> Certificate:
+        """Upload a certificate with its key, and wait until it is accepted.
+
+        Args:
+            upload: the PEM texts. Its key is in no error and no log.
+            scope: where it goes.
+        """
+        body = {"ca": upload.ca, "key": upload.key.get_secret_value(), "cert": upload.cert}
+        answer = await self._call("upload", "PUT", _CERTS, scope, json=body, limit=self._post_timeout)
+        return self._read(answer, models.certificate)
+
+    async def domain_config(self, domain: str, scope: Scope) -> DomainConfig:
+        """How a domain is configured. Raises ApiError with status 404 when the scope has no such domain."""
+        path = f"/v6/domains/{quote(domain, safe='')}/config"
+        return self._read(await self._call("config", "GET", path, scope), models.domain_config)
 
     async def get(self, certificate_id: str, scope: Scope) -> Certificate:
         """A certificate. Raises ApiError with status 404 when the scope has none with this id."""
@@ -336,6 +365,7 @@ class VercelClient:
         token = self._token.get_secret_value()
         if len(token) >= _SHORTEST_SECRET:
             text = text.replace(token, "[token]")
+        text = _PRIVATE_KEY.sub("[key]", text)  # an answer may repeat what was sent
         line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
         return line if len(line) <= longest else line[:longest] + "…"
 

@@ -18,10 +18,14 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, ValidationError
 
 from vercel_certificate_operator.core.certificate import Certificate, normalized
+from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.vercel.times import from_epoch, is_seconds
 
 _EXCERPT = 60
 _LONGEST_INTEGER = 300
+
+
+_MOST_ADDRESSES = 4
 
 
 class Unreadable(ValueError):
@@ -60,6 +64,30 @@ class ErrorBody(_Body):
 
     code: Annotated[str, StringConstraints(pattern=r"\S")]
     message: str
+
+
+class RankedAddresses(_Body):
+    """Recommended addresses of an A record. The lowest rank is the best."""
+
+    rank: float
+    value: list[str]
+
+
+class RankedTarget(_Body):
+    """A recommended target of a CNAME record."""
+
+    rank: float
+    value: str
+
+
+class DomainConfigBody(_Body):
+    """The configuration of a domain, as far as it is used."""
+
+    misconfigured: bool
+    configured_by: str | None = Field(None, alias="configuredBy")
+    accepted_challenges: list[str] = Field(default_factory=list, alias="acceptedChallenges")
+    recommended_ipv4: list[RankedAddresses] = Field(default_factory=list, alias="recommendedIPv4")
+    recommended_cname: list[RankedTarget] = Field(default_factory=list, alias="recommendedCNAME")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +176,23 @@ def page(value: object) -> Page:
         where = ".".join(map(str, invalid.errors(include_url=False, include_input=False)[0]["loc"]))
         raise Unreadable(f"is no page of a listing (look at {where or 'the top'})") from None
     return Page(tuple(certificate(item) for item in body.certs), body.pagination.next)
+
+
+def domain_config(value: object) -> DomainConfig:
+    """The configuration of a domain that a JSON value describes. Raises :class:`Unreadable`."""
+    try:
+        body = DomainConfigBody.model_validate(value)
+    except ValidationError:
+        raise Unreadable("is no configuration of a domain") from None
+    ipv4 = min(body.recommended_ipv4, key=lambda entry: entry.rank, default=None)
+    cname = min(body.recommended_cname, key=lambda entry: entry.rank, default=None)
+    return DomainConfig(
+        misconfigured=body.misconfigured,
+        configured_by=body.configured_by,
+        accepted_challenges=tuple(body.accepted_challenges),
+        ipv4=tuple(ipv4.value[:_MOST_ADDRESSES]) if ipv4 is not None else (),
+        cname=cname.value if cname is not None else None,
+    )
 
 
 def error(value: object) -> ErrorAnswer | None:

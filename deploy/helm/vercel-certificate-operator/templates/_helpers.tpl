@@ -7,9 +7,13 @@
 {{- end }}
 {{- end }}
 
-{{- /* Of what stands outside the release's namespace: another release may have the same name there. */}}
+{{- define "vco.namespace" -}}
+{{ default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
+{{- /* For objects outside the release's namespace, where another release may have the same name. */}}
 {{- define "vco.wideName" -}}
-{{ .Release.Namespace }}-{{ include "vco.fullname" . }}
+{{ include "vco.namespace" . }}-{{ include "vco.fullname" . }}
 {{- end }}
 
 {{- define "vco.selector" -}}
@@ -38,12 +42,32 @@ annotations: {{- toYaml . | nindent 2 }}
 
 {{- define "vco.serviceAccount" -}}
 {{- if .Values.serviceAccount.create }}{{ default (include "vco.fullname" .) .Values.serviceAccount.name }}
-{{- else }}{{ required "serviceAccount.name is needed where serviceAccount.create is false" .Values.serviceAccount.name }}{{ end }}
+{{- else }}{{ .Values.serviceAccount.name }}{{ end }}
+{{- end }}
+
+{{- /* A large number would be printed with an exponent. */}}
+{{- define "vco.driftInterval" -}}
+{{ kindIs "string" .Values.driftInterval | ternary .Values.driftInterval (int64 .Values.driftInterval) }}
 {{- end }}
 
 {{- define "vco.image" -}}
-{{- if .Values.image.digest }}{{ .Values.image.repository }}@{{ .Values.image.digest }}
-{{- else }}{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}{{ end }}
+{{- $repository := .Values.image.repository }}
+{{- with .Values.global.imageRegistry }}
+{{- /* As container engines see it: what comes before the first slash is a registry if it has a dot or a port. */}}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) (regexReplaceAll "^(localhost|[^/]*[.:][^/]*)/" $repository "") }}
+{{- end }}
+{{- if .Values.image.digest }}{{ $repository }}@{{ .Values.image.digest }}
+{{- else }}{{ $repository }}:{{ default .Chart.AppVersion .Values.image.tag }}{{ end }}
+{{- end }}
+
+{{- define "vco.pullSecrets" -}}
+{{- $secrets := list }}
+{{- range concat (default list .Values.global.imagePullSecrets) .Values.imagePullSecrets }}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) }}
+{{- end }}
+{{- with uniq $secrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "vco.tokenSecret" -}}
@@ -72,6 +96,28 @@ annotations: {{- toYaml . | nindent 2 }}
   resourceNames: {{ toJson . }}
   {{- end }}
 {{- end }}
+{{- end }}
+
+{{- /* TCP ports of the proxies, as a JSON array. */}}
+{{- define "vco.proxyPorts" -}}
+{{- $ports := list }}
+{{- range compact (list .Values.proxy.httpsProxy .Values.proxy.httpProxy) }}
+{{- $default := ternary 443 80 (hasPrefix "https:" .) }}
+{{- $ports = append $ports (int (default $default (regexFind ":[0-9]+/?$" . | trimPrefix ":" | trimSuffix "/"))) }}
+{{- end }}
+{{- toJson (uniq $ports) }}
+{{- end }}
+
+{{- /* Hosts that are requested directly. The emulator is in the cluster, whatever the proxy. */}}
+{{- define "vco.noProxy" -}}
+{{- $hosts := .Values.proxy.noProxy }}
+{{- if kindIs "string" $hosts }}{{ $hosts = compact (list $hosts) }}{{ end }}
+{{- if .Values.emulator.enabled }}{{ $hosts = append $hosts (include "vco.emulatorHost" .) }}{{ end }}
+{{- join "," $hosts }}
+{{- end }}
+
+{{- define "vco.emulatorHost" -}}
+{{ include "vco.fullname" . }}-emulator.{{ include "vco.namespace" . }}.svc
 {{- end }}
 
 {{- /* Where the pods of both components may run. */}}

@@ -1,6 +1,6 @@
 """Certificates that the operator didn't issue: adopted on request, or used instead of issuing another one."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate
@@ -76,6 +76,8 @@ def existing_certificate_is_used(known: Known, need: Need) -> Decision | None:
     expires last is used.
     """
     listing, status = known.listing, known.resource.status
+    if known.resource.spec.uploads:
+        return None  # only the certificate in the Secret will do
     if listing is None or need.reason == Reason.RENEW_REQUESTED or renew_pending(known):
         return None
     own = {entry.id: entry for entry in status.superseded if entry.scope == known.scope}
@@ -131,7 +133,7 @@ def _lasts(known: Known, certificate: Certificate) -> bool:
         expires_at=certificate.expires_at,
         renew_before=resource.spec.renew_before,
     )
-    return due.renewal_time - known.now >= due.lifetime / 10 and certificate.expires_at > known.now
+    return due.renewal_time - known.now >= due.lifetime / 10 > timedelta()
 
 
 def _expiry(certificate: Certificate) -> datetime:

@@ -7,6 +7,7 @@ from datetime import datetime
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.facts import (
+    NEVER,
     earliest,
     is_unreadable,
     kept,
@@ -29,7 +30,7 @@ from vercel_certificate_operator.core.failures import (
     meaning,
     wait_after,
 )
-from vercel_certificate_operator.core.known import Decision, Get, Known, List, Note, Tick, Wait, Write
+from vercel_certificate_operator.core.known import Decision, Get, Known, List, Listing, Note, Tick, Wait, Write
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import (
     MOST_ISSUANCES,
@@ -39,6 +40,7 @@ from vercel_certificate_operator.core.record import (
     Outcome,
     Superseded,
     names_hash,
+    request_hash,
 )
 from vercel_certificate_operator.core.report import Need, Problem, conditions, failing, held, succeeded
 from vercel_certificate_operator.core.resource import Status
@@ -52,6 +54,8 @@ WHY: Mapping[str, str] = {
     Reason.EXPIRED: ", because the previous one had expired",
 }
 """What the Event of an issuance says about its cause, if that isn't obvious."""
+MOST_BLAMED = 20
+"""Names that a refusal blames and that are recorded."""
 GO_ANYWAY = "To let the resource go without that, set spec.deletionPolicy to Retain."
 
 
@@ -87,6 +91,9 @@ def origin_of_answer(attempt: Attempt, certificate: Certificate, held_elsewhere:
     """
     if certificate.id in held_elsewhere or certificate.id in (attempt.known or ()):
         return Origin.FOUND
+    if attempt.fingerprint is not None:
+        # It is as old as the user's certificate: only the list says what existed before.
+        return Origin.ISSUED if attempt.known is not None else Origin.FOUND
     created = certificate.created_at
     if created is None:
         return Origin.ISSUED if attempt.known is not None else Origin.FOUND
@@ -114,7 +121,9 @@ def certificate_is_recorded(
     after = _with_answer(known, before, attempt, certificate, origin)
     if others or origin is Origin.FOUND:
         after = after.changed(shared_names=True)
-    if not _is_usable(certificate, attempt.names, known.now):
+    needed = _needed(known, attempt)
+    same = renewed_nothing and certificate.id == before.id and certificate.covers(needed)
+    if not same and not _is_usable(certificate, needed, known.now):
         return _unexpected(known, attempt, after, certificate)
     if renewed_nothing:
         return _not_renewed(known, attempt, after, certificate)
@@ -124,7 +133,8 @@ def certificate_is_recorded(
     renewed = before.id is not None and attempt.reason != Reason.NAMES_CHANGED
     reason, action = (Reason.RENEWED, "Renew") if renewed else (Reason.ISSUED, "Issue")
     expires = f"; expires {words.time(certificate.expires_at)}" if certificate.expires_at else ""
-    text = f"Issued certificate {certificate.id} for {words.names(certificate.cns)}{expires}"
+    done = "Issued" if attempt.fingerprint is None else "Uploaded"
+    text = f"{done} certificate {certificate.id} for {words.names(certificate.cns)}{expires}"
     text += f"{WHY.get(attempt.reason, '')}."
     if searched:
         text += " No answer to the request had come; the operator found the certificate in Vercel's list."
@@ -141,8 +151,9 @@ def _with_answer(known: Known, before: Status, attempt: Attempt, certificate: Ce
         kept_origin = before.origin or str(Origin.FOUND)
         return _held(known, before, attempt, certificate, kept_origin)
     own = next((entry for entry in before.superseded if entry.id == certificate.id), None)
-    how = own.origin or str(Origin.FOUND) if own is not None else str(origin)
-    if before.id is None or _rank(known, certificate) > _current_rank(known, before):
+    how = (own.origin or str(Origin.FOUND)) if own is not None else str(origin)
+    uploaded = attempt.fingerprint is not None and _is_usable(certificate, _needed(known, attempt), known.now)
+    if before.id is None or uploaded or _rank(known, certificate) > _current_rank(known, before):
         return _held(known, before, attempt, certificate, how)
     if own is not None or origin is not Origin.ISSUED:
         return before  # it is at Vercel, and stays there
@@ -151,16 +162,22 @@ def _with_answer(known: Known, before: Status, attempt: Attempt, certificate: Ce
 
 
 def _held(known: Known, before: Status, attempt: Attempt, certificate: Certificate, origin: str) -> Status:
-    return held(
+    after = held(
         known.resource,
         before,
         certificate,
         scope=attempt.scope,
         origin=origin,
         now=known.now,
-        requested=attempt.names,
+        requested=_needed(known, attempt),
         token_hash=attempt.token_hash,
     )
+    return after.changed(fingerprint=attempt.fingerprint)
+
+
+def _needed(known: Known, attempt: Attempt) -> frozenset[str]:
+    """Returns the names that an answer must cover. An uploaded certificate may have more than are wanted."""
+    return attempt.names if attempt.fingerprint is None else attempt.names & known.resource.cns
 
 
 Rank = tuple[bool, bool, float]
@@ -175,7 +192,7 @@ def _rank(known: Known, certificate: Certificate) -> Rank:
 
 def _current_rank(known: Known, status: Status) -> Rank:
     alive = status.expires_at is not None and status.expires_at > known.now
-    created = status.created_at.timestamp() if status.created_at is not None else 0.0
+    created = status.created_at.timestamp() if status.created_at is not None else NEVER
     return (known.resource.cns <= status.names, alive, created)
 
 
@@ -185,7 +202,7 @@ def _is_usable(certificate: Certificate, cns: frozenset[str], now: datetime) -> 
 
 def _renewed_nothing(before: Status, certificate: Certificate, attempt: Attempt) -> bool:
     """Returns whether the answer is neither younger than the current certificate nor expires later."""
-    if before.id is None or not attempt.names <= before.names:
+    if before.id is None or attempt.fingerprint is not None or not attempt.names <= before.names:
         return False  # new names: any certificate that has them is progress
     later = (
         certificate.expires_at is not None
@@ -204,9 +221,10 @@ def _younger(certificate: Certificate, status: Status) -> bool:
 
 def _unexpected(known: Known, attempt: Attempt, after: Status, certificate: Certificate) -> Decision:
     """An answer that can't be used for what was requested. It is recorded, and tried again daily."""
-    if not certificate.covers(attempt.names):
-        names = words.names(certificate.cns) or "no names"
-        wrong = f"certificate {certificate.id} for {names}, which does not cover {words.names(attempt.names)}"
+    needed = _needed(known, attempt)
+    if not certificate.covers(needed):
+        has, wanted = words.names(certificate.cns), words.names(needed)
+        wrong = f"certificate {certificate.id} for {has}, which does not cover {wanted}"
     elif certificate.expires_at is None:
         wrong = f"certificate {certificate.id} without an expiry time"
     else:
@@ -238,8 +256,8 @@ def _failed(
     row = NOT_RENEWED if outcome is Outcome.NOT_RENEWED else UNEXPECTED
     failures = attempt.failures(problem.reason)
     until = known.now + back_off(row, failures, attempt.id)
-    if ends_by is not None and known.now < ends_by < until:
-        until = ends_by
+    if ends_by is not None and ends_by > known.now:
+        until = min(until, ends_by)
     before = known.resource.status
     after = _counted(known, after, attempt) if counts else after
     after = failing(after, now=known.now, failures=failures, until=until)
@@ -257,11 +275,13 @@ def _answered(after: Status, before: Status, attempt: Attempt) -> Status:
 
 def _counted(known: Known, after: Status, attempt: Attempt) -> Status:
     """Returns status in which this attempt counts for the issuance limit, unless the user requested it."""
-    if attempt.requested:
-        return after
-    issuance = Issuance(time=whole_seconds(known.now), names_hash=names_hash(attempt.cns))
+    requested = request_hash(attempt.renew_request or "") if attempt.requested else None
+    new = Issuance(time=whole_seconds(known.now), names_hash=names_hash(attempt.cns), request_hash=requested)
+    all_of_them = (*after.issuances, new)
     most = min(known.limits.issuances, MOST_ISSUANCES)
-    return after.changed(issuances=(*after.issuances, issuance)[-most:])
+    by_request = [entry for entry in all_of_them if entry.request_hash is not None]
+    others = [entry for entry in all_of_them if entry.request_hash is None]
+    return after.changed(issuances=(*by_request[-most:], *others[-most:]))
 
 
 def _refusal(known: Known, attempt: Attempt, failure: Failure) -> Decision:
@@ -271,7 +291,9 @@ def _refusal(known: Known, attempt: Attempt, failure: Failure) -> Decision:
     what = f"Vercel did not issue a certificate for {words.names(attempt.names)}"
     problem = Problem(row.reason, explain(what, failure, row))
     after = failing(known.resource.status, now=known.now, failures=failures, until=until)
-    after = after.changed(attempt=attempt.closed(Outcome.REFUSED, reason=row.reason, retry_time=until))
+    closed = attempt.closed(Outcome.REFUSED, reason=row.reason, retry_time=until)
+    closed = closed.changed(blamed_cns=failure.cns[:MOST_BLAMED])
+    after = after.changed(attempt=closed, domains=())
     after = conditions(known.resource, after, now=known.now, problem=problem)
     return Decision(Write(closes=True), after, Note("Warning", row.reason, "Issue", problem.message))
 
@@ -378,6 +400,8 @@ def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:
     listing, status = known.listing, known.resource.status
     if listing is None:
         return ()
+    if attempt.fingerprint is not None:
+        return _uploaded_candidates(known, attempt, listing)
     earliest_creation = attempt.start - (BACK_DATED if attempt.known is not None else CLOCK_TOLERANCE)
     young = tuple(
         certificate
@@ -396,6 +420,22 @@ def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:
     if current is not None and attempt.names <= current.cns and _expires_later(current, status):
         return (current,)  # renewed under the same id
     return young if len(young) == 1 else ()
+
+
+def _uploaded_candidates(known: Known, attempt: Attempt, listing: Listing) -> tuple[Certificate, ...]:
+    """Returns the listed certificates that can be what was uploaded: with the leaf's names and expiry."""
+    return tuple(
+        certificate
+        for certificate in listing.certificates
+        if certificate.cns == attempt.names
+        and certificate.expires_at is not None
+        and attempt.expires_at is not None
+        and abs(certificate.expires_at - attempt.expires_at) <= CLOCK_TOLERANCE
+        and certificate.id not in (attempt.known or ())
+        and certificate.id not in known.resource.status.certificate_ids
+        and certificate.id not in known.held_elsewhere
+        and not (certificate.id in known.got and known.got[certificate.id].certificate is None)
+    )
 
 
 def _expires_later(certificate: Certificate, status: Status) -> bool:

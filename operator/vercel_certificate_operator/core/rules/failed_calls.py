@@ -12,11 +12,13 @@ from vercel_certificate_operator.core.known import (
     Decision,
     FailedCall,
     Get,
+    GetDomainConfig,
     Issue,
     Known,
     List,
     Note,
     Pause,
+    ReadSource,
     ReadToken,
     Remove,
     RemoveFinalizer,
@@ -29,9 +31,23 @@ from vercel_certificate_operator.core.rules.attempts import GO_ANYWAY
 from vercel_certificate_operator.core.schema import whole_seconds
 from vercel_certificate_operator.core.times import TOKEN_CHECK
 
-ACTIONS: dict[Call, str] = {"issue": "Issue", "get": "Get", "list": "List", "remove": "Remove"}
+ACTIONS: dict[Call, str] = {
+    "issue": "Issue",
+    "upload": "Upload",
+    "config": "GetDomainConfig",
+    "get": "Get",
+    "list": "List",
+    "remove": "Remove",
+}
 """The action of an Event, by call."""
-CALLS: dict[Call, str] = {"issue": "issuing", "get": "reading", "list": "listing", "remove": "removal"}
+CALLS: dict[Call, str] = {
+    "issue": "issuing",
+    "upload": "uploads",
+    "config": "domain checks",
+    "get": "reading",
+    "list": "listing",
+    "remove": "removal",
+}
 """How a kind of call reads in a message."""
 
 
@@ -44,9 +60,9 @@ def call_of(decision: Decision) -> CallKey | None:
             return "list", None
         case Remove(certificate_id):
             return "remove", certificate_id
-        case Issue():
-            return "issue", None
-        case Wait() | Write() | ReadToken() | AddFinalizer() | RemoveFinalizer():
+        case Issue(attempt):
+            return "issue" if attempt.fingerprint is None else "upload", None
+        case Wait() | Write() | ReadToken() | ReadSource() | GetDomainConfig() | AddFinalizer() | RemoveFinalizer():
             return None
 
 
@@ -89,6 +105,8 @@ def _failed(known: Known, call: CallKey, failed: FailedCall) -> Decision:
         until = min(until, known.now + TOKEN_CHECK)
     what = {
         "issue": f"Can't request a certificate for {words.names(resource.cns)}",
+        "config": "Can't get the configuration of a domain",
+        "upload": f"Can't upload the certificate for {words.names(resource.cns)}",
         "get": f"Can't get certificate {certificate_id}",
         "list": f"Can't list the certificates in {known.scope} for {words.names(resource.cns)}",
         "remove": f"Can't remove certificate {certificate_id} at Vercel",

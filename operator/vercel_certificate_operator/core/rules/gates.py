@@ -3,15 +3,19 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import islice
 
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.durations import readable
 from vercel_certificate_operator.core.facts import (
+    earliest,
     half_time,
+    is_for_the_same,
     is_fresh,
     is_removable,
     is_unreadable,
     kept_waiting,
+    next_moment,
     renew_is_new,
     reported,
     unclaimed,
@@ -20,7 +24,6 @@ from vercel_certificate_operator.core.facts import (
 from vercel_certificate_operator.core.failures import (
     CALL_DENIED,
     CREDENTIALS_INVALID,
-    WILDCARD_NOT_ALLOWED,
     Fate,
     meaning,
 )
@@ -31,20 +34,25 @@ from vercel_certificate_operator.core.known import (
     Issue,
     Known,
     List,
+    Listing,
     ReadToken,
     Remove,
     Wait,
 )
 from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.core.record import MOST_SUPERSEDED, Attempt, Outcome, names_hash
+from vercel_certificate_operator.core.record import MOST_SUPERSEDED, Attempt, Issuance, Outcome, names_hash
 from vercel_certificate_operator.core.report import Need, Problem, conditions
+from vercel_certificate_operator.core.resource import RENEW_ANNOTATION, Status
 from vercel_certificate_operator.core.rules.adoption import existing_certificate_is_used
+from vercel_certificate_operator.core.rules.domains import is_about_dns, missing_records_are_reported
 from vercel_certificate_operator.core.rules.drift import change_is_recorded
 from vercel_certificate_operator.core.rules.needs import need_of
 from vercel_certificate_operator.core.schema import whole_seconds
+from vercel_certificate_operator.core.source import Source
 from vercel_certificate_operator.core.times import (
     ATTEMPT_ELSEWHERE_CHECK,
     BY_HAND_CHECK,
+    CLOCK_TOLERANCE,
     DUPLICATE_CHECK,
     ISSUANCE_WINDOW,
     KNOWN_WINDOW,
@@ -135,20 +143,40 @@ def back_off_is_waited_for(known: Known, need: Need) -> Decision | None:
         return None
     attempt = known.resource.status.closed_attempt
     reason = attempt.outcome_reason if attempt is not None else None
+    if not known.token_read and until - known.now > TOKEN_CHECK:
+        return Decision(ReadToken())
     if reason in (CREDENTIALS_INVALID.reason, CALL_DENIED.reason):
-        if not known.token_read:
-            return Decision(ReadToken())
         until = min(until, known.now + TOKEN_CHECK)
-    if _may_be_made_by_hand(known, reason) and until - known.now > BY_HAND_CHECK:
+    if attempt is not None and is_about_dns(attempt) and until - known.now > BY_HAND_CHECK:
         if known.listing is None and not known.blocked("list"):
             return Decision(List(known.tick - BY_HAND_CHECK.total_seconds(), known.scope))
         until = known.now + BY_HAND_CHECK
+    shown = _shown_again(known, attempt) if attempt is not None else None
+    if shown is not None:
+        return Decision(Wait(earliest(until, next_moment(known, shown))), shown)
     return kept_waiting(known, until)
 
 
-def _may_be_made_by_hand(known: Known, reason: str | None) -> bool:
-    wildcard = any(name.startswith("*.") for name in known.resource.cns)
-    return reason == Reason.DOMAIN_NOT_CONFIGURED or (reason == WILDCARD_NOT_ALLOWED.reason and wildcard)
+def _shown_again(known: Known, attempt: Attempt) -> Status | None:
+    """Returns the status that reports a wait again, after something else was reported meanwhile; None: it does.
+
+    The resource was suspended, or its names were changed and changed back: then status is about that. Vercel's words
+    are not recorded.
+    """
+    resource, status = known.resource, known.resource.status
+    issuing, reason = status.condition("Issuing"), attempt.outcome_reason or ""
+    is_shown = issuing is not None and (issuing.status, issuing.reason) == ("False", reason)
+    if is_shown and status.observed_generation == resource.generation:
+        return None
+    problem = Problem(
+        reason,
+        f"The attempt at {words.time(attempt.start)} to issue a certificate for {words.names(attempt.names)} failed; "
+        f"its Event has the details. To try again now, set the annotation {RENEW_ANNOTATION} to a new value.",
+    )
+    if is_shown and issuing is not None:
+        problem = Problem(reason, issuing.message.partition(words.NEXT)[0])
+    again = attempt.retry_time and whole_seconds(attempt.retry_time)
+    return conditions(resource, status.changed(next_attempt_time=again), now=known.now, problem=problem)
 
 
 def clocks_agree(known: Known, need: Need) -> Decision | None:
@@ -259,7 +287,7 @@ def _limited_until(known: Known) -> datetime | None:
     wanted = names_hash(known.resource.cns)
     if len(counting) < known.limits.issuances:
         return None
-    if wanted not in {entry.names_hash for entry in known.resource.status.issuances}:
+    if wanted not in {entry.names_hash for entry in _unrequested(known)}:
         return None
     return counting[-known.limits.issuances] + _issuance_window(known)
 
@@ -270,8 +298,12 @@ def _counting(known: Known) -> list[datetime]:
     Times far ahead were recorded while a clock was wrong and don't count.
     """
     window = _issuance_window(known)
-    times = (entry.time for entry in known.resource.status.issuances)
+    times = (entry.time for entry in _unrequested(known))
     return sorted(time for time in times if known.now - window < time <= known.now + window)
+
+
+def _unrequested(known: Known) -> list[Issuance]:
+    return [entry for entry in known.resource.status.issuances if entry.request_hash is None]
 
 
 def _issuance_window(known: Known) -> timedelta:
@@ -291,25 +323,23 @@ def attempt_is_made(known: Known, need: Need) -> Decision:
     """One attempt: recorded, then sent."""
     resource, status = known.resource, known.resource.status
     listing = known.listing if is_fresh(known, known.listing) else None
-    existing = unclaimed(known, listing, resource.cns) if listing is not None else ()
-    young = [
-        certificate.id
-        for certificate in (listing.certificates if listing is not None else ())
-        if resource.cns <= certificate.cns  # with more names, too: Vercel adds names by itself
-        and (certificate.created_at is None or certificate.created_at >= known.now - KNOWN_WINDOW)
-    ]
+    source = known.source if resource.spec.uploads and isinstance(known.source, Source) else None
+    cns = source.cns if source is not None else resource.cns
+    existing = unclaimed(known, listing, cns) if listing is not None else ()
     failures, reason = _failures_in_a_row(known)
     attempt = Attempt(
         id=known.new_attempt_id,
         start=whole_seconds(known.now),
         generation=resource.generation,
-        cns=tuple(sorted(resource.cns)),
+        cns=tuple(sorted(cns)),
         reason=str(need.reason),
         team=known.scope.team,
-        known=tuple(young[:MOST_KNOWN]) if listing is not None else None,
+        known=_known_ids(known, listing, source) if listing is not None else None,
         renew_request=resource.renew_request,
         requested=renew_is_new(known),
         token_hash=known.token_hash,
+        fingerprint=source.fingerprint if source is not None else None,
+        expires_at=source.expires_at if source is not None else None,
         previous_failures=failures,
         previous_reason=reason,
     )
@@ -318,10 +348,29 @@ def attempt_is_made(known: Known, need: Need) -> Decision:
     return Decision(Issue(attempt), conditions(resource, after, now=known.now, need=need))
 
 
+def _known_ids(known: Known, listing: Listing, source: Source | None) -> tuple[str, ...]:
+    """Returns the ids of existing certificates that could be mistaken for the answer to an attempt."""
+    if source is not None:
+        alike = (
+            certificate.id
+            for certificate in listing.certificates
+            if certificate.cns == source.cns
+            and (certificate.expires_at is None or abs(certificate.expires_at - source.expires_at) <= CLOCK_TOLERANCE)
+        )
+    else:
+        alike = (
+            certificate.id
+            for certificate in listing.certificates
+            if known.resource.cns <= certificate.cns  # with more names, too: Vercel adds names by itself
+            and (certificate.created_at is None or certificate.created_at >= known.now - KNOWN_WINDOW)
+        )
+    return tuple(islice(alike, MOST_KNOWN))
+
+
 def _failures_in_a_row(known: Known) -> tuple[int, str | None]:
     """Returns how many attempts for these names have failed in a row, and why. One that was never sent is none."""
     status, before = known.resource.status, known.resource.status.closed_attempt
-    if before is None or before.names != known.resource.cns or not status.failed_attempts:
+    if before is None or not is_for_the_same(known, before) or not status.failed_attempts:
         return 0, None
     return status.failed_attempts, before.previous_reason if before.outcome == Outcome.VOID else before.outcome_reason
 
@@ -330,6 +379,7 @@ GATES: tuple[Callable[[Known, Need], Decision | None], ...] = (
     scope_stays,  # before all calls: they would go to another scope
     names_have_one_owner,  # before reuse: only the owner uses a certificate
     existing_certificate_is_used,  # before the back-off: a certificate made by hand ends it
+    missing_records_are_reported,  # before the back-off, during which it is told
     back_off_is_waited_for,  # before calls that cost something
     attempts_for_the_same_names_take_turns,  # before the list: it must show what the other one got
     clocks_agree,  # before the GET of what only seems to be due

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 from vercel_certificate_operator.core import words
-from vercel_certificate_operator.core.facts import renew_pending
+from vercel_certificate_operator.core.facts import is_uploaded, renew_pending
 from vercel_certificate_operator.core.known import Known
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Origin, Outcome
 from vercel_certificate_operator.core.report import Need, scheduled
+from vercel_certificate_operator.core.source import Source
 
 
 def never_issued(known: Known) -> Need | None:
@@ -27,15 +28,30 @@ def names_changed(known: Known) -> Need | None:
     has, wants = status.names, resource.cns
     if status.id is None or has == wants:
         return None
+    if wants <= has and resource.spec.uploads:
+        return None  # the user's certificate has more names
     if wants <= has and (status.origin == Origin.ADOPTED or frozenset(status.requested_cns) == wants):
         return None  # names that Vercel or the user added
-    for_whom = words.names(has) or "no names"
-    return Need(Reason.NAMES_CHANGED, f"Certificate {status.id} is for {for_whom}; spec.cns has {words.names(wants)}.")
+    message = f"Certificate {status.id} is for {words.names(has)}; spec.cns has {words.names(wants)}."
+    return Need(Reason.NAMES_CHANGED, message)
+
+
+def source_changed(known: Known) -> Need | None:
+    """The certificate isn't the one in the Secret; or it was uploaded, and spec no longer names a Secret."""
+    status, source = known.resource.status, known.source
+    if status.id is None:
+        return None
+    if not known.resource.spec.uploads:
+        message = f"Certificate {status.id} was uploaded, and spec no longer names a Secret."
+        return Need(Reason.SOURCE_CHANGED, message) if status.fingerprint is not None else None
+    if not isinstance(source, Source) or is_uploaded(known, source):
+        return None
+    return Need(Reason.SOURCE_CHANGED, f"The Secret holds another certificate than {status.id}.")
 
 
 def renew_requested(known: Known) -> Need | None:
     """The renew annotation has a value that was not acted on yet."""
-    if not renew_pending(known):
+    if not renew_pending(known) or known.resource.spec.uploads:
         return None
     request = words.printable(known.resource.renew_request or "", 100)
     return Need(Reason.RENEW_REQUESTED, f"The renew annotation ({request}) requested a renewal.")
@@ -44,7 +60,7 @@ def renew_requested(known: Known) -> Need | None:
 def expired(known: Known) -> Need | None:
     """The certificate has expired."""
     status = known.resource.status
-    if status.id is None or status.expires_at is None or known.now < status.expires_at:
+    if status.id is None or status.expires_at is None or known.now < status.expires_at or known.resource.spec.uploads:
         return None
     message = f"Certificate {status.id} expired at {words.time(status.expires_at)}."
     return Need(Reason.EXPIRED, message, by_time=True)
@@ -53,7 +69,7 @@ def expired(known: Known) -> Need | None:
 def renewal_due(known: Known) -> Need | None:
     """The renewal time has come."""
     status, due = known.resource.status, scheduled(known.resource, known.resource.status)
-    if due is None or known.now < due.renewal_time:
+    if due is None or known.now < due.renewal_time or known.resource.spec.uploads:
         return None
     return Need(Reason.RENEWAL_DUE, f"Certificate {status.id} is due for renewal.", by_time=True)
 
@@ -61,7 +77,7 @@ def renewal_due(known: Known) -> Need | None:
 def unknown_expiry(known: Known) -> Need | None:
     """Vercel doesn't say when the certificate expires."""
     status = known.resource.status
-    if status.id is None or status.expires_at is not None:
+    if status.id is None or status.expires_at is not None or known.resource.spec.uploads:
         return None
     return Need(Reason.UNEXPECTED_ANSWER, f"Vercel does not say when certificate {status.id} expires.", by_time=True)
 
@@ -69,6 +85,7 @@ def unknown_expiry(known: Known) -> Need | None:
 NEEDS: tuple[Callable[[Known], Need | None], ...] = (
     never_issued,
     names_changed,
+    source_changed,
     renew_requested,
     expired,
     renewal_due,

@@ -1,0 +1,398 @@
+"""Who owns a set of names: the index of claims."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.building import DAY, HOUR, NOW, OTHER_TEAM, PERSONAL, SECOND, TEAM
+from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.known import Ownership
+from vercel_certificate_operator.core.ownership import Claim, Claims, Group, Seniority
+from vercel_certificate_operator.core.resource import Key
+
+A, B = frozenset({"a.com"}), frozenset({"b.com"})
+SLUG = Scope(team_slug="acme")
+
+
+def key_of(name: str) -> Key:
+    return Key("web", name, f"uid-{name}")
+
+
+def claim(
+    name: str,
+    *,
+    age: int = 1,
+    cns: frozenset[str] = A,
+    scope: Scope = TEAM,
+    token: object = None,
+    eligible: bool = True,
+    holds: str | None = None,
+    expires: datetime | None = NOW + DAY,
+    attempt: datetime | None = None,
+) -> Claim:
+    """Returns what a resource claims.
+
+    Args:
+        age: in days.
+        holds: the id of its certificate.
+    """
+    created = (NOW - age * DAY).strftime("%Y-%m-%dT%H:%M:%SZ")
+    key = key_of(name)
+    group = Group(cns, scope, token if scope == PERSONAL else None)
+    return Claim(group, Seniority(created, key.uid, key), eligible, holds, expires if holds else None, attempt)
+
+
+def claims_of(**claims: Claim) -> Claims:
+    found = Claims()
+    for name, one in claims.items():
+        found.put(key_of(name), one)
+    return found
+
+
+def owner(claims: Claims, name: str, now: datetime = NOW) -> str | None:
+    """Returns the owner, if it is another one."""
+    return claims.ownership(key_of(name), now).owner
+
+
+def owning(claims: Claims, of: Claim, now: datetime = NOW) -> str | None:
+    found = claims.owner(of.group, now)
+    return found.name if found else None
+
+
+# --- in one scope -----------------------------------------------------------------------------------------------------
+
+
+def test_the_oldest_owns_the_names() -> None:
+    claims = claims_of(young=claim("young", age=1), old=claim("old", age=2))
+    assert (owner(claims, "young"), owner(claims, "old")) == ("web/old", None)
+
+
+def test_of_the_same_second_the_uid_decides() -> None:
+    claims = claims_of(b=claim("b"), a=claim("a"))
+    assert (owner(claims, "b"), owner(claims, "a")) == ("web/a", None)
+
+
+@pytest.mark.parametrize(
+    ("young", "owns"),
+    [
+        pytest.param({"holds": "cert_1"}, True, id="holds a certificate"),
+        pytest.param({"holds": "cert_1", "expires": NOW}, False, id="an expired one"),
+        pytest.param({"holds": "cert_1", "expires": NOW + SECOND}, True, id="one that expires soon"),
+        pytest.param({"holds": "cert_1", "expires": None}, False, id="one whose expiry is unknown"),
+        pytest.param({"attempt": NOW}, True, id="attempts"),
+        pytest.param({"attempt": NOW - HOUR + SECOND}, True, id="attempts for an hour"),
+        pytest.param({"attempt": NOW - HOUR}, False, id="attempts for longer"),
+        pytest.param({"holds": "cert_1", "eligible": False}, True, id="holds one, suspended"),
+    ],
+)
+def test_who_holds_a_certificate_or_attempts_owns_the_names_whatever_its_age(young: dict[str, Any], owns: bool) -> None:
+    claims = claims_of(old=claim("old", age=2), young=claim("young", **young))
+    assert owner(claims, "old") == ("web/young" if owns else None)
+    assert owner(claims, "young") == (None if owns else "web/old")
+
+
+def test_of_several_holders_the_oldest_owns_the_names() -> None:
+    claims = claims_of(
+        oldest=claim("oldest", age=3, holds="cert_0", expires=NOW),
+        old=claim("old", age=2, holds="cert_1"),
+        young=claim("young", holds="cert_2"),
+    )
+    assert (owner(claims, "young"), owner(claims, "oldest"), owner(claims, "old")) == ("web/old", "web/old", None)
+
+
+def test_who_is_suspended_or_being_deleted_and_holds_nothing_does_not_block_the_names() -> None:
+    claims = claims_of(old=claim("old", age=2, eligible=False), young=claim("young"))
+    assert (owner(claims, "young"), owner(claims, "old")) == (None, "web/young")
+
+
+def test_if_nobody_is_eligible_nobody_owns_the_names() -> None:
+    only = claim("only", eligible=False)
+    claims = claims_of(only=only)
+    assert (owner(claims, "only"), owning(claims, only)) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        pytest.param({}, {}, True, id="the same"),
+        pytest.param({"cns": A}, {"cns": B}, False, id="other names"),
+        pytest.param({"cns": A}, {"cns": A | B}, False, id="overlapping names"),
+        pytest.param({"scope": TEAM}, {"scope": OTHER_TEAM}, False, id="two teams"),
+        pytest.param({"scope": SLUG}, {"scope": SLUG}, True, id="one slug"),
+        pytest.param({"scope": TEAM}, {"scope": SLUG}, False, id="id and slug"),
+        pytest.param({"scope": PERSONAL, "token": "t"}, {"scope": PERSONAL, "token": "t"}, True, id="one token"),
+        pytest.param({"scope": PERSONAL, "token": "t"}, {"scope": PERSONAL, "token": "u"}, False, id="two tokens"),
+    ],
+)
+def test_the_names_have_one_owner_in_one_scope(one: dict[str, Any], other: dict[str, Any], same: bool) -> None:
+    claims = claims_of(old=claim("old", age=2, **one), young=claim("young", **other))
+    assert owner(claims, "young") == ("web/old" if same else None)
+
+
+def test_an_unknown_resource_claims_nothing() -> None:
+    claims = claims_of(old=claim("old"))
+    assert claims.ownership(key_of("unknown"), NOW) == Ownership()
+    assert claims.group_of(key_of("unknown")) is None
+    assert not claims.may_hold(key_of("unknown"))
+    assert claims.owner(Group(B, TEAM, None), NOW) is None
+    claims.reserve(key_of("unknown"), NOW)
+    claims.release(key_of("unknown"))
+    assert claims.ownership(key_of("old"), NOW) == Ownership()
+
+
+# --- changes ----------------------------------------------------------------------------------------------------------
+
+
+def test_when_the_owner_goes_the_next_in_line_owns_the_names() -> None:
+    old, young = claim("old", age=2), claim("young")
+    claims = claims_of(old=old, young=young)
+    claims.put(key_of("old"), None)
+    assert (owner(claims, "young"), owning(claims, old)) == (None, "young")
+    claims.put(key_of("young"), None)
+    assert owning(claims, old) is None
+
+
+def test_a_claim_that_changes_moves() -> None:
+    old, young = claim("old", age=2, holds="cert_1"), claim("young")
+    claims = claims_of(old=old, young=young)
+    claims.put(key_of("old"), claim("old", age=2, cns=B))
+    assert owner(claims, "young") is None
+    assert claims.group_of(key_of("old")) == Group(B, TEAM, None)
+    claims.put(key_of("old"), old)
+    assert owner(claims, "young") == "web/old"
+
+
+def test_a_reservation_counts_before_it_is_recorded() -> None:
+    """Two resources with the same names are created at the same moment."""
+    claims = claims_of(old=claim("old", age=2), young=claim("young"))
+    assert not claims.may_hold(key_of("young"))
+    claims.reserve(key_of("young"), NOW)
+    assert claims.may_hold(key_of("young"))
+    assert owner(claims, "old") == "web/young"
+    assert owner(claims, "old", NOW + HOUR - SECOND) == "web/young"
+    assert owner(claims, "old", NOW + HOUR) is None, "no reservation blocks the names for ever"
+    claims.release(key_of("young"))
+    assert not claims._holding, "nor does it stay in the index"
+    claims.release(key_of("young"))
+    assert owner(claims, "old") is None
+    assert not claims.may_hold(key_of("young"))
+
+
+def test_a_reservation_survives_a_new_state_and_ends_with_the_resource() -> None:
+    claims = claims_of(old=claim("old", age=2), young=claim("young"))
+    claims.reserve(key_of("young"), NOW)
+    claims.put(key_of("young"), claim("young"))
+    assert owner(claims, "old") == "web/young"
+    claims.put(key_of("young"), None)
+    claims.put(key_of("young"), claim("young"))
+    assert owner(claims, "old") is None
+
+
+@pytest.mark.parametrize(
+    ("one", "may"),
+    [
+        (claim("one"), False),
+        (claim("one", holds="cert_1", expires=NOW - DAY), True),
+        (claim("one", attempt=NOW - DAY), True),
+    ],
+    ids=["nothing", "an expired certificate", "an old attempt"],
+)
+def test_who_may_hold_the_names(one: Claim, may: bool) -> None:
+    assert claims_of(one=one).may_hold(key_of("one")) is may
+
+
+# --- in scopes that may be the same -----------------------------------------------------------------------------------
+
+
+def test_a_holder_whose_scope_may_be_the_same_is_named_with_its_certificate() -> None:
+    claims = claims_of(old=claim("old", age=2, scope=SLUG, holds="cert_1"), young=claim("young"))
+    assert claims.ownership(key_of("young"), NOW) == Ownership(holders={"cert_1": "web/old"})
+    assert claims.ownership(key_of("old"), NOW) == Ownership()
+
+
+@pytest.mark.parametrize(
+    ("other", "counts"),
+    [
+        pytest.param({"scope": SLUG}, True, id="id and slug"),
+        pytest.param({"scope": PERSONAL, "token": "t"}, True, id="a personal account"),
+        pytest.param({"scope": OTHER_TEAM}, False, id="certainly another team"),
+        pytest.param({"scope": SLUG, "cns": B}, False, id="other names"),
+        pytest.param({"scope": SLUG, "expires": NOW}, False, id="expired"),
+        pytest.param({"scope": SLUG, "eligible": False}, True, id="suspended"),
+        pytest.param({"scope": SLUG, "age": 1}, True, id="younger, but it has one"),
+    ],
+)
+def test_only_what_may_be_in_the_same_scope_counts(other: dict[str, Any], counts: bool) -> None:
+    claims = claims_of(other=claim("other", **{"age": 5, "holds": "cert_1", **other}), mine=claim("mine", age=2))
+    assert claims.ownership(key_of("mine"), NOW).holders == ({"cert_1": "web/other"} if counts else {})
+
+
+def test_of_two_that_hold_certificates_only_the_younger_has_to_look_at_the_other() -> None:
+    claims = claims_of(old=claim("old", age=2, scope=SLUG, holds="cert_1"), young=claim("young", age=1, holds="cert_2"))
+    assert claims.ownership(key_of("young"), NOW).holders == {"cert_1": "web/old"}
+    assert claims.ownership(key_of("old"), NOW).holders == {}
+
+
+def test_the_newest_certificates_are_named_first() -> None:
+    claims = claims_of(
+        a=claim("a", age=5, scope=SLUG, holds="cert_a", expires=NOW + DAY),
+        b=claim("b", age=4, scope=PERSONAL, token="t", holds="cert_b", expires=NOW + 3 * DAY),
+        c=claim("c", age=3, scope=PERSONAL, token="u", holds="cert_c", expires=NOW + 2 * DAY),
+        mine=claim("mine"),
+    )
+    assert list(claims.ownership(key_of("mine"), NOW).holders) == ["cert_b", "cert_c", "cert_a"]
+
+
+@pytest.mark.parametrize(
+    ("other", "attempts"),
+    [
+        pytest.param({"attempt": NOW - SECOND}, True, id="an attempt"),
+        pytest.param({"attempt": NOW - HOUR}, False, id="one that can't be resolved for an hour"),
+        pytest.param({"attempt": NOW - SECOND, "scope": OTHER_TEAM}, False, id="certainly in another team"),
+        pytest.param({"attempt": NOW - SECOND, "holds": "cert_1"}, False, id="a renewal: its certificate counts"),
+        pytest.param({"attempt": NOW - SECOND, "holds": "cert_1", "expires": NOW}, True, id="its own has expired"),
+    ],
+)
+def test_attempts_take_turns(other: dict[str, Any], attempts: bool) -> None:
+    claims = claims_of(other=claim("other", **{"scope": SLUG, **other}), mine=claim("mine", age=2))
+    assert claims.ownership(key_of("mine"), NOW).attempting == ("web/other" if attempts else None)
+
+
+def test_a_reservation_is_an_attempt() -> None:
+    claims = claims_of(other=claim("other", scope=SLUG), mine=claim("mine", age=2))
+    claims.reserve(key_of("other"), NOW)
+    assert claims.ownership(key_of("mine"), NOW).attempting == "web/other"
+    claims.release(key_of("other"))
+    assert claims.ownership(key_of("mine"), NOW) == Ownership()
+
+
+def test_of_several_attempts_the_first_is_named() -> None:
+    claims = claims_of(
+        a=claim("a", scope=SLUG, attempt=NOW), b=claim("b", scope=PERSONAL, token="t", attempt=NOW), mine=claim("mine")
+    )
+    assert claims.ownership(key_of("mine"), NOW).attempting == "web/a"
+
+
+# --- the next in line elsewhere ---------------------------------------------------------------------------------------
+
+
+def next_elsewhere(claims: Claims, of: Claim, now: datetime = NOW) -> str | None:
+    found = claims.next_elsewhere(of.group, now)
+    return found.name if found else None
+
+
+def test_when_nobody_holds_the_names_any_longer_the_oldest_elsewhere_is_next() -> None:
+    gone = claim("gone")
+    claims = claims_of(
+        old=claim("old", age=3, scope=SLUG),
+        older=claim("older", age=4, scope=PERSONAL, token="t"),
+        suspended=claim("suspended", age=5, scope=PERSONAL, token="u", eligible=False),
+        other_team=claim("other_team", age=6, scope=OTHER_TEAM),
+        other_names=claim("other_names", age=7, scope=SLUG, cns=B),
+        same_group=claim("same_group", age=8),
+        expired=claim("expired", age=9, scope=PERSONAL, token="v", eligible=False, holds="cert_9", expires=NOW),
+    )
+    assert next_elsewhere(claims, gone) == "older"
+    claims.put(key_of("older"), None)
+    assert next_elsewhere(claims, gone) == "old"
+    claims.put(key_of("old"), None)
+    assert next_elsewhere(claims, gone) is None
+
+
+@pytest.mark.parametrize(
+    ("holder", "waits"),
+    [
+        ({"holds": "cert_1"}, True),
+        ({"attempt": NOW}, True),
+        ({"holds": "cert_1", "expires": NOW}, False),
+        ({"attempt": NOW - HOUR}, False),
+    ],
+    ids=["holds one", "attempts", "expired", "attempts for long"],
+)
+def test_while_someone_holds_the_names_nobody_is_next(holder: dict[str, Any], waits: bool) -> None:
+    claims = claims_of(holder=claim("holder", **holder), next=claim("next", scope=SLUG))
+    assert next_elsewhere(claims, claim("gone")) == (None if waits else "next")
+
+
+# --- the index --------------------------------------------------------------------------------------------------------
+
+
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", "c", "d"]),
+        st.sampled_from(["put", "put", "drop", "reserve", "release"]),
+        st.sampled_from([A, B]),
+        st.sampled_from([TEAM, OTHER_TEAM, SLUG, PERSONAL]),
+        st.integers(1, 3),
+        st.booleans(),
+        st.booleans(),
+        st.sampled_from([None, NOW, NOW - 2 * HOUR]),
+    ),
+    max_size=12,
+)
+
+
+@given(CHANGES)
+def test_whatever_the_order_of_changes_the_index_knows_what_is_claimed_now(changes: list[Any]) -> None:
+    claims, current, reserved = Claims(), dict[str, Claim](), set[str]()
+    for name, what, cns, scope, age, eligible, holds, attempt in changes:
+        if what == "put":
+            current[name] = claim(
+                name,
+                age=age,
+                cns=cns,
+                scope=scope,
+                eligible=eligible,
+                holds=f"cert_{name}" if holds else None,
+                attempt=attempt,
+            )
+            claims.put(key_of(name), current[name])
+        elif what == "drop":
+            current.pop(name, None)
+            reserved.discard(name)
+            claims.put(key_of(name), None)
+        elif what == "reserve" and name in current:
+            reserved.add(name)
+            claims.reserve(key_of(name), NOW)
+        elif what == "release":
+            reserved.discard(name)
+            claims.release(key_of(name))
+    for one in current.values():
+        group = [(other.seniority, name, other) for name, other in current.items() if other.group == one.group]
+        holding = [entry for entry in group if entry[2].holds(NOW) or entry[1] in reserved]
+        line = sorted(holding) or sorted(entry for entry in group if entry[2].eligible)
+        assert owning(claims, one) == (line[0][1] if line else None)
+    for name in current:
+        claims.put(key_of(name), None)
+    assert not any(vars_of(claims)), "nothing is left behind"
+
+
+def vars_of(claims: Claims) -> list[Any]:
+    return [claims._claims, claims._groups, claims._by_names, claims._holding, claims._reserved]
+
+
+def test_finding_an_owner_does_not_look_at_all_resources() -> None:
+    class Counting(dict[Key, Claim]):
+        reads = 0
+
+        def __getitem__(self, key: Key) -> Claim:
+            Counting.reads += 1
+            return super().__getitem__(key)
+
+    def reads(number: int) -> int:
+        claims = Claims()
+        claims._claims = Counting()
+        for index in range(number):
+            claims.put(key_of(f"r{index}"), claim(f"r{index}", age=index + 1))
+            claims.put(key_of(f"o{index}"), claim(f"o{index}", cns=frozenset({f"{index}.com"}), holds=f"cert_{index}"))
+        Counting.reads = 0
+        claims.ownership(key_of("r0"), NOW)
+        claims.owner(claim("r0").group, NOW)
+        claims.next_elsewhere(claim("r0").group, NOW)
+        return Counting.reads
+
+    assert reads(200) == reads(10)
+    assert timedelta() < HOUR
