@@ -337,9 +337,7 @@ VANISHED = Scenario(
 UNCHANGED = Scenario("detection-of-drift", _there, _drift, _is_ready, 1, (("list", 0),))
 FINALIZER_LOST = Scenario("finalizer-stripped", _there_without_finalizer, _quiet, _is_held, 1, (("hold", 0),))
 ADOPTION = Scenario("adoption", _made_by_hand, _adopt, _is_adopted, 0, (("get", 0), ("status", 0), ("hold", 0)))
-REUSE = Scenario(
-    "reuse", _made_by_hand, _create, _is_reused, 0, (("list", 0), ("get", 0), ("status", 0), ("hold", 0))
-)
+REUSE = Scenario("reuse", _made_by_hand, _create, _is_reused, 0, (("list", 0), ("get", 0), ("status", 0), ("hold", 0)))
 SCENARIOS = (
     FIRST_ISSUE,
     RENEWAL,

@@ -19,7 +19,7 @@ from faults.stage import (
     When,
     moments,
 )
-from support.acting import create_many, rename
+from support.acting import create_many
 from support.invariants import check
 from support.world import World
 

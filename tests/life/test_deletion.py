@@ -5,8 +5,8 @@ import pytest
 from support.acting import HOUR, MINUTE, advance_to, asked, create_many, events, notes, seconds_until
 from support.world import TOKEN, World
 from vercel_certificate_operator.core.resource import FINALIZER, Resource
-from vercel_certificate_operator.kube.vercel_certificates import Body, VercelCertificates
 from vercel_certificate_operator.kube.errors import Unavailable
+from vercel_certificate_operator.kube.vercel_certificates import Body, VercelCertificates
 from vercel_emulator import Fault
 from vercel_emulator.models import TokenGrant
 
@@ -64,7 +64,9 @@ async def test_deleted_while_suspended_it_is_let_go_and_nothing_changes_at_verce
     await world.quiet()
     assert await world.get("site") is None
     assert world.calls() == ["list", "issue"]
-    assert await notes(world, "site", "Retained") == [f"Left at Vercel: {certificate_id}. Reason: spec.suspend is true."]
+    assert await notes(world, "site", "Retained") == [
+        f"Left at Vercel: {certificate_id}. Reason: spec.suspend is true."
+    ]
 
 
 async def test_a_resource_that_never_had_a_certificate_goes_at_once(world: World) -> None:

@@ -9,7 +9,6 @@ from support.world import OTHER_TOKEN, World
 from vercel_emulator import Fault, RateLimit
 from vercel_emulator.models import Behaviour
 
-
 HINTS = ("retry_after", "rate_limit_headers", "retry_after_ms", "limit_in_body")
 
 

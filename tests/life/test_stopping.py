@@ -30,9 +30,7 @@ class StoppedWhileWriting(VercelCertificates):
 
 
 @asynccontextmanager
-async def stopped(
-    control_plane: ControlPlane, namespace: str, *, closes_attempt: bool
-) -> AsyncIterator[World]:
+async def stopped(control_plane: ControlPlane, namespace: str, *, closes_attempt: bool) -> AsyncIterator[World]:
     """A World with one resource, whose operator was stopped while it wrote that one's status."""
     StoppedWhileWriting.stop, StoppedWhileWriting.closes_attempt = None, closes_attempt
     settings: dict[str, Any] = {"certificates_class": StoppedWhileWriting}

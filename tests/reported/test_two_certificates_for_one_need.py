@@ -1,11 +1,9 @@
 """One need, one certificate: whoever else wants the same names, and whatever became of the record."""
 
 import asyncio
-import base64
 from typing import Any
 
 import pytest
-from kubernetes.aio.client import CoreV1Api
 
 from support.acting import DAY, HOUR, MINUTE, asked, notes, put_secret, remove_secret
 from support.invariants import ids
@@ -228,9 +226,7 @@ async def test_a_token_that_is_missing_for_seconds_at_a_start_releases_nothing(w
     world.start()
     await world.quiet()
     await world.advance(3)
-    api = CoreV1Api(world.api)
-    data = {"token": base64.b64encode(OTHER_TOKEN.encode()).decode()}
-    await api.create_namespaced_secret(world.namespace, {"metadata": {"name": "t1"}, "data": data})
+    await put_secret(world, OTHER_TOKEN, name="t1")
     await world.advance(2 * MINUTE)
     assert await world.all() == []
     assert world.live() == {}

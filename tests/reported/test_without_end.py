@@ -42,7 +42,8 @@ async def test_an_expiry_in_the_past_is_reported_and_tried_again_daily(world: Si
 @pytest.mark.parametrize("days", [10, 62, 91, 400])
 async def test_a_node_whose_clock_is_days_ahead_issues_once(world: SimulatedWorld, days: int) -> None:
     world.clock.step(days * 86400)
-    await world.apply("site", NAMES, **({"renewBefore": "2000h"} if days == 10 else {}))
+    spec: dict[str, Any] = {"renewBefore": "2000h"} if days == 10 else {}
+    await world.apply("site", NAMES, **spec)
     await world.quiet()
     await world.advance(DAY)
     assert len(asked(world, "issue")) == 1
