@@ -36,7 +36,7 @@ ATTEMPT = {
     "retryTime": "2026-01-02T05:00:00Z",
 }
 SUPERSEDED = {"id": "cert_old", "origin": "Issued", "team": "team_one", "since": "2026-01-02T03:04:05Z"}
-ISSUANCE = {"time": "2026-01-02T03:04:05Z", "namesHash": "0123456789abcdef"}
+ISSUANCE = {"time": "2026-01-02T03:04:05Z", "namesHash": "0123456789abcdef", "requestHash": "fedcba9876543210"}
 FULL_STATUS: dict[str, Any] = {
     "id": "cert_abc",
     "origin": "Adopted",
