@@ -40,8 +40,8 @@ async def stopped(control_plane: ControlPlane, namespace: str, *, closes_attempt
         await world.sync()
         assert world.operator is not None
         await asyncio.wait_for(world.task, 20)
-        assert StoppedWhileWriting.stop is not None
-        await StoppedWhileWriting.stop
+        stop: asyncio.Task[None] = vars(StoppedWhileWriting)["stop"]
+        await stop
         yield world
 
 
