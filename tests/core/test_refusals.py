@@ -323,7 +323,7 @@ def test_a_wait_is_reported_again_after_something_else_was_reported(meanwhile: s
     status = before.changed(next_attempt_time=None, observed_generation=2).with_condition(
         "Issuing", "False", meanwhile, "Something else.", generation=2, now=NOW
     )
-    facts = known(cns=both, status=status, generation=3)
+    facts = known(cns=both, status=status, generation=3, token_read=True)
     decision = decide(facts)
     assert decision.policy == "back_off_is_waited_for"
     assert conditions_of(decision) == (("False", "PaymentRequired"),) * 2
