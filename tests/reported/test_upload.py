@@ -36,7 +36,8 @@ class Company:
 
     async def put(self, leaf: Leaf, **secret: Any) -> None:
         self.world.acts.append(self.world.emulator.journal.last)
-        api, body = CoreV1Api(self.world.api), tls_secret("shop-tls", leaf, **secret)
+        api = CoreV1Api(self.world.api)
+        body: Any = tls_secret("shop-tls", leaf, **secret)
         try:
             await api.replace_namespaced_secret("shop-tls", self.world.namespace, body)
         except ApiException as error:
@@ -316,6 +317,7 @@ async def test_the_key_is_in_no_log_no_event_no_status_and_no_metric(
     await world.apply("shop", NAMES, certificateSecretRef=REF)
     await world.advance(2 * HOUR)
     await world.annotate("shop", "renew", "1")
+    await world.quiet()
     await world.advance(DAY)
     assert len(asked(world, "upload")) >= 3
     shown = [caplog.text, json.dumps(await world.all(), default=str), json.dumps(await events(world), default=str)]
