@@ -48,6 +48,10 @@ NEWER = cert("cert_2", created=NOW)
         pytest.param([], {}, True, id="it is not there"),
         pytest.param([cert("cert_2", created=NOW - 20 * DAY), cert()], {}, True, id="another has the names"),
         pytest.param([NEWER, cert()], {"shared_names": True}, False, id="that is known"),
+        pytest.param(
+            [NEWER, cert()], {"shared_names": True, "next_attempt_time": NOW}, True, id="that is known, but it may help"
+        ),
+        pytest.param([cert()], {"shared_names": True, "next_attempt_time": NOW}, False, id="nothing could help"),
         pytest.param([cert(), NEWER], {}, True, id="in another order"),
         pytest.param([NEWER, cert()], {"superseded": replaced("cert_2")}, False, id="one that it has replaced"),
         pytest.param([cert("cert_2", created=None), cert()], {}, True, id="one of unknown age has the names"),
