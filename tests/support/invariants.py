@@ -23,6 +23,7 @@ REPORTED_BY = frozenset(
         Reason.DELETED,
         Reason.DELETION_FAILED,
         Reason.CERTIFICATE_GONE,
+        Reason.SCOPE_CHANGED,
     }
 )
 """Reasons of the Events that name a certificate which is left to the user."""
