@@ -55,7 +55,7 @@ Body = dict[str, Any]
 NAMESPACE = "web"
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 """Vercel's time at tick 0."""
-TOKEN_HASH = "token"  # noqa: S105 - not a token
+TOKEN_HASH = "token"
 LIMITS = Limits()
 POST_LIMIT = int(LIMITS.post.total_seconds())
 STALE_RECORD = 10
@@ -335,7 +335,7 @@ class Driver:
         for key, pending in self.pending.items():
             if pending.status is not None:
                 held = _ids(json.loads(pending.status))
-                self.objects.reserved(key, held).__enter__()  # noqa: PLC2801 - it stays as long as the request
+                self.objects.reserved(key, held).__enter__()
 
     @property
     def now(self) -> datetime:
