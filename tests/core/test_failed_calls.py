@@ -53,6 +53,7 @@ from vercel_certificate_operator.core.known import (
     Issue,
     Known,
     List,
+    Pause,
     ReadToken,
     Remove,
     RemoveFinalizer,
@@ -139,6 +140,21 @@ def test_the_same_call_for_another_certificate_is_not_concerned() -> None:
     assert decide(known(status=ready(DUE), failed=failing("get", of="cert_9"))).action == Get("cert_1", TEAM)
 
 
+def test_what_a_failed_call_holds_up_is_tried_again_in_its_time() -> None:
+    """Even if nothing reports it: an adoption, or what a list has shown."""
+    facts = known(status=ready(), adopt="cert_x", may_adopt=True, failed=failing("get", TIMED_OUT, of="cert_x"))
+    decision = decide(facts)
+    assert (decision.policy, decision.action) == ("nothing_is_needed", Wait(NOW + MINUTE))
+    a_moment = failing("get", TIMED_OUT, of="cert_x", until=NOW + timedelta(microseconds=0.1))
+    a_moment = {key: replace(one, retry_at=facts.tick + 1e-7) for key, one in a_moment.items()}
+    assert decide(replace(facts, failed=a_moment)).action == Wait(NOW + timedelta(milliseconds=1))
+    renewal = decide(known(status=ready())).action
+    assert decide(known(status=ready(), failed=failing("get", of="cert_z", until=NOW))).action == renewal
+    assert decide(known(status=ready(), failed=failing("list"))).action == renewal, "no list is waiting"
+    listing = decide(known(status=ready(), failed=failing("list"), listing=listed(cert())))
+    assert listing.action == Wait(NOW + MINUTE)
+
+
 def test_a_failure_is_reported_once_for_each_reason() -> None:
     facts = known(status=ready(DUE), failed=failing("get", NOT_SENT))
     first = written(facts, decide(facts))
@@ -183,7 +199,7 @@ def test_waiting_never_makes_anything_ready() -> None:
     assert (decision.policy, decision.action) == ("back_off_is_waited_for", Wait(NOW + HOUR))
     assert decision.status is not None
     assert not decision.status.ready
-    assert decision.status.observed_generation == 2
+    assert decision.status.observed_generation == 3
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------
@@ -248,6 +264,25 @@ def test_a_replaced_certificate_waits_quietly_during_a_pause() -> None:
     facts = known(status=ready(NEW, superseded=replaced("cert_0")), now=NOW + HOUR, pauses=paused("remove", NOW + DAY))
     decision = decide(facts)
     assert (decision.policy, decision.note) == ("nothing_is_needed", None)
+    assert decision.action == Wait(NOW + DAY), "then it is removed"
+
+
+def test_a_replaced_certificate_is_removed_at_the_end_of_a_pause_however_times_are_rounded() -> None:
+    facts = known(status=ready(NEW, superseded=replaced("cert_0")), now=NOW + HOUR)
+    soon = Pause(facts.tick + 1e-7, "RateLimited", "Calls are paused.")
+    assert decide(replace(facts, pauses={"remove": soon})).action == Wait(facts.now)
+
+
+def test_a_call_is_free_when_its_failure_and_its_pause_are_over() -> None:
+    call: tuple[Call, str] = ("remove", "cert_0")
+    failure = failing("remove", of="cert_0", until=NOW + HOUR)
+    facts = known()
+    assert facts.free_at(*call) is None
+    assert replace(facts, failed=failure).free_at(*call) == NOW + HOUR
+    assert replace(facts, failed=failure, pauses=paused("remove", NOW + DAY)).free_at(*call) == NOW + DAY
+    assert replace(facts, failed=failure, pauses=paused("remove", NOW + MINUTE)).free_at(*call) == NOW + HOUR
+    assert replace(facts, pauses=paused("remove", NOW + MINUTE)).free_at(*call) == NOW + MINUTE
+    assert replace(facts, pauses=paused("get", NOW + MINUTE)).free_at(*call) is None
 
 
 def test_a_resource_without_a_certificate_says_why_it_waits() -> None:

@@ -181,16 +181,15 @@ def is_fresh(known: Known, listing: Listing | None) -> bool:
     return listing is not None and known.tick - listing.begun <= max(LIST_AGE, 2 * listing.took)
 
 
-def is_removable(known: Known, certificate_id: str, origin: str | None, *, replaced: bool) -> bool:
+def is_removable(known: Known, certificate_id: str, origin: str | None) -> bool:
     """Returns whether the operator may remove a certificate that this resource's status names.
 
-    Args:
-        replaced: whether it was replaced. Otherwise the resource is being deleted with policy Delete.
+    Because it was replaced, or because the resource is being deleted with policy Delete.
     """
     if certificate_id in known.not_removable:
         return False
     if origin == Origin.ADOPTED:
-        return not (replaced and known.resource.spec.retains)
+        return not known.resource.spec.retains
     return origin == Origin.ISSUED
 
 
@@ -274,7 +273,9 @@ def next_moment(known: Known, status: Status) -> datetime | None:
         if known.tick < failed.retry_at and (call != "list" or known.listing is not None)
     ]
     moments += [max(known.wall(at), known.now + TICK) for at in retries]
-    return earliest(*(moment for moment in moments if moment is not None and moment > known.now))
+    # Not compared with now: wall-clock times are rounded, and a call that can't be made yet would seem to be free.
+    free = [known.free_at("remove", entry.id) for entry in status.superseded]
+    return earliest(*free, *(moment for moment in moments if moment is not None and moment > known.now))
 
 
 def removal_time(status: Status, since: datetime) -> datetime:
