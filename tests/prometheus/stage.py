@@ -120,12 +120,15 @@ class _Stage:
             await self._resources_from_before(ns, vercel)
             operator = await self._operator("trouble", vercel, ns, "--drift-interval=2")
             await self._watch("trouble", operator)
+            watched = Watched(url, before, ns, operator)
+            # A counter that rises before the first scrape does not increase.
+            await eventually("it is scraped", lambda: watched.query('vercel_operator_leader{job="trouble"}'))
             await self._trouble(ns, vercel)
             await self._one_that_may_not_write(vercel)
             await self._one_that_waits_for_its_lease(vercel)
             await self._one_whose_record_is_not_stored(vercel)
         await self._one_whose_vercel_is_ahead()
-        return Watched(url, before, ns, operator)
+        return watched
 
     # --- processes
 
