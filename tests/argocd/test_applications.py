@@ -1,4 +1,4 @@
-"""The Applications go with the chart. Argo CD isn't here: its definition was tried on the files by hand."""
+"""The Applications fit the chart. Argo CD isn't here: they were tried with a real one by hand."""
 
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,13 @@ def test_all_of_them_apply_server_side(found: dict[str, Any]) -> None:
     assert "ServerSideApply=true" in found["spec"]["syncPolicy"]["syncOptions"]
 
 
-def test_no_certificate_goes_without_a_word() -> None:
+def test_no_certificate_is_removed_without_a_confirmation() -> None:
     assert "finalizers" not in CERTIFICATES["metadata"]
     assert {"Prune=confirm", "Delete=confirm"} <= set(CERTIFICATES["spec"]["syncPolicy"]["syncOptions"])
     assert "finalizers" not in application("root.yaml")["metadata"]
+
+
+def test_the_namespaces_are_created() -> None:
+    for found in (OPERATOR, CERTIFICATES):
+        assert "CreateNamespace=true" in found["spec"]["syncPolicy"]["syncOptions"]
+        assert found["spec"]["destination"]["namespace"] in (NAMESPACE, "web")
