@@ -53,8 +53,8 @@ class LateAnswers:
             return None
         late = late_answer(memory.spec, reply, self._objects.held_elsewhere(key))
         if isinstance(late, Remove):
-            with self._objects.reserved(key, [late.certificate_id]):  # a namesake must not use it meanwhile
-                failed = await self._remove(key, memory, late)
+            self._objects.reserve_removal(key, late.certificate_id)  # a namesake must not use it
+            failed = await self._remove(key, memory, late)
             if failed is not None:
                 return failed
             late = removed_late_note(late.certificate_id)

@@ -323,8 +323,7 @@ def test_a_wait_is_reported_again_after_something_else_was_reported(meanwhile: s
     status = before.changed(next_attempt_time=None, observed_generation=2).with_condition(
         "Issuing", "False", meanwhile, "Something else.", generation=2, now=NOW
     )
-    facts = known(cns=both, status=status, generation=3)
-    decision = decide(facts)
+    facts, decision = led_to(known(cns=both, status=status, generation=3), cert(cns=["a.com"]))
     assert decision.policy == "back_off_is_waited_for"
     assert conditions_of(decision) == (("False", "PaymentRequired"),) * 2
     assert decision.status is not None
@@ -374,7 +373,7 @@ WILDCARD = ["example.com", "*.example.com"]
 def by_hand(reason: Reason = Reason.INVALID_REQUEST, *, until: Any = NOW + 32 * HOUR, **more: Any) -> Known:
     attempt = attempted("attempt-0", cns=WILDCARD)
     status = failed(reason, until=until, attempt=attempt)
-    return known(**{"cns": WILDCARD, "status": status, "token_read": True, **more})
+    return known(**{"cns": WILDCARD, "status": status, "token_read": True, "domains": {"example.com": None}, **more})
 
 
 def test_a_certificate_that_the_user_can_make_by_hand_is_looked_for_every_hour() -> None:

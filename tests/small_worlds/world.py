@@ -1,0 +1,839 @@
+"""A small world, as a value: everything that can happen next in it can be enumerated.
+
+It has a few resources, a Vercel with a few certificates, and one or two processes of the operator. Everything that
+decides is real: ``decide``, ``Memory``, ``Round``, ``Objects`` with its ``Claims``, ``Intake``, ``Sighting``. Only what
+waits is replaced: ``Driver`` mirrors the steps of ``reconciler.Reconciler``, one step at a time, so that everything
+else can happen between any two of them. ``test_driver.py`` holds it against the real reconciler.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Literal
+
+from vercel_certificate_operator.core.certificate import Certificate, Scope, normalized
+from vercel_certificate_operator.core.decide import decide
+from vercel_certificate_operator.core.failures import Failure, Fate
+from vercel_certificate_operator.core.known import (
+    AddFinalizer,
+    CallKey,
+    Decision,
+    Get,
+    Got,
+    Issue,
+    Known,
+    Limits,
+    List,
+    Listing,
+    Note,
+    ReadToken,
+    Remove,
+    RemoveFinalizer,
+    Reply,
+    Wait,
+    Write,
+)
+from vercel_certificate_operator.core.memory import Memory, Round, known
+from vercel_certificate_operator.core.record import Attempt
+from vercel_certificate_operator.core.resource import FINALIZER, Key, Resource
+from vercel_certificate_operator.core.rules.attempts import orphan_note
+from vercel_certificate_operator.core.rules.deletion import late_answer, removal_failed_note, removed_late_note
+from vercel_certificate_operator.core.rules.failed_calls import call_of
+from vercel_certificate_operator.core.sightings import Sighting
+from vercel_certificate_operator.core.times import DRIFT_LIST_AGE
+from vercel_certificate_operator.drift_watch import AGAIN
+from vercel_certificate_operator.intake import Intake
+from vercel_certificate_operator.objects import Objects, key_of, scope_key_of
+
+Text = str
+"""An object as JSON. Texts are compared and hashed; ``parsed`` has the object."""
+Body = dict[str, Any]
+
+NAMESPACE = "web"
+START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+"""Vercel's time at tick 0."""
+TOKEN_HASH = "token"
+LIMITS = Limits()
+POST_LIMIT = int(LIMITS.post.total_seconds())
+STALE_RECORD = 10
+"""As in the reconciler."""
+DRIFT = 6 * 3600
+LONGEST_SLEEP = 30 * 86400
+LIFETIME = 90 * 86400
+REPORTED_BY = ("OrphanedCertificate", "Retained", "Deleted", "DeletionFailed", "CertificateGone")
+
+
+@dataclass(frozen=True, slots=True)
+class Cert:
+    """A certificate at Vercel, with what only Vercel knows."""
+
+    id: str
+    cns: frozenset[str]
+    created: int
+    expires: int
+    auto_renew: bool
+    maker: str
+    """The attempt that made it, ``other``, or the id of the certificate that it renews."""
+    late: bool = False
+    """Whether its attempt counted as over when it was made."""
+
+    def as_seen(self) -> Certificate:
+        return _seen(self.id, self.cns, self.created, self.expires, self.auto_renew)
+
+
+@lru_cache(maxsize=10_000)
+def _seen(certificate_id: str, cns: frozenset[str], created: int, expires: int, auto_renew: bool) -> Certificate:
+    return Certificate(certificate_id, cns, wall(created), wall(expires), auto_renew)
+
+
+def wall(tick: float) -> datetime:
+    """Returns Vercel's time at a tick."""
+    return START + timedelta(seconds=tick)
+
+
+Kind = Literal["wait", "write", "issue", "add", "remove"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A request to the API server that was sent and is not carried out yet."""
+
+    kind: Kind
+    key: Key
+    base: Text
+    """The state from which it was decided."""
+    at: int
+    status: Text | None = None
+    """As JSON; None: it changes the finalizers."""
+    closes: bool = False
+    note: Note | None = None
+    until: int | None = None
+    """Of a wait: when the key is due again."""
+    notices: bool = False
+    """Of a wait: whether what the drift watch noticed is dealt with by then."""
+    attempt: Attempt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A POST that was sent and not answered yet."""
+
+    attempt: Attempt
+    key: Key
+    sent: int
+    process: int | None
+    """Who waits for the answer; None: nobody does any longer."""
+    made: str | None = None
+    """The certificate that Vercel made for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What one process of the operator knows. All of it is lost in a crash."""
+
+    views: Mapping[Key, Text] = field(default_factory=dict)
+    memories: Mapping[Key, Memory] = field(default_factory=dict)
+    rounds: Mapping[Key, Round] = field(default_factory=dict)
+    """Of keys in work."""
+    due: Mapping[Key, int] = field(default_factory=dict)
+    pending: Mapping[Key, Pending] = field(default_factory=dict)
+    reserved: Mapping[Key, int] = field(default_factory=dict)
+    """Names that are reserved, since when."""
+    lists: Mapping[Scope, Listing] = field(default_factory=dict)
+    error: int = 0
+    """Seconds by which its idea of Vercel's time is wrong, until Vercel's next answer."""
+    drift_at: int = DRIFT
+    reported: frozenset[str] = frozenset()
+    """Orphans that it has reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much may still happen."""
+
+    faults: int = 0
+    """Calls that fail, answers that are lost, POSTs that are refused or late, crashes, pauses."""
+    others: int = 0
+    """Actions of other people."""
+    steps_of_a_clock: int = 0
+    jumps: int = 20
+    """Times that time passes until something is due."""
+    certificates: int = 3
+    """Certificates that there may be at Vercel."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The state of everything."""
+
+    tick: int = 0
+    objects: Mapping[str, Text] = field(default_factory=dict)
+    """By name."""
+    certs: tuple[Cert, ...] = ()
+    removed: tuple[Cert, ...] = ()
+    """Removed by the operator."""
+    processes: tuple[Process, ...] = ()
+    posts: tuple[Post, ...] = ()
+    ghosts: tuple[Pending, ...] = ()
+    """Requests of processes that are gone, which may still arrive."""
+    numbers: int = 0
+    """Of ids that were given out: resourceVersions, attempts, certificates and uids."""
+    posted: frozenset[str] = frozenset()
+    """Attempts that were sent."""
+    void: frozenset[str] = frozenset()
+    """Attempts that were recorded as never sent."""
+    said: frozenset[str] = frozenset()
+    """Certificates that an Event leaves to the user."""
+    adopted: frozenset[str] = frozenset()
+    """Certificates that a user named."""
+    tampered: frozenset[str] = frozenset()
+    """What other people did to the record."""
+    budget: Budget = field(default_factory=Budget)
+
+    def cert(self, certificate_id: str | None) -> Cert | None:
+        return next((cert for cert in self.certs if cert.id == certificate_id), None)
+
+
+Next = tuple[str, World]
+"""What happened, and the world after it."""
+
+
+# --- objects --------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=100_000)
+def parsed(text: Text) -> Body:
+    """Returns the object of a text. Nobody may change it."""
+    body: Body = json.loads(text)
+    return body
+
+
+@lru_cache(maxsize=100_000)
+def resource_of(text: Text) -> Resource:
+    return Resource.parse(parsed(text))
+
+
+def text_of(body: Mapping[str, Any]) -> Text:
+    return json.dumps(body, sort_keys=True)
+
+
+@lru_cache(maxsize=100_000)
+def key_of_text(text: Text) -> Key:
+    return key_of(parsed(text))
+
+
+def changed(body: Body, **metadata: Any) -> Body:
+    """Returns a copy with changed metadata; None removes a field."""
+    merged = {**body["metadata"], **metadata}
+    return {**body, "metadata": {name: value for name, value in merged.items() if value is not None and value != []}}
+
+
+def new_object(
+    world: World, name: str, spec: Mapping[str, Any], *, status: Mapping[str, Any] | None = None, **metadata: Any
+) -> World:
+    """Returns the world after someone created a resource."""
+    number = world.numbers + 1
+    body: Body = {
+        "metadata": {
+            "namespace": NAMESPACE,
+            "name": name,
+            "uid": f"uid-{number}",
+            "resourceVersion": str(number),
+            "generation": 1,
+            "creationTimestamp": iso(world.tick),
+            **metadata,
+        },
+        "spec": dict(spec),
+    }
+    if status:
+        body["status"] = dict(status)
+    return replace(world, numbers=number, objects={**world.objects, name: text_of(body)})
+
+
+def stored(world: World, name: str, body: Body) -> World:
+    """Returns the world after an object was changed, as the API server stores it."""
+    before = parsed(world.objects[name])
+    if body.get("status") in ({}, None):
+        body = {field: value for field, value in body.items() if field != "status"}
+    if body["metadata"].get("deletionTimestamp") and not body["metadata"].get("finalizers"):
+        return replace(world, objects={other: text for other, text in world.objects.items() if other != name})
+    if body == before:
+        return world
+    number = world.numbers + 1
+    generation = before["metadata"]["generation"] + (body["spec"] != before["spec"])
+    body = changed(body, resourceVersion=str(number), generation=generation)
+    return replace(world, numbers=number, objects={**world.objects, name: text_of(body)})
+
+
+def iso(tick: int) -> str:
+    return wall(tick).isoformat().replace("+00:00", "Z")
+
+
+def tick_of(moment: datetime) -> int:
+    return int((moment - START).total_seconds())
+
+
+# --- the steps of the reconciler --------------------------------------------------------------------------------------
+
+
+class _Queue:
+    """In the place of the work queue: notes what is added."""
+
+    def __init__(self) -> None:
+        self.added: list[Key] = []
+        self.forgotten: list[Key] = []
+
+    def add(self, key: Any, delay: float = 0.0) -> None:
+        del delay
+        self.added.append(key)
+
+    def forget(self, key: Any) -> None:
+        self.forgotten.append(key)
+
+
+class _Time:
+    """In the place of ``VercelTime``."""
+
+    def __init__(self, now: datetime) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        return self._now
+
+
+class Driver:
+    """One step of one process. Built from a world, and turned back into one."""
+
+    def __init__(self, world: World, process: int) -> None:
+        self.world = world
+        self.number = process
+        mine = world.processes[process]
+        self.mine = mine
+        self.views = dict(mine.views)
+        self.memories = dict(mine.memories)
+        self.rounds = dict(mine.rounds)
+        self.due = dict(mine.due)
+        self.pending = dict(mine.pending)
+        self.reserved = dict(mine.reserved)
+        self.lists = dict(mine.lists)
+        self.error = mine.error
+        self.drift_at = mine.drift_at
+        self.reported = mine.reported
+        self.queue = _Queue()
+        self.objects = Objects()
+        queue: Any = self.queue
+        time: Any = _Time(self.now)
+        self.intake = Intake(self.objects, queue, time, self.memories.__contains__)
+        for key, text in self.views.items():
+            self.objects.put(parsed(text))
+            self.objects._parsed[key] = resource_of(text)
+        for key, since in self.reserved.items():
+            self.objects.reserve_names(key, wall(since))
+        for key, pending in self.pending.items():
+            if pending.status is not None:
+                held = _ids(json.loads(pending.status))
+                self.objects.reserved(key, held).__enter__()
+
+    @property
+    def now(self) -> datetime:
+        return wall(self.world.tick + self.error)
+
+    def done(self, world: World | None = None) -> World:
+        """Returns the world after the step."""
+        world = world or self.world
+        for key in self.queue.added:
+            self.due[key] = min(self.due.get(key, world.tick), world.tick)
+        for key in self.queue.forgotten:
+            self.due.pop(key, None)
+        process = replace(
+            self.mine,
+            views=self.views,
+            memories=self.memories,
+            rounds=self.rounds,
+            due=self.due,
+            pending=self.pending,
+            reserved=self.reserved,
+            lists=self.lists,
+            error=self.error,
+            drift_at=self.drift_at,
+            reported=self.reported,
+        )
+        processes = list(world.processes)
+        processes[self.number] = process
+        return replace(world, processes=tuple(processes))
+
+    # --- what is seen
+
+    def see(self, text: Text) -> None:
+        """The watch, or a list, shows an object."""
+        key = key_of_text(text)
+        self.intake.seen(parsed(text))
+        if self.objects.body(key) is not None and self._is_newer(key, text):
+            self.views[key] = text
+
+    def replied(self, text: Text) -> bool:
+        news = self.intake.replied(parsed(text))
+        if news:
+            self.views[key_of_text(text)] = text
+        return news
+
+    def vanish(self, key: Key) -> None:
+        self.intake.vanished(key)
+        self.views.pop(key, None)
+
+    def _is_newer(self, key: Key, text: Text) -> bool:
+        before = self.views.get(key)
+        return before is None or _version(text) > _version(before)
+
+    # --- one step of a round
+
+    def run(self, key: Key) -> list[Next]:
+        """Decides once for a key, and begins what was decided. Returns what may come of it."""
+        tick = self.world.tick
+        if key not in self.rounds:
+            self.due.pop(key, None)
+        memory = self.memories.setdefault(key, Memory(seen=(None, tick)))
+        round_ = self.rounds.get(key) or Round(listing=memory.noticed)
+        resource = self.objects.get(key)
+        if resource is None:
+            return self._after_its_end(key)
+        memory, note = memory.observe(resource, tick).published(resource.status)
+        self.memories[key] = memory
+        self._publish(note)
+        facts = self._facts(resource, memory, round_)
+        decision = decide(facts)
+        name = f"{self._name(key)}: {decision.policy}, {type(decision.action).__name__}"
+        match decision.action:
+            case Wait():
+                return [(name, self._write(facts, decision, round_))]
+            case Write():
+                return [(name, self._write(facts, decision, round_))]
+            case AddFinalizer():
+                return [(name, self._send(Pending("add", key, self.views[key], tick), round_))]
+            case RemoveFinalizer():
+                self.memories[key] = replace(memory, farewell=decision.note)
+                return [(name, self._send(Pending("remove", key, self.views[key], tick), round_))]
+            case ReadToken():
+                self.rounds[key] = round_.with_token(TOKEN_HASH)
+                return [(name, self.done())]
+            case Issue(attempt):
+                return [(name, self._issue(facts, decision, attempt, round_))]
+            case Get() | List() | Remove():
+                return self._call(name, facts, decision, round_)
+
+    def _name(self, key: Key) -> str:
+        return f"{'' if len(self.world.processes) == 1 else f'{self.number}.'}{key.name}"
+
+    def _facts(self, resource: Resource, memory: Memory, round_: Round) -> Known:
+        key = resource.key
+        return known(
+            memory,
+            round_,
+            resource,
+            now=self.now,
+            tick=self.world.tick,
+            scope=resource.spec.scope(Scope()),
+            limits=LIMITS,
+            new_attempt_id=f"attempt-{self.world.numbers + 1}",
+            may_adopt=True,
+            ownership=self.objects.ownership(key, self.now),
+            held_elsewhere=self.objects.held_elsewhere(key),
+            not_removable=self.objects.not_removable(key),
+            clock_skew=None,
+        )
+
+    def _publish(self, note: Note | None) -> None:
+        if note is not None and note.reason in REPORTED_BY:
+            self.world = replace(self.world, said=self.world.said | set(re.findall(r"cert_\d+", note.text)))
+        elif note is not None and "may also be what was requested" in note.text:
+            others = note.text.partition("may also be what was requested")[2]
+            self.world = replace(self.world, said=self.world.said | set(re.findall(r"cert_\d+", others)))
+
+    # --- requests to the API server
+
+    def _write(self, facts: Known, decision: Decision, round_: Round) -> World:
+        resource, status = facts.resource, decision.status
+        key, action = resource.key, decision.action
+        closes = isinstance(action, Write) and action.closes
+        until = self._until(action.until) if isinstance(action, Wait) else None
+        notices = not facts.pauses and not any(facts.waits(*call) for call in facts.failed)
+        if status is not None and (dumped := status.dump()) != resource.status.dump():
+            if decision.note is not None:
+                self.memories[key] = replace(self.memories[key], unpublished=(dumped, decision.note))
+            pending = Pending(
+                "wait" if isinstance(action, Wait) else "write",
+                key,
+                self.views[key],
+                self.world.tick,
+                status=text_of(dumped),
+                closes=closes,
+                note=decision.note,
+                until=until,
+                notices=notices,
+            )
+            return self._send(pending, round_)
+        memory = replace(self.memories[key], unpublished=None)
+        if isinstance(action, Write) and (closes or status is None):
+            memory = replace(memory, reply=None)
+        self.memories[key] = memory
+        self._publish(decision.note)
+        if isinstance(action, Write):
+            self.rounds[key] = round_.written()
+        else:
+            self._end_of_round(key, until, notices=notices)
+        return self.done()
+
+    def _until(self, until: datetime | None) -> int:
+        if until is None:
+            return self.world.tick + LONGEST_SLEEP
+        seconds = max((until - self.now).total_seconds(), 0.001)
+        return self.world.tick + min(-int(-seconds // 1), LONGEST_SLEEP)
+
+    def _end_of_round(self, key: Key, until: int | None, *, notices: bool) -> None:
+        self.rounds.pop(key, None)
+        if notices:
+            self.memories[key] = replace(self.memories[key], noticed=None)
+        if until is not None:
+            self.due[key] = min(self.due.get(key, until), until)
+
+    def _send(self, pending: Pending, round_: Round) -> World:
+        self.pending[pending.key] = pending
+        self.rounds[pending.key] = round_
+        return self.done()
+
+    def _issue(self, facts: Known, decision: Decision, attempt: Attempt, round_: Round) -> World:
+        key, tick = facts.resource.key, self.world.tick
+        if facts.token_hash != TOKEN_HASH:
+            self.rounds[key] = round_.with_token(TOKEN_HASH)
+            return self.done()
+        assert decision.status is not None
+        self.reserved[key] = tick + self.error
+        self.memories[key] = self.memories[key].announced(attempt.id)
+        status = text_of(decision.status.dump())
+        self.world = replace(self.world, numbers=self.world.numbers + 1)
+        pending = Pending("issue", key, self.views[key], tick, status=status, attempt=attempt)
+        return self._send(pending, round_)
+
+    def land(self, key: Key, *, answered: bool = True) -> World:
+        """The API server carries out a request. Its answer arrives at once, or not at all."""
+        pending = self.pending.pop(key)
+        world, text = carried_out(self.world, pending)
+        self.world = world
+        if not answered:
+            self._no_answer(key)
+            return self.done()
+        self.reserved.pop(key, None)
+        self.objects.release_names(key)
+        if text is None:
+            self._fenced_off(pending)
+        elif pending.kind == "remove" and pending.key.name not in world.objects:
+            self.vanish(key)
+            self._farewell(key)
+            self.rounds[key] = Round()
+        else:
+            self.replied(text)
+            self._written(pending)
+        return self.done()
+
+    def fail(self, key: Key) -> World:
+        """The API server does not carry out a request, and answers with an error."""
+        del self.pending[key]
+        self._no_answer(key)
+        return self.done()
+
+    def _no_answer(self, key: Key) -> None:
+        self.reserved.pop(key, None)
+        self.rounds.pop(key, None)
+        self.due[key] = self.world.tick + 1
+
+    def _fenced_off(self, pending: Pending) -> None:
+        key = pending.key
+        if pending.kind in ("wait", "write"):
+            self.memories[key] = replace(self.memories[key], unpublished=None)
+        text = self.world.objects.get(key.name)
+        gone = text is None or key_of_text(text) != key
+        if pending.kind == "remove" and not gone:
+            self.memories[key] = replace(self.memories[key], farewell=None)
+        if gone:
+            self.vanish(key)
+            if text is not None:
+                self.see(text)
+        else:
+            assert text is not None
+            self.replied(text)
+        if pending.kind == "remove":
+            self._farewell(key)
+        self.rounds[key] = Round()
+
+    def _written(self, pending: Pending) -> None:
+        key, round_ = pending.key, self.rounds[pending.key]
+        match pending.kind:
+            case "issue":
+                assert pending.attempt is not None
+                if self.world.tick - pending.at > STALE_RECORD:
+                    self.rounds[key] = Round()
+                    return
+                self.memories[key] = self.memories[key].sent(pending.attempt.id, self.world.tick)
+                post = Post(pending.attempt, key, self.world.tick, self.number)
+                posted = self.world.posted | {pending.attempt.id}
+                self.world = replace(self.world, posts=(*self.world.posts, post), posted=posted)
+                self.rounds.pop(key)
+            case "wait" | "write":
+                memory = replace(self.memories[key], unpublished=None)
+                if pending.kind == "write" and pending.closes:
+                    memory = replace(memory, reply=None)
+                self.memories[key] = memory
+                self._publish(pending.note)
+                if pending.kind == "write":
+                    self.rounds[key] = round_.written()
+                else:
+                    self._end_of_round(key, pending.until, notices=pending.notices)
+            case "remove":
+                self._farewell(key)
+                self.rounds[key] = Round()
+            case "add":
+                pass
+
+    def _farewell(self, key: Key) -> None:
+        memory = self.memories[key]
+        if memory.farewell is not None:
+            self._publish(memory.farewell)
+            self.memories[key] = replace(memory, farewell=None, reply=None)
+
+    # --- calls to Vercel
+
+    def _call(self, name: str, facts: Known, decision: Decision, round_: Round) -> list[Next]:
+        key, call = facts.resource.key, call_of(decision)
+        assert call is not None
+        round_ = round_.with_token(TOKEN_HASH)
+        nexts: list[Next] = []
+        if self.world.budget.faults and not self._is_cached(decision):
+            failing = Driver(self.world, self.number)
+            failing.memories = dict(self.memories)
+            failing._failed(key, call, round_)
+            nexts.append((f"{name} fails", failing.done(spend(failing.world, faults=1))))
+        after = self._answer(decision, round_)
+        self.memories[key] = self.memories[key].call_succeeded(call)
+        self.rounds[key] = after
+        nexts.append((name, self.done()))
+        return nexts
+
+    def _is_cached(self, decision: Decision) -> bool:
+        action = decision.action
+        if not isinstance(action, List):
+            return False
+        cached = self.lists.get(action.scope)
+        return cached is not None and cached.begun >= action.begun_after
+
+    def _answer(self, decision: Decision, round_: Round) -> Round:
+        tick = self.world.tick
+        match decision.action:
+            case Get(certificate_id, _):
+                self.error = 0
+                cert = self.world.cert(certificate_id)
+                return round_.with_got(certificate_id, Got(tick, cert.as_seen() if cert else None))
+            case List(begun_after, scope):
+                return replace(round_, listing=self._listing(scope, begun_after))
+            case Remove(certificate_id, _):
+                self.error = 0
+                return round_.with_removed(certificate_id, self._remove(certificate_id))
+            case _:
+                raise AssertionError(decision.action)
+
+    def _listing(self, scope: Scope, begun_after: float) -> Listing:
+        cached = self.lists.get(scope)
+        if cached is None or cached.begun < begun_after:
+            self.error = 0
+            newest_first = sorted(self.world.certs, key=lambda cert: (cert.created, _number(cert.id)), reverse=True)
+            cached = Listing(self.world.tick, tuple(cert.as_seen() for cert in newest_first))
+            self.lists[scope] = cached
+        return cached
+
+    def _remove(self, certificate_id: str) -> bool:
+        cert = self.world.cert(certificate_id)
+        if cert is None:
+            return False
+        left = tuple(other for other in self.world.certs if other is not cert)
+        self.world = replace(self.world, certs=left, removed=(*self.world.removed, cert))
+        return True
+
+    def _failed(self, key: Key, call: CallKey, round_: Round) -> None:
+        failure = Failure(Fate.UNKNOWN, "broken")
+        memory = self.memories[key]
+        self.memories[key] = memory.call_failed(
+            call, failure, self.world.tick, seed=key.uid, token_hash=round_.token_hash
+        )
+        self.rounds[key] = replace(round_, just_failed=call)
+
+    # --- the end of a POST, and of a resource
+
+    def answered(self, post: Post, certificate: Certificate | None, failure: Failure | None) -> World:
+        """The answer to a POST arrives, or is given up."""
+        key, tick = post.key, self.world.tick
+        if certificate is not None or (failure is not None and failure.fate is Fate.REFUSED):
+            self.error = 0
+        reply = Reply(post.attempt, tick, tick - post.sent, certificate, failure)
+        self.memories[key] = self.memories[key].answered(reply)
+        self.due[key] = tick
+        return self.done()
+
+    def _after_its_end(self, key: Key) -> list[Next]:
+        self._farewell(key)
+        memory, name = self.memories[key], f"{self._name(key)}: after its end"
+        reply = memory.reply
+        self.rounds.pop(key, None)
+        if reply is None:
+            if not memory.is_needed:
+                self._forget(key)
+            return [(name, self.done())]
+        text = self.world.objects.get(key.name)
+        late = None
+        if text is None or key_of_text(text) != key:
+            late = late_answer(memory.spec, reply, self.objects.held_elsewhere(key))
+        nexts: list[Next] = []
+        if isinstance(late, Remove):
+            if self.world.budget.faults:
+                failing = Driver(self.world, self.number)
+                failing.memories, failing.rounds = dict(self.memories), dict(self.rounds)
+                failing._late_removal_failed(key, late)
+                nexts.append((f"{name}, which fails", failing.done(spend(failing.world, faults=1))))
+            self.error = 0
+            self._remove(late.certificate_id)
+            late = removed_late_note(late.certificate_id)
+        self._publish(late)
+        self.memories[key] = replace(memory, reply=None)
+        if not self.memories[key].is_needed:
+            self._forget(key)
+        nexts.append((name, self.done()))
+        return nexts
+
+    def _late_removal_failed(self, key: Key, late: Remove) -> None:
+        call: CallKey = ("remove", late.certificate_id)
+        memory = self.memories[key]
+        failure = Failure(Fate.UNKNOWN, "broken")
+        after = memory.call_failed(call, failure, self.world.tick, seed=key.uid, token_hash=None)
+        self.memories[key] = after
+        if call not in memory.failed:
+            self._publish(removal_failed_note(late.certificate_id, failure.message))
+        self.due[key] = -int(-min(failed.retry_at for failed in after.failed.values()) // 1)
+
+    def _forget(self, key: Key) -> None:
+        del self.memories[key]
+        self.reserved.pop(key, None)
+        self.due.pop(key, None)
+
+    # --- the drift watch
+
+    def drift(self) -> World:
+        """Lists the scopes, and compares their resources with the lists. Mirrors ``DriftWatch.check``."""
+        tick = self.world.tick
+        deferred = False
+        for key in tuple(self.views):
+            body = self.objects.body(key)
+            scope_key = scope_key_of(key, body) if body is not None else None
+            if body is None or scope_key is None or body["metadata"].get("deletionTimestamp"):
+                continue
+            listing = self._listing(scope_key.scope, tick - DRIFT_LIST_AGE)
+            sighting = Sighting.of(listing)
+            cns = normalized(body["spec"]["cns"])
+            orphans = self._orphans(body, cns, sighting)
+            if sighting.is_news(cns, body["status"]) and key in self.memories:
+                self.memories[key] = replace(self.memories[key], noticed=listing)
+                self.queue.add(key)
+                deferred = deferred or bool(orphans)
+            for orphan in orphans:
+                if orphan.id not in self.reported:
+                    self.reported |= {orphan.id}
+                    self._publish(orphan_note(orphan))
+        self.drift_at = tick + (int(AGAIN) if deferred else DRIFT)
+        return self.done()
+
+    def _orphans(self, body: Mapping[str, Any], cns: frozenset[str], sighting: Sighting) -> list[Certificate]:
+        attempt = body["status"].get("attempt") or {}
+        if "outcome" not in attempt and attempt:
+            return []
+        created = datetime.fromisoformat(body["metadata"]["creationTimestamp"]).timestamp()
+        return [one for one in sighting.orphans(cns, created) if not self.objects.holders(one.id)]
+
+
+def carried_out(world: World, pending: Pending) -> tuple[World, Text | None]:
+    """Returns the world after the API server carried out a request, and the reply; None: a test failed."""
+    key, name = pending.key, pending.key.name
+    text = world.objects.get(name)
+    if text is None or key_of_text(text) != key:
+        return world, None
+    body, base = parsed(text), parsed(pending.base)
+    same = body["metadata"]["resourceVersion"] == base["metadata"]["resourceVersion"]
+    if pending.status is not None:
+        recorded = (base.get("status") or {}).get("attempt")
+        if pending.closes and recorded:
+            same = ((body.get("status") or {}).get("attempt") or {}).get("id") == recorded["id"]
+        if not same:
+            return world, None
+        status = json.loads(pending.status)
+        after = stored(world, name, {**body, "status": status})
+        attempt = status.get("attempt") or {}
+        if attempt.get("outcome") == "Void":
+            after = replace(after, void=after.void | {attempt["id"]})
+        return after, after.objects[name]
+    if not same:
+        return world, None
+    finalizers = [one for one in body["metadata"].get("finalizers", ()) if one != FINALIZER]
+    if pending.kind == "add":
+        finalizers.append(FINALIZER)
+    after = stored(world, name, changed(body, finalizers=finalizers))
+    return after, after.objects.get(name, text)
+
+
+def spend(world: World, **amounts: int) -> World:
+    """Returns the world with less of a budget."""
+    left = {name: getattr(world.budget, name) - amount for name, amount in amounts.items()}
+    return replace(world, budget=replace(world.budget, **left))
+
+
+def _version(text: Text) -> int:
+    return int(parsed(text)["metadata"]["resourceVersion"])
+
+
+def _number(certificate_id: str) -> int:
+    return int(certificate_id.partition("_")[2])
+
+
+def _ids(status: Mapping[str, Any]) -> list[str]:
+    current = [status["id"]] if status.get("id") else []
+    return [*current, *(entry["id"] for entry in status.get("superseded", ()))]
+
+
+def ids_of(text: Text) -> list[str]:
+    """Returns the certificates that an object's status holds, the current one first."""
+    return _ids(parsed(text).get("status") or {})
+
+
+def started(world: World, number: int) -> World:
+    """Returns the world with a new process in the place of another one. It has listed everything."""
+    processes = list(world.processes)
+    processes[number] = Process(drift_at=world.tick + DRIFT)
+    driver = Driver(replace(world, processes=tuple(processes)), number)
+    for _, text in sorted(world.objects.items()):
+        driver.see(text)
+    return driver.done()
+
+
+Change = Callable[[World], World]
+
+
+def all_keys(process: Process) -> Iterator[Key]:
+    """Yields the keys with which a process can do something."""
+    yield from sorted({*process.rounds, *process.due})
+
+
+def runnable(world: World, process: Process) -> Iterable[Key]:
+    """Returns the keys with which a process can do something now."""
+    return [
+        key
+        for key in all_keys(process)
+        if key not in process.pending and (key in process.rounds or process.due[key] <= world.tick)
+    ]
