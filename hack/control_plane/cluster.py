@@ -5,6 +5,7 @@ import json
 import os
 import random
 import secrets
+import shutil
 import signal
 import socket
 import ssl
@@ -44,6 +45,8 @@ class ControlPlane:
     There is no scheduler and no kubelet. Only with ``controller_manager=True`` are deleted namespaces removed and
     garbage is collected.
     """
+
+    _etcd: Process
 
     def __init__(self, *, controller_manager: bool = False, audit_level: str = "Metadata") -> None:
         """Prepare a control plane. Nothing is started yet.
@@ -219,13 +222,42 @@ class ControlPlane:
         revision = self._etcd_call("kv/range", {"key": _base64(b"\0")})["header"]["revision"]
         self._etcd_call("kv/compaction", {"revision": revision, "physical": True})
 
+    def save_etcd(self, folder: Path) -> None:
+        """Save etcd's data to a folder that doesn't exist. The servers are restarted.
+
+        Raises:
+            ControlPlaneError: A server doesn't start again.
+        """
+        self._with_etcd_stopped(lambda data: shutil.copytree(data, folder))
+
+    def restore_etcd(self, folder: Path) -> None:
+        """Restore etcd's data from a folder. Everything since then is lost, and resourceVersions start there again.
+
+        Raises:
+            ControlPlaneError: A server doesn't start again.
+        """
+
+        def replace(data: Path) -> None:
+            shutil.rmtree(data)
+            shutil.copytree(folder, data)
+
+        self._with_etcd_stopped(replace)
+
+    def _with_etcd_stopped(self, act: Callable[[Path], object]) -> None:
+        self.stop_apiserver()
+        self._etcd.stop()
+        act(self.folder / "etcd")
+        self._etcd = self._run(self._etcd_command())
+        self._wait_for(self._etcd, self._is_our_etcd)
+        self.start_apiserver()
+
     # --- the servers ---
 
     def _start(self) -> None:
         self.folder = self._stack.enter_context(temporary_folder("control-plane-"))
-        self._port, self._etcd_port, etcd_peer_port = free_ports(3)
+        self._port, self._etcd_port, self._etcd_peer_port = free_ports(3)
         self._write_files()
-        self._etcd = self._run(self._etcd_command(etcd_peer_port))
+        self._etcd = self._run(self._etcd_command())
         self._stack.callback(lambda: self._etcd.kill())
         self._wait_for(self._etcd, self._is_our_etcd)
         self._apiserver = self._run(self._apiserver_command())
@@ -297,8 +329,8 @@ class ControlPlane:
         with self._http.open(urllib.request.Request(url, json.dumps(body).encode()), timeout=timeout) as answer:
             return json.load(answer)
 
-    def _etcd_command(self, peer_port: int) -> list[str | Path]:
-        client, peer = f"http://{LOCAL}:{self._etcd_port}", f"http://{LOCAL}:{peer_port}"
+    def _etcd_command(self) -> list[str | Path]:
+        client, peer = f"http://{LOCAL}:{self._etcd_port}", f"http://{LOCAL}:{self._etcd_peer_port}"
         return [
             self.assets.etcd,
             f"--name={self._name}",

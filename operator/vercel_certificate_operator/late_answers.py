@@ -53,6 +53,7 @@ class LateAnswers:
             return None
         late = late_answer(memory.spec, reply, self._objects.held_elsewhere(key))
         if isinstance(late, Remove):
+            self._objects.reserve_removal(key, late.certificate_id)  # a namesake must not use it
             failed = await self._remove(key, memory, late)
             if failed is not None:
                 return failed

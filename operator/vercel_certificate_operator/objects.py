@@ -41,6 +41,7 @@ _METADATA = (
 _ANNOTATIONS = (RENEW_ANNOTATION, ADOPT_ANNOTATION)
 """All that is read. Others can be most of an object's size."""
 REMEMBERED_GONE = 10_000
+MOST_BEING_REMOVED = 1_000
 LIST_LIMIT = 120.0
 """Seconds that a list may take: what was stored after it began is newer."""
 PARSED = 256
@@ -77,6 +78,7 @@ class Objects:
         self._members: defaultdict[ScopeKey, set[Key]] = defaultdict(set)
         self._claims = Claims()
         self._gone: dict[Key, int] = {}
+        self._being_removed: OrderedDict[str, Key] = OrderedDict()
 
     # --- the objects
 
@@ -149,6 +151,10 @@ class Objects:
         """Returns all objects, like ``body``."""
         return tuple(self._bodies.items())
 
+    def stored_at(self, key: Key) -> float:
+        """Returns when the newest state of an object was stored, on the monotonic clock in seconds."""
+        return self._stored_at[key]
+
     def keys(self) -> tuple[Key, ...]:
         return tuple(self._bodies)
 
@@ -184,6 +190,17 @@ class Objects:
             written = set(_ids(self._bodies.get(key, {})))
             for certificate_id in set(new) - written:
                 _discard(self._holders, certificate_id, key)
+
+    def reserve_removal(self, key: Key, certificate_id: str) -> None:
+        """Notes that a certificate in no status is about to be removed: from now on, no resource may take it.
+
+        A resource may have read it a moment before the removal, and gets the answer a moment after. So the reservation
+        doesn't end with the removal, but when it is one of many.
+        """
+        self._being_removed[certificate_id] = key
+        self._holders[certificate_id].add(key)
+        if len(self._being_removed) > MOST_BEING_REMOVED:
+            _discard(self._holders, *self._being_removed.popitem(last=False))
 
     # --- names
 

@@ -16,6 +16,7 @@ from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.domains import DomainConfig
+from vercel_certificate_operator.core.facts import earliest
 from vercel_certificate_operator.core.failures import Failure, Fate
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
@@ -279,8 +280,13 @@ class Reconciler:
         """Ends a round: nothing to do until then."""
         key = facts.resource.key
         memory = self._memories[key]
-        if memory.noticed is not None and not facts.pauses and not any(facts.waits(*call) for call in facts.failed):
-            self._memories[key] = replace(memory, noticed=None)
+        if memory.noticed is not None:
+            calls = {*facts.failed, *((call, None) for call in facts.pauses)}
+            free = [at for call in calls if (at := facts.free_at(*call)) is not None]
+            if free:  # the news may be acted on then
+                until = earliest(until, *free)
+            else:
+                self._memories[key] = replace(memory, noticed=None)
         body = self._objects.body(key)
         if body is not None and (scope_key := scope_key_of(key, body)) is not None:
             self.drift.watch(scope_key)
@@ -427,8 +433,7 @@ class Reconciler:
             )
             if body is None:
                 return Round()
-            if not _is_stored(body, decision.status):
-                self._memories[key] = replace(self._memories[key], schema_outdated_since=self._clock.monotonic())
+            if not self._check_stored(key, body, decision.status):
                 return Round()
             if self._stopping or self._clock.monotonic() - began > STALE_RECORD:
                 return Round()
@@ -448,13 +453,23 @@ class Reconciler:
         if status is not None and status.dump() != resource.status.dump():
             self._memories[key] = self._memories[key].writing(decision)
             with self._objects.reserved(key, status.certificate_ids):
-                if not await self._fenced(resource, self._kube.write_status(resource, status, closes_attempt=closes)):
+                write = self._kube.write_status(resource, status, closes_attempt=closes)
+                body = await self._fenced_body(resource, write)
+                if body is None:
                     self._memories[key] = self._memories[key].fenced_off()
                     return False
+            self._check_stored(key, body, status)
         self._memories[key] = self._memories[key].recorded(decision)
         if decision.note is not None:
             self._publisher.publish(key, decision.note, resource.status.attempt)
         return True
+
+    def _check_stored(self, key: Key, body: Mapping[str, Any], status: Status) -> bool:
+        """Returns whether the API server stored the whole record. If not, the resource issues nothing for a while."""
+        stored = _is_stored(body, status)
+        if not stored:
+            self._memories[key] = replace(self._memories[key], schema_outdated_since=self._clock.monotonic())
+        return stored
 
     async def _fenced(self, resource: Resource, write: Any) -> bool:
         return await self._fenced_body(resource, write) is not None

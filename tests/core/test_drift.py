@@ -99,7 +99,7 @@ def test_a_certificate_that_is_gone_is_not_issued_again_during_a_back_off() -> N
     facts, decision = led_to(known(status=failed(Reason.DOMAIN_NOT_FOUND, certificate=cert()), listing=listed()))
     assert decision.action == Wait(NOW + HOUR)
     assert facts.resource.status.id is None
-    assert conditions_of(decision)[0] == ("False", "CertificateGone")
+    assert conditions_of(decision) == (("False", "DomainNotFound"),) * 2
 
 
 @pytest.mark.parametrize(

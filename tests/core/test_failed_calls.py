@@ -53,6 +53,7 @@ from vercel_certificate_operator.core.known import (
     Issue,
     Known,
     List,
+    Pause,
     ReadToken,
     Remove,
     RemoveFinalizer,
@@ -198,7 +199,7 @@ def test_waiting_never_makes_anything_ready() -> None:
     assert (decision.policy, decision.action) == ("back_off_is_waited_for", Wait(NOW + HOUR))
     assert decision.status is not None
     assert not decision.status.ready
-    assert decision.status.observed_generation == 2
+    assert decision.status.observed_generation == 3
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------
@@ -263,6 +264,25 @@ def test_a_replaced_certificate_waits_quietly_during_a_pause() -> None:
     facts = known(status=ready(NEW, superseded=replaced("cert_0")), now=NOW + HOUR, pauses=paused("remove", NOW + DAY))
     decision = decide(facts)
     assert (decision.policy, decision.note) == ("nothing_is_needed", None)
+    assert decision.action == Wait(NOW + DAY), "then it is removed"
+
+
+def test_a_replaced_certificate_is_removed_at_the_end_of_a_pause_however_times_are_rounded() -> None:
+    facts = known(status=ready(NEW, superseded=replaced("cert_0")), now=NOW + HOUR)
+    soon = Pause(facts.tick + 1e-7, "RateLimited", "Calls are paused.")
+    assert decide(replace(facts, pauses={"remove": soon})).action == Wait(facts.now)
+
+
+def test_a_call_is_free_when_its_failure_and_its_pause_are_over() -> None:
+    call: tuple[Call, str] = ("remove", "cert_0")
+    failure = failing("remove", of="cert_0", until=NOW + HOUR)
+    facts = known()
+    assert facts.free_at(*call) is None
+    assert replace(facts, failed=failure).free_at(*call) == NOW + HOUR
+    assert replace(facts, failed=failure, pauses=paused("remove", NOW + DAY)).free_at(*call) == NOW + DAY
+    assert replace(facts, failed=failure, pauses=paused("remove", NOW + MINUTE)).free_at(*call) == NOW + HOUR
+    assert replace(facts, pauses=paused("remove", NOW + MINUTE)).free_at(*call) == NOW + MINUTE
+    assert replace(facts, pauses=paused("get", NOW + MINUTE)).free_at(*call) is None
 
 
 def test_a_resource_without_a_certificate_says_why_it_waits() -> None:

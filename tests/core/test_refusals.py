@@ -314,6 +314,29 @@ def test_names_reverted_while_the_new_ones_are_refused_are_issued_or_need_nothin
     assert issued_by(replace(again, now=NOW + HOUR), held).cns == ("a.com", "b.com")
 
 
+@pytest.mark.parametrize("meanwhile", ["Suspended", "Issued"])
+def test_a_wait_is_reported_again_after_something_else_was_reported(meanwhile: str) -> None:
+    """The resource was suspended for a while, or had other names, which its certificate covers."""
+    both = ["a.com", "b.com"]
+    attempt = attempted("attempt-0", cns=both, generation=1)
+    before = failed(Reason.PAYMENT_REQUIRED, certificate=cert(cns=["a.com"]), attempt=attempt)
+    status = before.changed(next_attempt_time=None, observed_generation=2).with_condition(
+        "Issuing", "False", meanwhile, "Something else.", generation=2, now=NOW
+    )
+    facts, decision = led_to(known(cns=both, status=status, generation=3), cert(cns=["a.com"]))
+    assert decision.policy == "back_off_is_waited_for"
+    assert conditions_of(decision) == (("False", "PaymentRequired"),) * 2
+    assert decision.status is not None
+    assert decision.status.observed_generation == 3
+    assert decision.status.next_attempt_time == NOW + HOUR
+    text = message(decision, "Issuing")
+    assert "to issue a certificate for a.com, b.com failed; its Event has the details." in text
+    assert text.endswith("Next attempt: 2026-01-01T13:00:00Z.")
+    assert decision.note is None, "nothing has failed again"
+    assert decide(written(facts, decision)).status == decision.status
+    assert_in_order(facts, decision)
+
+
 # --- tokens, and certificates made by hand ----------------------------------------------------------------------------
 
 

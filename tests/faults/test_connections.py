@@ -42,6 +42,6 @@ async def test_while_vercel_is_away_the_pauses_grow_to_five_minutes(stage: Stage
     await world.emulator.stop()
     await FIRST_ISSUE.act(world)
     await world.advance(60 * MINUTE)
-    assert stage.proxy.counts["claim"] <= 8 + 12
+    assert stage.proxy.counts["attempt"] <= 8 + 12
     await world.emulator.start()
     await stage.judge(FIRST_ISSUE)

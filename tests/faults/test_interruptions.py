@@ -64,48 +64,71 @@ async def test_the_wall_clock_is_an_hour_off_for_all_the_time(stage: Stage, scen
 
 async def wipe_status(world: World) -> None:
     await world.patch_status(NAME, None)
-    await world.sync()
 
 
 async def wipe_attempt(world: World) -> None:
-    await world.annotate(NAME, "attempt", None)
-    await world.sync()
+    await world.patch_status(NAME, {"attempt": None})
 
 
-async def wipe_both(world: World) -> None:
-    await world.patch_status(NAME, None)
-    await wipe_attempt(world)
+async def strip(world: World) -> None:
+    """``kubectl replace`` with the manifest from Git, as Argo CD does with Replace=true."""
+    await world.patch(NAME, {"metadata": {"annotations": None, "finalizers": None}})
 
 
-WIPES: dict[str, Callable[[World], Awaitable[None]]] = {
+WRITERS: dict[str, Callable[[World], Awaitable[None]]] = {
     "status-wiped": wipe_status,
     "attempt-wiped": wipe_attempt,
-    "both-wiped": wipe_both,
+    "replaced": strip,
 }
 
 
-WIPED = [
-    pytest.param(wipe, *moment.values, id=f"{name} x {moment.id}")
-    for name, wipe in WIPES.items()
-    # A certificate that was replaced stands in these records alone.
-    for moment in moments(FIRST_ISSUE, LOST_ANSWER, DELETION, *((RENEWAL, CHANGE) * (wipe is not wipe_both)))
+WRITTEN = [
+    pytest.param(write, killed, *moment.values, id=f"{name}{' and killed' * killed} x {moment.id}")
+    for name, write in WRITERS.items()
+    for killed in (False, True)
+    for moment in moments(FIRST_ISSUE, LOST_ANSWER, RENEWAL, CHANGE, DELETION)
     if moment.id != "after-release x deletion"  # it is gone
+    if not (name == "replaced" and "deletion" in moment.id)  # so it is
 ]
 
 
-@pytest.mark.parametrize(("wipe", "scenario", "step", "skip", "when"), WIPED)
-async def test_another_writer_wipes_the_record(
+@pytest.mark.parametrize(("write", "killed", "scenario", "step", "skip", "when"), WRITTEN)
+async def test_another_writer_destroys_the_record(
     stage: Stage,
-    wipe: Callable[[World], Awaitable[None]],
+    write: Callable[[World], Awaitable[None]],
+    killed: bool,
     scenario: Scenario,
     step: Step,
     skip: int,
     when: When,
 ) -> None:
+    """A replaced certificate is in status alone. If someone wipes that, nobody knows any longer that it is ours."""
     world = stage.world
     await scenario.prepare(world)
-    assert await stage.interrupt(step, when, skip, lambda: scenario.act(world), lambda: wipe(world))
-    await stage.judge(scenario)
+
+    async def interfere() -> None:
+        await write(world)
+        if killed:
+            await stage.crash()
+        else:
+            await world.sync()
+
+    assert await stage.interrupt(step, when, skip, lambda: scenario.act(world), interfere)
+    wiped = write is wipe_status and scenario is not FIRST_ISSUE
+    await stage.judge(replace(scenario, ends=_is_there(scenario)) if wiped else scenario, forgotten=int(wiped))
+
+
+def _is_there(scenario: Scenario) -> Callable[[World], Awaitable[None]]:
+    async def ends(world: World) -> None:
+        body = await world.get(NAME)
+        if scenario is DELETION:
+            assert body is None
+            return
+        assert body is not None
+        assert await world.ready(NAME) == ("True", "Issued")
+        assert (await world.issuing(NAME))[0] == "False"
+
+    return ends
 
 
 @pytest.mark.parametrize("restart", [False, True], ids=["running", "restarted"])
@@ -125,11 +148,12 @@ async def test_an_older_status_is_restored_from_a_backup(stage: Stage, scenario:
 # --- namesakes --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("killed", [False, True], ids=["running", "killed"])
 @pytest.mark.parametrize(("scenario", "step", "skip", "when"), moments(FIRST_ISSUE, RENEWAL, CHANGE))
 async def test_deleted_with_force_and_created_again_under_the_same_name(
-    stage: Stage, scenario: Scenario, step: Step, skip: int, when: When
+    stage: Stage, scenario: Scenario, step: Step, skip: int, when: When, killed: bool
 ) -> None:
-    """Whoever takes a finalizer away has what it protected to look after: what nobody can know of any more may stay."""
+    """``kubectl replace --force``, and someone strips the finalizer. What nobody can know of any longer may stay."""
     world = stage.world
     await scenario.prepare(world)
     names: list[str] = []
@@ -142,6 +166,8 @@ async def test_deleted_with_force_and_created_again_under_the_same_name(
         if await world.get(NAME) is not None:
             await world.patch(NAME, {"metadata": {"finalizers": None}})
         await world.apply(NAME, body["spec"]["cns"])
+        if killed:
+            await stage.crash()
 
     assert await stage.interrupt(step, when, skip, lambda: scenario.act(world), replace)
     await stage.recover()

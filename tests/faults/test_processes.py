@@ -74,7 +74,7 @@ WHEN: list[Literal["before", "after"]] = ["before", "after"]
 
 
 @pytest.mark.parametrize("when", WHEN)
-@pytest.mark.parametrize("kind", ["claim", "status"])
+@pytest.mark.parametrize("kind", ["hold", "attempt", "outcome"])
 async def test_killed_at_a_write(cluster: Cluster, kind: Kind, when: Literal["before", "after"]) -> None:
     operator = await cluster.operator()
     fault = cluster.proxy.add(KubeFault(kind, when, hang=True))
@@ -84,7 +84,7 @@ async def test_killed_at_a_write(cluster: Cluster, kind: Kind, when: Literal["be
     cluster.proxy.clear()
 
     await cluster.operator()
-    if (kind, when) == ("claim", "after"):
+    if (kind, when) == ("attempt", "after"):
         await not_known_whether_it_was_sent(cluster, posts=0)
     else:
         await one_certificate(cluster)
@@ -135,13 +135,13 @@ async def test_killed_at_a_deletion(cluster: Cluster, step: str, when: Literal["
 
 async def test_etcd_hangs_at_the_write_ahead_and_goes_on(cluster: Cluster) -> None:
     await cluster.operator()
-    fault = cluster.proxy.add(KubeFault("claim", hang=True))
+    fault = cluster.proxy.add(KubeFault("attempt", hang=True))
     await cluster.ns.apply("site", ["example.com"])
     await asyncio.wait_for(fault.reached.wait(), 30)
     cluster.control_plane.pause_etcd()
     try:
         cluster.proxy.clear()
-        await eventually("it is being written", lambda: cluster.proxy.passed_on["claim"] > 0)
+        await eventually("it is being written", lambda: cluster.proxy.passed_on["attempt"] > 0)
         assert (await cluster.vercel.journal()).counts["issue"] == 0
     finally:
         cluster.control_plane.resume_etcd()
@@ -168,11 +168,11 @@ async def test_etcd_hangs_during_a_post_and_goes_on(cluster: Cluster) -> None:
     fault = await cluster.vercel.add_fault(Fault(call="issue", action="hang", when="after"))
     await cluster.ns.apply("site", ["example.com"])
     await cluster.vercel.wait_for_fault(fault.id)
-    writes = cluster.proxy.counts["status"]
+    writes = cluster.proxy.counts["outcome"]
     cluster.control_plane.pause_etcd()
     try:
         await cluster.vercel.release(fault.id)
-        await eventually("a status is being written", lambda: cluster.proxy.counts["status"] > writes)
+        await eventually("a status is being written", lambda: cluster.proxy.counts["outcome"] > writes)
     finally:
         cluster.control_plane.resume_etcd()
     await one_certificate(cluster)

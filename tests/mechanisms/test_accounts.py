@@ -149,7 +149,7 @@ async def test_a_rate_limit_pauses_its_kind_of_call_for_as_long_as_vercel_says(
     assert pause.reason == "RateLimited"
     assert account.pause("issue", OTHER_TEAM) is pause
     for other in ("get", "list", "remove"):
-        assert account.pause(cast(Call, other), TEAM) is None
+        assert account.pause(other, TEAM) is None
     assert 90 <= paused_for(account, clock) <= 100
     await clock.advance(89)
     assert account.pause("issue", TEAM) is not None
@@ -168,7 +168,7 @@ def test_a_limit_on_one_set_of_names_pauses_nobody_else(account: Account) -> Non
 def test_a_rejected_token_pauses_all_its_calls(account: Account, status: int, invalid: bool, call: Call) -> None:
     assert fail(account, status, call=call, invalid_token=invalid)
     for other in ("issue", "get", "list", "remove"):
-        pause = account.pause(cast(Call, other), OTHER_TEAM)
+        pause = account.pause(other, OTHER_TEAM)
         assert pause is not None
         assert pause.reason == "CredentialsInvalid"
 
@@ -176,8 +176,8 @@ def test_a_rejected_token_pauses_all_its_calls(account: Account, status: int, in
 def test_a_team_that_the_token_may_not_use_pauses_calls_in_that_team(account: Account) -> None:
     assert fail(account, 403, call="list", scope=TEAM)
     for call in ("issue", "get", "list", "remove"):
-        assert account.pause(cast(Call, call), TEAM) is not None
-        assert account.pause(cast(Call, call), OTHER_TEAM) is None
+        assert account.pause(call, TEAM) is not None
+        assert account.pause(call, OTHER_TEAM) is None
 
 
 async def test_a_refused_token_is_tried_again_ever_more_seldom(account: Account, clock: TestClock) -> None:
@@ -423,7 +423,7 @@ async def test_each_token_has_its_own_account(clock: TestClock) -> None:
     one, other = Token.of("test-token-one", "a file"), Token.of("test-token-two", "a file")
     assert accounts.of(one) is accounts.of(Token.of("test-token-one\n", "a Secret"))
     assert accounts.of(one) is not accounts.of(other)
-    assert accounts.of(one).client is not accounts.of(other).client
+    assert accounts.of(one).client is not accounts.of(other).client is not None
     assert accounts.of(one).take_slot("a")
     assert not accounts.of(one).take_slot("b")
     assert accounts.of(other).take_slot("b")
@@ -440,14 +440,15 @@ async def test_a_rejected_token_keeps_no_client(clock: TestClock) -> None:
     account = accounts.of(Token.of("test-token-rejected", "a file"))
     assert account.take_slot("a")
     assert account.take_slot("b")
-    assert account.client
+    assert account.client is not None
     fail(account, 401)
     account.give_slot_back()
     await settle()
-    assert not clients[0].closed, "a call is in flight"
+    closed = [clients[0].closed]
     account.give_slot_back()
     await settle()
-    assert clients[0].closed
+    closed.append(clients[0].closed)
+    assert closed == [False, True], "not while a call is in flight"
     await clock.advance(3600)
     assert account.client is cast(VercelClient, clients[1]), "it is tried again later"
 
@@ -459,8 +460,8 @@ async def test_a_namespace_uses_a_bounded_number_of_tokens(clock: TestClock, mon
         accounts.of(Token.of(f"test-token-{number}", "a Secret", ("web", "tokens", f"key-{number}")))
     with pytest.raises(TokenMissing, match="namespace web uses 2 tokens, which is the limit"):
         accounts.of(Token.of("test-token-3", "a Secret", ("web", "tokens", "key-3")))
-    assert accounts.of(Token.of("test-token-1", "a Secret", ("web", "tokens", "key-1")))
-    assert accounts.of(Token.of("test-token-3", "a Secret", ("other", "tokens", "key-3")))
+    assert accounts.of(Token.of("test-token-1", "a Secret", ("web", "tokens", "key-1"))) is not None
+    assert accounts.of(Token.of("test-token-3", "a Secret", ("other", "tokens", "key-3"))) is not None
 
 
 async def test_a_token_that_nobody_uses_any_longer_is_dropped_when_another_one_comes(clock: TestClock) -> None:
@@ -470,16 +471,16 @@ async def test_a_token_that_nobody_uses_any_longer_is_dropped_when_another_one_c
         Token.of(f"test-token-{name}", "a file") for name in ("old", "used", "busy", "that-is-paused")
     )
     for token in (old, used, busy, paused):
-        assert accounts.of(token).client
+        assert accounts.of(token).client is not None
     with_a_call, resting = accounts.of(busy), accounts.of(paused)
     assert with_a_call.take_slot("a")
     await clock.advance(KEPT)
     accounts.of(used)
     fail(resting, 429, retry_after=86400)
-    assert accounts.of(Token.of("test-token-that-comes-too-early", "a file")).client
+    assert accounts.of(Token.of("test-token-that-comes-too-early", "a file")).client is not None
     assert not any(client.closed for client in clients)
     await clock.advance(3600)
-    assert accounts.of(Token.of("test-token-new", "a file")).client
+    assert accounts.of(Token.of("test-token-new", "a file")).client is not None
     await settle()
     assert [client.closed for client in clients] == [True, False, False, False, False, False]
     assert accounts.of(used).client is cast(VercelClient, clients[1])

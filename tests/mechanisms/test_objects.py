@@ -9,7 +9,7 @@ from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.resource import FINALIZER, Key
 from vercel_certificate_operator.core.selector import Selector
 from vercel_certificate_operator.core.sightings import ScopeKey
-from vercel_certificate_operator.objects import LIST_LIMIT, Objects, key_of
+from vercel_certificate_operator.objects import LIST_LIMIT, MOST_BEING_REMOVED, Objects, key_of
 
 
 def body(version: int = 1, *, name: str = "example-com", uid: str = "uid-1", **parts: Any) -> dict[str, Any]:
@@ -131,6 +131,18 @@ def test_ids_that_are_being_written_to_a_status_are_taken_already(objects: Objec
     assert "cert_0" in theirs
     assert "cert_1" in theirs
     assert "cert_2" not in theirs, "it was not written after all"
+
+
+def test_a_certificate_that_is_being_removed_is_taken_and_stays_so_for_a_while(objects: Objects) -> None:
+    """Its resource is gone. A namesake may have read it a moment before."""
+    objects.reserve_removal(KEY, "cert_0")
+    assert "cert_0" in objects.held_elsewhere(OTHER)
+    assert "cert_0" not in objects.held_elsewhere(KEY)
+    for number in range(MOST_BEING_REMOVED):
+        assert "cert_0" in objects.held_elsewhere(OTHER)
+        objects.reserve_removal(KEY, f"cert_{number + 1}")
+    assert "cert_0" not in objects.held_elsewhere(OTHER), "memory is bounded"
+    assert "cert_1" in objects.held_elsewhere(OTHER)
 
 
 def test_an_id_that_moves_from_superseded_to_current_stays_held(objects: Objects) -> None:

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from support.clock import TestClock
 from vercel_certificate_operator.core.resource import Key
+from vercel_certificate_operator.core.sightings import ScopeKey
 from vercel_certificate_operator.kube.connection import WatchSigns
 from vercel_certificate_operator.probes import (
     WATCH_SILENT,
@@ -23,7 +24,6 @@ from vercel_certificate_operator.probes import (
     watch_is_fresh,
     work_goes_on,
 )
-from vercel_certificate_operator.reconciler import ScopeKey
 from vercel_certificate_operator.settings import Address
 from vercel_certificate_operator.web import Page, serving
 from vercel_certificate_operator.workqueue import WorkQueue

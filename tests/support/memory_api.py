@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, urlsplit
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
 
-from support.clock import START, TestClock
+from support.clock import START, TestClock, settle
 from support.process import Gate, GatedClock, gated
 from support.shortcut import shorten
 from support.world import OTHER_TOKEN, TOKEN, TrueTime, World, settings_for
@@ -474,6 +474,7 @@ class SimulatedWorld(World):
         self.gate = Gate()
         clock = GatedClock(self.clock, self.gate)
         time = VercelTime(clock)
+        time.kubernetes_said(self.memory.date)  # the first list
         with mock.patch.object(Network, "for_url", return_value=_network()):
             self.operator = build(
                 self.settings,
@@ -517,8 +518,8 @@ class SimulatedWorld(World):
 
     async def _idle(self, hanging: int) -> None:
         assert self.operator is not None
-        await asyncio.sleep(0)
         while True:
+            await settle(self.clock.turns)  # the queue hears of what is new
             if self.task.done():
                 self.task.result()
             stuck = sum(fault.hanging for fault in self.emulator.faults)
@@ -532,8 +533,7 @@ class SimulatedWorld(World):
                 # What runs now may be what is to hang, once its request has arrived.
                 patience = 0.01 if hanging or self.gate.pauses_at else None
                 await asyncio.wait(working, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-                await asyncio.sleep(0)
-            else:
+            elif working:
                 await asyncio.sleep(0.002)
 
 

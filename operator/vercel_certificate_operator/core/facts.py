@@ -273,7 +273,9 @@ def next_moment(known: Known, status: Status) -> datetime | None:
         if known.tick < failed.retry_at and (call != "list" or known.listing is not None)
     ]
     moments += [max(known.wall(at), known.now + TICK) for at in retries]
-    return earliest(*(moment for moment in moments if moment is not None and moment > known.now))
+    # Not compared with now: wall-clock times are rounded, and a call that can't be made yet would seem to be free.
+    free = [known.free_at("remove", entry.id) for entry in status.superseded]
+    return earliest(*free, *(moment for moment in moments if moment is not None and moment > known.now))
 
 
 def removal_time(status: Status, since: datetime) -> datetime:

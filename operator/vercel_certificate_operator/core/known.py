@@ -59,14 +59,25 @@ class Listing:
     """Seconds."""
     scope_vanished: bool = False
     """Whether so many of the scope's certificates are missing that a wrong token is more likely than their removal."""
+    added: frozenset[str] = frozenset()
+    """Ids of certificates that Vercel didn't list: see ``with_issued``."""
 
     def find(self, certificate_id: str | None) -> Certificate | None:
+        """Returns a certificate that Vercel listed: it is in this scope."""
+        if certificate_id in self.added:
+            return None
         return next((certificate for certificate in self.certificates if certificate.id == certificate_id), None)
 
     def with_issued(self, certificates: Iterable[Certificate]) -> "Listing":
-        """Returns the list with certificates that were issued after it was begun, where it lacks them."""
-        missing = tuple(certificate for certificate in certificates if self.find(certificate.id) is None)
-        return replace(self, certificates=(*self.certificates, *missing)) if missing else self
+        """Returns the list with certificates that were issued after it was begun, where it lacks them.
+
+        They may be in this scope, and it doesn't prove that they are.
+        """
+        missing = tuple(one for one in certificates if self.find(one.id) is None and one.id not in self.added)
+        if not missing:
+            return self
+        added = self.added | {certificate.id for certificate in missing}
+        return replace(self, certificates=(*self.certificates, *missing), added=added)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +198,12 @@ class Known:
     def blocked(self, call: Call, certificate_id: str | None = None) -> bool:
         """Returns whether a call can't be made now: it failed a moment ago, or the token is paused for it."""
         return call in self.pauses or self.waits(call, certificate_id) is not None
+
+    def free_at(self, call: Call, certificate_id: str | None = None) -> datetime | None:
+        """Returns when a call that can't be made now may be made again; None if it can be made now."""
+        failed, pause = self.waits(call, certificate_id), self.pauses.get(call)
+        ticks = [*([failed.retry_at] if failed is not None else []), *([pause.until] if pause is not None else [])]
+        return self.wall(max(ticks)) if ticks else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from vercel_certificate_operator.core.facts import youth
 from vercel_certificate_operator.core.known import Listing
 from vercel_certificate_operator.core.resource import Status
 from vercel_certificate_operator.core.schema import whole_seconds
+from vercel_certificate_operator.core.times import BACK_DATED
 
 FEW = 5
 """So many certificates may be missing at once before that is suspicious."""
@@ -76,11 +77,14 @@ class Sighting:
         return others and (not status.shared_names or status.next_attempt_time is not None)
 
     def orphans(self, cns: frozenset[str], created_at: float) -> Iterator[Certificate]:
-        """Yields the certificates with exactly these names that were created after a resource.
+        """Yields the certificates with exactly these names that may have been created after a resource.
+
+        Issuers set the creation time back, and the API server's clock isn't Vercel's.
 
         Args:
             created_at: when the resource was created, in Unix seconds.
         """
+        earliest = created_at - BACK_DATED.total_seconds()
         for certificate in self.by_names.get(cns, ()):
-            if certificate.created_at is not None and certificate.created_at.timestamp() >= created_at:
+            if certificate.created_at is not None and certificate.created_at.timestamp() >= earliest:
                 yield certificate

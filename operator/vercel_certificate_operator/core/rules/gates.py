@@ -8,12 +8,14 @@ from itertools import islice
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.durations import readable
 from vercel_certificate_operator.core.facts import (
+    earliest,
     half_time,
     is_for_the_same,
     is_fresh,
     is_removable,
     is_unreadable,
     kept_waiting,
+    next_moment,
     renew_is_new,
     reported,
     unclaimed,
@@ -40,6 +42,7 @@ from vercel_certificate_operator.core.known import (
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import MOST_SUPERSEDED, Attempt, Issuance, Outcome, names_hash
 from vercel_certificate_operator.core.report import Need, Problem, conditions
+from vercel_certificate_operator.core.resource import RENEW_ANNOTATION, Status
 from vercel_certificate_operator.core.rules.adoption import existing_certificate_is_used
 from vercel_certificate_operator.core.rules.domains import is_about_dns, missing_records_are_reported
 from vercel_certificate_operator.core.rules.drift import change_is_recorded
@@ -148,7 +151,32 @@ def back_off_is_waited_for(known: Known, need: Need) -> Decision | None:
         if known.listing is None and not known.blocked("list"):
             return Decision(List(known.tick - BY_HAND_CHECK.total_seconds(), known.scope))
         until = known.now + BY_HAND_CHECK
+    shown = _shown_again(known, attempt) if attempt is not None else None
+    if shown is not None:
+        return Decision(Wait(earliest(until, next_moment(known, shown))), shown)
     return kept_waiting(known, until)
+
+
+def _shown_again(known: Known, attempt: Attempt) -> Status | None:
+    """Returns the status that reports a wait again, after something else was reported meanwhile; None: it does.
+
+    The resource was suspended, or its names were changed and changed back: then status is about that. Vercel's words
+    are not recorded.
+    """
+    resource, status = known.resource, known.resource.status
+    issuing, reason = status.condition("Issuing"), attempt.outcome_reason or ""
+    is_shown = issuing is not None and (issuing.status, issuing.reason) == ("False", reason)
+    if is_shown and status.observed_generation == resource.generation:
+        return None
+    problem = Problem(
+        reason,
+        f"The attempt at {words.time(attempt.start)} to issue a certificate for {words.names(attempt.names)} failed; "
+        f"its Event has the details. To try again now, set the annotation {RENEW_ANNOTATION} to a new value.",
+    )
+    if is_shown and issuing is not None:
+        problem = Problem(reason, issuing.message.partition(words.NEXT)[0])
+    again = attempt.retry_time and whole_seconds(attempt.retry_time)
+    return conditions(resource, status.changed(next_attempt_time=again), now=known.now, problem=problem)
 
 
 def clocks_agree(known: Known, need: Need) -> Decision | None:
