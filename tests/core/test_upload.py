@@ -10,6 +10,7 @@ import pytest
 from core.building import (
     DAY,
     HOUR,
+    KEY,
     MINUTE,
     NEW,
     NOTHING_TO_DO,
@@ -52,6 +53,7 @@ from vercel_certificate_operator.core.memory import Memory, Round
 from vercel_certificate_operator.core.memory import known as known_from
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Attempt, Issuance, names_hash
+from vercel_certificate_operator.core.renewal import schedule
 from vercel_certificate_operator.core.resource import Status
 from vercel_certificate_operator.core.rules.failed_calls import call_of
 from vercel_certificate_operator.core.rules.needs import need_of
@@ -210,11 +212,9 @@ def test_a_secret_that_nobody_renews_is_reported(source: Source, who: str) -> No
 
 def test_it_is_reported_from_the_renewal_time_on() -> None:
     status = uploaded(DUE)
-    due = led_to(known(status=ready(DUE), suspend=True))[0].resource.status.renewal_time
-    assert due is not None
-    settled = decide(uploading(status=status, now=due + MINUTE)).policy
-    assert settled == "source_that_is_not_renewed_is_reported"
-    assert decide(uploading(status=status, now=due - MINUTE)).policy == "nothing_is_needed"
+    due = schedule(uid=KEY.uid, created_at=DUE.created_at, expires_at=NOW + 25 * DAY, renew_before=None).renewal_time
+    assert decide(uploading(status=status, now=due)).policy == "source_that_is_not_renewed_is_reported"
+    assert decide(uploading(status=status, now=due - timedelta(microseconds=1))).policy == "nothing_is_needed"
     assert decide(uploading(NEXT, status=status)).policy == "list_is_fresh"
     assert decide(uploading(status=uploaded(cert(lifetime=None)))).policy == "nothing_is_needed"
 
