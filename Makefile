@@ -25,8 +25,8 @@ test: $(READY)  ## all tests that need nothing more than this machine, in parall
 test-fast: $(READY)  ## the tests that need no control plane and start few processes, for the edit loop
 	@$(PYTEST) $(SPREAD) -m fast $(T)
 
-bench: $(READY)  ## what the operator costs in requests, CPU and memory (N=5000: for so many certificates)
-	@$(BIN)/python hack/bench.py $(if $(N),--count $(N))
+bench: $(READY)  ## what the operator costs, beside the same controller in Go (N="1000 5000 10000": for so many certificates)
+	@PYTHONPATH=hack $(BIN)/python benchmarks/bench.py $(N)
 
 mutants: $(READY)  ## what of the core could be changed without a test noticing (N=50: so many mutants, drawn at random)
 	@$(BIN)/python hack/mutants.py $(if $(N),--sample $(N))
@@ -50,7 +50,7 @@ check: $(READY)  ## the static checks: format, lint, types, layers, generated fi
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/python hack/generate.py --check
-	@$(BIN)/mypy --no-error-summary operator/vercel_certificate_operator operator/vercel_emulator hack tests
+	@$(BIN)/mypy --no-error-summary operator/vercel_certificate_operator operator/vercel_emulator hack tests benchmarks
 	@$(BIN)/lint-imports --no-logo > .import-linter.log 2>&1 || { cat .import-linter.log; rm -f .import-linter.log; exit 1; }
 	@rm -f .import-linter.log
 	@$(BIN)/yamllint --strict .

@@ -40,7 +40,7 @@ TABLES = 4
 """A tuple or dict of at least so many elements is a table: each of them is taken out once."""
 LOADED = (hypothesis, pydantic, pytest)  # once, for all the processes that are forked from this one
 
-FLAGS = ("-q", "--capture=no", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+FLAGS = ("-q", "--capture=no", "--assert=plain", "-p", "no:cacheprovider")
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,

@@ -326,6 +326,11 @@ async def _(world: World) -> None:
     await issued(world)
 
 
+@state("degraded_sourceInvalid")
+async def _(world: World) -> None:
+    await issued(world, certificateSecretRef={"name": "example-com-tls"})
+
+
 @state("degraded_requestRefused")
 async def _(world: World) -> None:
     world.emulator.faults.add(Fault(call="issue", action="reset"))

@@ -203,8 +203,21 @@ def container(objects: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def test_it_lints_strictly(helm: Helm) -> None:
-    helm("lint", "--strict", CHART)
+@pytest.fixture(scope="module")
+def helm_4(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    return Helm(tools.helm_4(), tmp_path_factory.mktemp("helm-4"))
+
+
+def test_it_lints_strictly(helm: Helm, helm_4: Helm) -> None:
+    for each in (helm, helm_4):
+        each("lint", "--strict", CHART)
+
+
+def test_helm_3_and_4_render_the_same(helm: Helm, helm_4: Helm) -> None:
+    for row in all_pairs(SWITCHES)[:3]:
+        metrics = {**row.pop("scraped"), **row.pop("told")}
+        values = {"metrics": metrics, **{key: value for choice in row.values() for key, value in choice.items()}}
+        assert helm.template(values) == helm_4.template(values)
 
 
 def test_its_crd_is_that_of_deploy(helm: Helm) -> None:

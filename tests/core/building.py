@@ -14,6 +14,7 @@ from vercel_certificate_operator.core.known import (
     Decision,
     FailedCall,
     Get,
+    GetDomainConfig,
     Got,
     Issue,
     Known,
@@ -290,6 +291,8 @@ def led_to(facts: Known, *at_vercel: Certificate) -> tuple[Known, Decision]:
                 facts = replace(facts, resource=changed(facts.resource, finalizers=(FINALIZER,)))
             case ReadToken():
                 facts = replace(facts, token_read=True)
+            case GetDomainConfig(domain):
+                facts = replace(facts, domains={**facts.domains, domain: None})
             case Remove(certificate_id):
                 there = any(one.id == certificate_id for one in at_vercel)
                 at_vercel = tuple(one for one in at_vercel if one.id != certificate_id)

@@ -67,28 +67,27 @@ SUSPEND: dict[str, Any] = {"suspend": True}
 
 
 @pytest.mark.parametrize(
-    ("origin", "policy", "when_replaced", "when_deleted"),
+    ("origin", "policy", "removable"),
     [
-        ("Issued", "Delete", True, True),
-        ("Issued", "Retain", True, True),
-        ("Adopted", "Delete", True, True),
-        ("Adopted", "Retain", False, True),
-        ("Found", "Delete", False, False),
-        ("Found", "Retain", False, False),
-        ("Inherited", "Delete", False, False),
-        ("", "Delete", False, False),
-        (None, "Delete", False, False),
+        ("Issued", "Delete", True),
+        ("Issued", "Retain", True),
+        ("Adopted", "Delete", True),
+        ("Adopted", "Retain", False),
+        ("Found", "Delete", False),
+        ("Found", "Retain", False),
+        ("Inherited", "Delete", False),
+        ("", "Delete", False),
+        (None, "Delete", False),
     ],
 )
 def test_only_the_origin_decides_whether_a_certificate_may_be_removed(
-    origin: str | None, policy: str, when_replaced: bool, when_deleted: bool
+    origin: str | None, policy: str, removable: bool
 ) -> None:
     facts = known(deletion_policy=policy)
-    assert is_removable(facts, "cert_1", origin, replaced=True) is when_replaced
-    assert is_removable(facts, "cert_1", origin, replaced=False) is when_deleted
-    theirs = replace(facts, not_removable={"cert_1"})
-    assert not is_removable(theirs, "cert_1", origin, replaced=True), "another resource uses it"
-    assert not is_removable(theirs, "cert_1", origin, replaced=False)
+    assert is_removable(facts, "cert_1", origin) is removable
+    assert not is_removable(replace(facts, not_removable={"cert_1"}), "cert_1", origin), "another resource uses it"
+    deleting = decide(known(deletion_policy=policy, deleting=True, status=ready(origin=origin)))
+    assert isinstance(deleting.action, Remove) is (removable and policy == "Delete")
 
 
 # --- with policy Delete -----------------------------------------------------------------------------------------------

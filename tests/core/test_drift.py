@@ -291,7 +291,10 @@ def test_a_second_certificate_after_the_old_one_is_gone_is_not_a_renewal() -> No
 def test_a_renewal_is_taken_when_the_old_one_is_gone() -> None:
     facts, decision = led_to(known(status=ready(DUE)), SUCCESSOR)
     assert decision.policy == "nothing_is_needed"
-    assert facts.resource.status.id == "cert_2"
+    status = facts.resource.status
+    assert (status.id, status.origin, status.superseded_ids) == ("cert_2", "Issued", ("cert_1",))
+    older = replace(SUCCESSOR, expires_at=None)
+    assert led_to(known(status=ready(DUE)), older)[1].policy == "attempt_is_made", "any other is not taken so"
 
 
 @pytest.mark.parametrize("answer", [gone("cert_2"), {}], ids=["a GET does not find it", "a GET fails"])

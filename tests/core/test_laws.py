@@ -35,6 +35,7 @@ from core.building import (
 )
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.decide import POLICIES, decide
+from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.facts import open_attempt, open_reply, waiting_until
 from vercel_certificate_operator.core.failures import Call
 from vercel_certificate_operator.core.known import (
@@ -55,6 +56,7 @@ from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Issuance, Superseded, names_hash
 from vercel_certificate_operator.core.resource import Status
 from vercel_certificate_operator.core.rules.gates import GATES
+from vercel_certificate_operator.core.source import Source, SourceProblem
 
 A, AB, B = ("example.com",), ("b.example.com", "example.com"), ("b.example.com",)
 NAMES = st.sampled_from([A, AB, B])
@@ -81,6 +83,16 @@ FAILURES = st.sampled_from(
 ODD = [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC), NOW - 400 * DAY, NOW + 400 * DAY]
 TIMES = st.sampled_from([NOW - DAY, NOW - SECOND, NOW, NOW + SECOND, NOW + HOUR, NOW + 32 * HOUR, *ODD])
 TOKENS = st.sampled_from([None, "t1", "t2"])
+FINGERPRINTS = st.sampled_from([None, None, "f1", "f2"])
+SOURCES = st.sampled_from(
+    [
+        None,
+        Source("f1", frozenset(A), NOW - DAY, NOW + 89 * DAY),
+        Source("f2", frozenset(AB), NOW - 91 * DAY, NOW - DAY),
+        Source("f2", frozenset(AB), NOW, NOW + DAY, "web/cm"),
+        SourceProblem("The Secret does not exist"),
+    ]
+)
 CALLS: list[Call] = ["issue", "get", "list", "remove"]
 
 
@@ -118,6 +130,8 @@ def attempts(draw: st.DrawFn) -> Any:
         outcome=outcome,
         outcome_reason=draw(st.none() | REASONS) if outcome else None,
         retry_time=draw(st.none() | TIMES) if outcome else None,
+        fingerprint=draw(FINGERPRINTS),
+        expires_at=draw(st.none() | TIMES),
     )
 
 
@@ -143,6 +157,7 @@ def statuses(draw: st.DrawFn, generation: int) -> Status:
         ),
         requested_cns=draw(st.sampled_from([(), A, AB])) if certificate else (),
         token_hash=draw(TOKENS) if certificate else None,
+        fingerprint=draw(FINGERPRINTS) if certificate else None,
         shared_names=draw(st.booleans()),
         scope_vanished=draw(st.sampled_from([False, False, True])) if certificate else False,
         failed_attempts=draw(st.sampled_from([0, 1, 40])),
@@ -196,6 +211,10 @@ def states(draw: st.DrawFn) -> Known:
         deletion_policy=draw(st.sampled_from(["Delete", "Retain"])),
         existing_certificate=draw(st.sampled_from(["Reuse", "Adopt", "Ignore"])),
         renew_before=draw(st.sampled_from([None, "1h", "8760h", "odd"])),
+        certificate_secret_ref=draw(st.sampled_from([None, None, {"name": "tls"}])),
+        source=draw(SOURCES),
+        source_due_at=draw(st.sampled_from([None, tick(NOW + HOUR)])),
+        domains=draw(st.sampled_from([{}, {"example.com": None}, {"example.com": DomainConfig(misconfigured=True)}])),
         scope=draw(st.sampled_from([Scope(team_id="team_a"), Scope(team_slug="acme"), Scope()])),
         seen=NOW - draw(st.sampled_from([timedelta(), MINUTE, HOUR])),
         reply=reply,
@@ -305,11 +324,18 @@ def a_certificate_is_requested_only_when_nothing_prevents_it(facts: Known, decis
     assert facts.ownership.owner is None
     assert facts.ownership.attempting is None
     assert waiting_until(facts) is None
-    assert not facts.blocked("issue")
+    assert not facts.blocked("upload" if attempt.fingerprint else "issue")
     assert status.id is None or status.scope == facts.scope
     assert not (status.scope_vanished and facts.listing is None)
     assert attempt.open
-    assert attempt.names == resource.cns
+    if resource.spec.uploads:
+        assert isinstance(facts.source, Source)
+        assert resource.cns <= attempt.names
+        assert facts.now < facts.source.expires_at
+        assert attempt.fingerprint == facts.source.fingerprint
+    else:
+        assert attempt.names == resource.cns
+        assert attempt.fingerprint is None
     assert attempt.team == facts.scope.team
     if facts.clock_skew is not None:
         assert attempt.reason not in (Reason.EXPIRED, Reason.RENEWAL_DUE)

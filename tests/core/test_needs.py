@@ -193,6 +193,8 @@ def test_else_other_names_are_a_need(status: Status, cns: list[str]) -> None:
         (known(status=ready(cert(cns=[]))), "Certificate cert_1 is for no names; spec.cns has example.com."),
         (known(status=ready(), renew="a\nb"), "The renew annotation (a b) requested a renewal."),
         (known(status=ready(), renew=""), "The renew annotation () requested a renewal."),
+        (known(status=ready(), renew="a" * 100), f"The renew annotation ({'a' * 100}) requested a renewal."),
+        (known(status=ready(), renew="a" * 101), f"The renew annotation ({'a' * 100}…) requested a renewal."),
         (known(status=ready(EXPIRED)), "Certificate cert_1 expired at 2025-12-31T12:00:00Z."),
         (known(status=ready(DUE)), "Certificate cert_1 is due for renewal."),
         (known(status=ready(cert(lifetime=None))), "Vercel does not say when certificate cert_1 expires."),
@@ -279,6 +281,7 @@ def test_the_conditions_say_until_when_there_is_nothing_to_do() -> None:
     [
         pytest.param(known(status=ready(DUE)), Get("cert_1", TEAM), id="due"),
         pytest.param(known(status=ready(EXPIRED)), Get("cert_1", TEAM), id="expired"),
+        pytest.param(known(status=ready(cert(lifetime=None))), Get("cert_1", TEAM), id="of unknown expiry"),
         pytest.param(known(status=ready(DUE), got=gone("cert_1")), List(1_000_000.0, TEAM), id="a 404 is not believed"),
         pytest.param(
             known(status=ready(DUE), got=gone("cert_1"), listing=listed(DUE, begun=NOW - SECOND)),

@@ -374,7 +374,7 @@ WILDCARD = ["example.com", "*.example.com"]
 def by_hand(reason: Reason = Reason.INVALID_REQUEST, *, until: Any = NOW + 32 * HOUR, **more: Any) -> Known:
     attempt = attempted("attempt-0", cns=WILDCARD)
     status = failed(reason, until=until, attempt=attempt)
-    return known(**{"cns": WILDCARD, "status": status, "token_read": True, **more})
+    return known(**{"cns": WILDCARD, "status": status, "token_read": True, "domains": {"example.com": None}, **more})
 
 
 def test_a_certificate_that_the_user_can_make_by_hand_is_looked_for_every_hour() -> None:

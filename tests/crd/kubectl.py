@@ -51,7 +51,8 @@ class Kubectl:
 
     def patch_status(self, name: str, status: Mapping[str, object]) -> None:
         """Merge into the status, by the status subresource."""
-        self("patch", "vcert", name, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+        how = ("--subresource=status", "--type=merge", "--patch-file=/dev/stdin")
+        self("patch", "vcert", name, *how, text=json.dumps({"status": status}))
 
 
 def certificate(name: str, spec: object) -> dict[str, object]:

@@ -55,7 +55,7 @@ def test_no_map_that_belongs_to_one_manager_has_a_default(definition: dict[str, 
         for path, schema in fields(schema_of(definition), "vcert")
         if schema.get("x-kubernetes-map-type") == "atomic"
     ]
-    assert atomic == ["vcert.spec.team", "vcert.spec.tokenSecretRef"]
+    assert atomic == ["vcert.spec.team", "vcert.spec.tokenSecretRef", "vcert.spec.certificateSecretRef"]
     for path, schema in fields(schema_of(definition), "vcert"):
         assert "default" not in schema or not path.startswith(tuple(atomic)), path
 

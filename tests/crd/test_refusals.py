@@ -57,6 +57,7 @@ ACCEPTED = {
     "a year": with_fields(renewBefore="8760h"),
     "Retain": with_fields(deletionPolicy="Retain"),
     "suspended": with_fields(suspend=True),
+    "a TLS Secret": with_fields(certificateSecretRef={"name": "www.tls-1"}),
     "reuse": with_fields(existingCertificate="Reuse"),
     "adopt": with_fields(existingCertificate="Adopt"),
     "ignore": with_fields(existingCertificate="Ignore"),
@@ -139,6 +140,18 @@ REFUSED = {
     ),
     "an impossible key": Refusal(
         with_fields(tokenSecretRef={"name": "vercel", "key": "a/b"}), "spec.tokenSecretRef.key", "must be a key in"
+    ),
+    # certificateSecretRef
+    "a TLS Secret without a name": Refusal(
+        with_fields(certificateSecretRef={}), "spec.certificateSecretRef.name", "Required"
+    ),
+    "a TLS Secret of another namespace": Refusal(
+        with_fields(certificateSecretRef={"name": "other/tls"}), "spec.certificateSecretRef.name", SECRET_NAME_HINT
+    ),
+    "a TLS Secret and a time of renewal": Refusal(
+        with_fields(certificateSecretRef={"name": "tls"}, renewBefore="720h"),
+        "spec.renewBefore",
+        "renewBefore has no effect together with certificateSecretRef",
     ),
     # renewBefore
     "days": Refusal(

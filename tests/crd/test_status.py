@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from crd.kubectl import Kubectl, certificate
+from vercel_certificate_operator.core.domains import MOST_DOMAINS
 from vercel_certificate_operator.core.record import MOST_ISSUANCES, MOST_SUPERSEDED
 from vercel_certificate_operator.core.resource import LONGEST_MESSAGE, Status
 from vercel_certificate_operator.core.times import MOST_KNOWN
@@ -29,14 +30,24 @@ ATTEMPT = {
     "renewRequest": "2026-01-02 please",
     "requested": True,
     "tokenHash": "0123456789abcdef0123456789abcdef",
+    "fingerprint": "ab" * 32,
+    "expiresAt": "2026-04-02T03:04:05Z",
     "previousFailures": 1,
     "previousReason": "PaymentRequired",
+    "blamedCNs": ["example.com"],
     "outcome": "Refused",
     "outcomeReason": "PaymentRequired",
     "retryTime": "2026-01-02T05:00:00Z",
 }
 SUPERSEDED = {"id": "cert_old", "origin": "Issued", "team": "team_one", "since": "2026-01-02T03:04:05Z"}
-ISSUANCE = {"time": "2026-01-02T03:04:05Z", "namesHash": "0123456789abcdef"}
+ISSUANCE = {"time": "2026-01-02T03:04:05Z", "namesHash": "0123456789abcdef", "requestHash": "0123456789abcdef"}
+DOMAIN = {
+    "name": "example.com",
+    "misconfigured": True,
+    "configuredBy": "A",
+    "acceptedChallenges": ["http-01"],
+    "recommended": [{"type": "A", "value": "192.0.2.1"}],
+}
 FULL_STATUS: dict[str, Any] = {
     "id": "cert_abc",
     "origin": "Adopted",
@@ -48,12 +59,14 @@ FULL_STATUS: dict[str, Any] = {
     "autoRenew": True,
     "team": "team_one",
     "tokenHash": "0123456789abcdef0123456789abcdef",
+    "fingerprint": "ab" * 32,
     "sharedNames": True,
     "scopeVanished": True,
     "observedGeneration": 1,
     "attempt": ATTEMPT,
     "superseded": [SUPERSEDED],
     "issuances": [ISSUANCE],
+    "domains": [DOMAIN],
     "lastRenewRequest": "2026-01-02 please",
     "lastAdoptRequest": "cert_abc",
     "failedAttempts": 2,
@@ -89,6 +102,7 @@ def test_the_definition_has_exactly_the_fields_that_the_operator_writes(definiti
     assert set(ATTEMPT) == set(status["attempt"]["properties"])
     assert set(SUPERSEDED) == set(status["superseded"]["items"]["properties"])
     assert set(ISSUANCE) == set(status["issuances"]["items"]["properties"])
+    assert set(DOMAIN) == set(status["domains"]["items"]["properties"])
 
     read = Status.read(FULL_STATUS)
     assert read.dump() == FULL_STATUS
@@ -105,7 +119,8 @@ def test_the_longest_record_that_the_operator_writes_is_stored(kubectl: Kubectl)
         "cns": names,
         "attempt": {**ATTEMPT, "cns": names, "known": [f"cert_{number:024}" for number in range(MOST_KNOWN)]},
         "superseded": [{**SUPERSEDED, "id": f"cert_{number:024}"} for number in range(MOST_SUPERSEDED)],
-        "issuances": [ISSUANCE] * MOST_ISSUANCES,
+        "issuances": [ISSUANCE] * 2 * MOST_ISSUANCES,
+        "domains": [DOMAIN] * MOST_DOMAINS,
         "conditions": [{**READY, "message": "x" * LONGEST_MESSAGE}, {**ISSUING, "message": "x" * LONGEST_MESSAGE}],
     }
 

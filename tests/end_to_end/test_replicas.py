@@ -188,7 +188,7 @@ async def test_a_leader_that_was_paused_before_it_asked_vercel_does_not_ask_when
         await leads(leader)
         standby = start_replica()
         await stands_by(standby)
-        claim = proxy.add(KubeFault("claim", when="after", hang=True))
+        claim = proxy.add(KubeFault("attempt", when="after", hang=True))
         await ns.apply("site", ["example.com"])
         await claim.reached.wait()  # the attempt is written, which the leader has not heard yet
         leader.process.signal(signal.SIGSTOP)

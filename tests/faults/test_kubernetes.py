@@ -6,7 +6,7 @@ import pytest
 
 from faults.stage import MINUTE, SCENARIOS, VERCEL, Scenario, Stage, Step, When, moments
 from support.proxy import Kind, KubeFault
-from vercel_certificate_operator.kube import vercel_certificates
+from vercel_certificate_operator.kube import requests
 
 FAULTS: dict[str, tuple[When, int | None]] = {
     "reset-before-the-write": ("before", None),
@@ -49,7 +49,7 @@ async def test_a_write_that_hangs_past_its_limit(
     stage: Stage, scenario: Scenario, step: Step, skip: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await scenario.prepare(stage.world)
-    monkeypatch.setattr(vercel_certificates, "REQUEST_LIMIT", 0.2)
+    monkeypatch.setattr(requests, "REQUEST_LIMIT", 0.2)
     fault = stage.proxy.add(KubeFault(cast(Kind, step), "after", hang=True, skip=skip))
     await scenario.act(stage.world)
     assert fault.met, "the scenario has no such write"

@@ -5,8 +5,8 @@ import pytest
 from support.acting import HOUR, MINUTE, advance_to, asked, create_many, events, notes, seconds_until
 from support.world import TOKEN, World
 from vercel_certificate_operator.core.resource import FINALIZER, Resource
-from vercel_certificate_operator.kube.vercel_certificates import Body, VercelCertificates
 from vercel_certificate_operator.kube.errors import Unavailable
+from vercel_certificate_operator.kube.vercel_certificates import Body, VercelCertificates
 from vercel_emulator import Fault
 from vercel_emulator.models import TokenGrant
 
@@ -38,9 +38,9 @@ async def test_with_retain_the_certificate_stays_and_an_event_names_it(world: Wo
 @pytest.mark.parametrize("policy", ["Delete", "Retain"])
 async def test_with_the_reply_to_its_release_lost_the_event_is_told_all_the_same(world: World, policy: str) -> None:
     class Lost(VercelCertificates):
-        async def release(self, resource: Resource) -> Body:
-            await super().release(resource)
-            raise Unavailable("releasing: no answer")
+        async def remove_finalizer(self, resource: Resource) -> Body:
+            await super().remove_finalizer(resource)
+            raise Unavailable("removing the finalizer: no answer")
 
     world.certificates_class = Lost
     await world.restart()
@@ -64,7 +64,9 @@ async def test_deleted_while_suspended_it_is_let_go_and_nothing_changes_at_verce
     await world.quiet()
     assert await world.get("site") is None
     assert world.calls() == ["list", "issue"]
-    assert await notes(world, "site", "Retained") == [f"Left at Vercel: {certificate_id}. Reason: spec.suspend is true."]
+    assert await notes(world, "site", "Retained") == [
+        f"Left at Vercel: {certificate_id}. Reason: spec.suspend is true."
+    ]
 
 
 async def test_a_resource_that_never_had_a_certificate_goes_at_once(world: World) -> None:

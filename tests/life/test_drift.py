@@ -11,7 +11,6 @@ from support.acting import (
     MINUTE,
     advance_to,
     asked,
-    by_age,
     create_many,
     events,
     notes,

@@ -217,9 +217,7 @@ async def test_a_certificate_whose_answer_was_lost_is_found_in_the_list_and_not_
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
-async def test_if_nothing_was_issued_lists_show_it_and_one_more_attempt_is_made(
-    world: World, name: str
-) -> None:
+async def test_if_nothing_was_issued_lists_show_it_and_one_more_attempt_is_made(world: World, name: str) -> None:
     world.emulator.faults.add(UNKNOWN[name])
     await world.apply("site", ["example.com"])
     await world.quiet()

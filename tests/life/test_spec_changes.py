@@ -9,9 +9,11 @@ from support.acting import (
     REF,
     advance_to,
     asked,
+    events,
     notes,
     put_secret,
     seconds_until,
+    superseded,
     time,
 )
 from support.world import OTHER_TOKEN, World
@@ -35,14 +37,14 @@ async def test_for_changed_names_a_new_certificate_is_issued_and_the_old_one_rem
     assert superseded(new) == [old["id"]]
     assert new["observedGeneration"] == 2
     assert await world.ready("site") == ("True", "Issued")
-    assert any("since spec.cns has changed" in note for note in await notes(world, "site", "Issued"))
+    assert any("because spec.cns changed" in note for note in await notes(world, "site", "Issued"))
 
     await world.advance(10 * MINUTE - MINUTE)
     assert set(world.live()) == {old["id"], new["id"]}
     await world.advance(MINUTE)
     assert list(world.live()) == [new["id"]]
     assert "superseded" not in await world.status("site")
-    assert world.calls() == ["list", "issue", "issue", "remove"]
+    assert world.calls() == ["list", "issue", "get", "issue", "remove"]
 
 
 async def test_other_order_and_case_of_the_same_names_change_nothing(world: World) -> None:
@@ -57,6 +59,7 @@ async def test_other_order_and_case_of_the_same_names_change_nothing(world: Worl
 async def test_a_name_taken_away_makes_a_new_certificate_too(world: World) -> None:
     await world.apply("site", ["example.com", "www.example.com"])
     await world.quiet()
+    await world.advance(1)
     await world.apply("site", ["example.com"])
     await world.quiet()
     assert (await world.status("site"))["cns"] == ["example.com"]
@@ -83,7 +86,7 @@ async def test_names_changed_in_the_middle_of_an_issuance_are_issued_after_it_an
     assert await world.ready("site") == ("True", "Issued")
     await world.advance(10 * MINUTE)
     assert list(world.live()) == [second.id]
-    assert world.calls() == ["list", "issue", "issue", "remove"]
+    assert world.calls() == ["list", "issue", "get", "issue", "remove"]
 
 
 async def test_names_changed_and_changed_back_in_the_middle_of_an_issuance_need_no_second_one(world: World) -> None:
@@ -166,7 +169,7 @@ async def test_a_renew_before_whose_time_has_come_renews_at_once(world: World) -
     assert world.calls() == ["list", "issue"]
     await world.apply("site", ["example.com"], renewBefore="1200h")
     await world.quiet()
-    assert world.calls() == ["list", "issue", "get", "issue"]
+    assert world.calls() == ["list", "issue", "get", "list", "issue"]
 
 
 # --- suspend
@@ -221,7 +224,7 @@ async def test_suspended_with_changed_names_nothing_changes_at_vercel(world: Wor
     assert "does not cover www.example.com" in message
     await world.apply("site", ["example.com", "www.example.com"], suspend=False)
     await world.quiet()
-    assert world.calls() == ["list", "issue", "issue"]
+    assert world.calls() == ["list", "issue", "list", "issue"]
     assert (await world.status("site"))["lastRenewRequest"] == "v1"
 
 
@@ -252,16 +255,22 @@ async def test_suspended_in_the_middle_of_an_issuance_its_outcome_is_recorded(wo
     assert await world.issuing("site") == ("False", "Suspended")
 
 
-async def test_suspend_ends_a_wait_and_taking_it_back_asks_at_once(world: World) -> None:
+async def test_a_wait_goes_on_after_the_resource_was_suspended(world: World) -> None:
+    """Only what was refused ends it: otherwise whatever switches suspend would request a certificate each time."""
     world.emulator.faults.add(Fault(call="issue", status=402))
     await world.apply("site", ["example.com"])
     await world.quiet()
+    until = (await world.status("site"))["nextAttemptTime"]
     await world.apply("site", ["example.com"], suspend=True)
     await world.quiet()
     assert await world.issuing("site") == ("False", "Suspended")
     assert "nextAttemptTime" not in await world.status("site")
     await world.apply("site", ["example.com"])
     await world.quiet()
+    assert await world.ready("site") == await world.issuing("site") == ("False", "PaymentRequired")
+    assert (await world.status("site"))["nextAttemptTime"] == until
+    assert len(await events(world, "site", "PaymentRequired")) == 1
+    await advance_to(world, until, plus=1)
     assert await world.ready("site") == ("True", "Issued")
 
 
@@ -305,16 +314,17 @@ async def test_retain_set_while_it_is_being_deleted_lets_it_go_at_once(world: Wo
 # --- tokenSecretRef
 
 
-async def test_a_changed_token_secret_ref_asks_nothing_of_vercel_and_is_used_from_the_next_call_on(
-    world: World,
-) -> None:
+async def test_a_changed_token_secret_ref_is_checked_by_a_list_and_used_from_then_on(world: World) -> None:
+    """The certificate has to be there with the new token too."""
     await world.apply("site", ["example.com"])
     await world.quiet()
     await put_secret(world, OTHER_TOKEN)
     await world.apply("site", ["example.com"], tokenSecretRef=REF)
     await world.quiet()
+    assert len(asked(world, "list", token=OTHER_TOKEN)) == 1
+    assert await world.issuing("site") == ("False", "Issued")
     await world.advance(MINUTE)
-    assert world.calls() == ["list", "issue"]
+    assert world.calls() == ["list", "issue", "list"]
     await world.annotate("site", "renew", "v1")
     await world.quiet()
     assert len(asked(world, "issue", token=OTHER_TOKEN)) == 1

@@ -30,9 +30,7 @@ class StoppedWhileWriting(VercelCertificates):
 
 
 @asynccontextmanager
-async def stopped(
-    control_plane: ControlPlane, namespace: str, *, closes_attempt: bool
-) -> AsyncIterator[World]:
+async def stopped(control_plane: ControlPlane, namespace: str, *, closes_attempt: bool) -> AsyncIterator[World]:
     """A World with one resource, whose operator was stopped while it wrote that one's status."""
     StoppedWhileWriting.stop, StoppedWhileWriting.closes_attempt = None, closes_attempt
     settings: dict[str, Any] = {"certificates_class": StoppedWhileWriting}
@@ -42,8 +40,8 @@ async def stopped(
         await world.sync()
         assert world.operator is not None
         await asyncio.wait_for(world.task, 20)
-        assert StoppedWhileWriting.stop is not None
-        await StoppedWhileWriting.stop
+        stop: asyncio.Task[None] = vars(StoppedWhileWriting)["stop"]
+        await stop
         yield world
 
 

@@ -8,12 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 from support import invariants
 from support.memory_api import SimulatedWorld
-from support.world import TOKEN
 from vercel_certificate_operator.core.certificate import normalized
 from vercel_certificate_operator.core.ownership import ATTEMPT_LIMIT
 from vercel_certificate_operator.core.reasons import Reason
@@ -22,11 +21,13 @@ from vercel_emulator.models import PERSONAL, Certificate, Entry, token_name
 Body = Mapping[str, Any]
 
 MILLISECOND = timedelta(milliseconds=1)
+DEFAULT = ""
+"""The name of the default token among the Secrets."""
 WEEK = timedelta(days=7)
 LIST_AGE = timedelta(minutes=11)
 """How old the list may be that an attempt is made from, and a little more."""
-SENT_WITHIN = timedelta(minutes=15)
-"""The longest time between the record of an attempt and its POST: a process can be paused in between."""
+SENT_WITHIN = timedelta(seconds=11)
+"""The longest time between the record of an attempt and its POST, unless the process is paused in between."""
 
 
 @dataclass
@@ -65,13 +66,15 @@ class Witness:
     def __init__(self, world: SimulatedWorld, secrets: Mapping[str, str | None]) -> None:
         """
         Args:
-            secrets: the tokens in the Secrets, by name; kept up to date by the test.
+            secrets: the tokens in the Secrets, by name, and the default token; kept up to date by the test.
         """
         self._world = world
         self._secrets = secrets
         self.made: dict[str, Made] = {}
         self.sent: defaultdict[str, list[Sent]] = defaultdict(list)
         """POSTs by uid, since the record was last lost."""
+        self._held: defaultdict[str, set[str]] = defaultdict(set)
+        """The certificates that were current, by uid."""
         self.adopted: set[str] = set()
         self.lookalikes: set[str] = set()
         """Certificates of others that nobody could tell from the operator's own."""
@@ -80,6 +83,8 @@ class Witness:
         self._destroyed_attempts: set[str] = set()
         self._requested: defaultdict[tuple[str, str | None], list[str]] = defaultdict(list)
         """The attempts that count as a user's request, by uid and the value of the renew annotation."""
+        self.paused_until = 0
+        """When a process was paused last, in milliseconds."""
         self._judged = 0
         self._problems: list[str] = []
         world.memory.observers.append(self._changed)
@@ -98,7 +103,10 @@ class Witness:
         if after is None:
             return
         status = after.get("status") or {}
-        known = {named["id"]: named.get("origin") for named in _named((before or {}).get("status") or {})}
+        old = (before or {}).get("status") or {}
+        known = {named["id"]: named.get("origin") for named in _named(old)}
+        if status.get("id"):
+            self._held[after["metadata"]["uid"]].add(status["id"])
         for named in _named(status):
             if known.get(named["id"], ...) != named.get("origin") and by_operator:
                 self._judge_origin(after, named["id"], named.get("origin"))
@@ -135,7 +143,7 @@ class Witness:
             elif truth == "foreign":
                 self._problems.append(f"{certificate_id} counts as adopted by {metadata['name']}, and nobody asked")
         elif origin == "Issued" and truth == "foreign":
-            if self._is_lookalike(metadata["uid"], certificate_id):
+            if self._is_lookalike(metadata["uid"], certificate_id) or self._is_successor(body, certificate_id):
                 self.lookalikes.add(certificate_id)
             else:
                 self._problems.append(
@@ -159,6 +167,25 @@ class Witness:
                 return "issued"
             certificate = renewed.get(certificate.id)
         return "foreign"
+
+    def _is_successor(self, body: Body, certificate_id: str) -> bool:
+        """Whether somebody made it when Vercel would have renewed the resource's own certificate, and just so.
+
+        Vercel's list doesn't say who made a certificate. So this counts as Vercel's renewal: that is decided, and these
+        are the only cases.
+        """
+        state = self._world.emulator.state
+        successor = state.find(certificate_id)
+        if successor is None or not successor.auto_renew:
+            return False
+        for predecessor_id in sorted(self._held[body["metadata"]["uid"]]):
+            one = state.find(predecessor_id)
+            if one is None or normalized(one.cns) != normalized(successor.cns) or self.truth(one.id) == "foreign":
+                continue
+            second_half = successor.created_at >= (one.created_at + one.expires_at) / 2
+            if second_half or (one.removed_at is not None and successor.created_at > one.created_at):
+                return True
+        return False
 
     def _is_lookalike(self, uid: str, certificate_id: str) -> bool:
         """Whether an answer of this resource was lost, and somebody made the very same thing at that time.
@@ -211,7 +238,7 @@ class Witness:
             slugs = {slug: team_id for team_id, slug in accounts.teams.items()}
             return team.get("id") or slugs.get(team.get("slug"))
         ref = spec.get("tokenSecretRef")
-        secret = self._secrets.get(ref["name"]) if ref else TOKEN
+        secret = self._secrets.get(ref["name"] if ref else DEFAULT)
         token = accounts.tokens.get(token_name(secret)) if secret is not None else None
         return PERSONAL + token.user if token is not None else None
 
@@ -252,7 +279,13 @@ class Witness:
 
     def _match_posts(self) -> None:
         journal = self._world.emulator.journal
-        for entry in journal.since(self._judged, "issue"):
+        if journal.last == self._judged:
+            return
+        new = list(takewhile(lambda entry: entry.seq > self._judged, reversed(journal.entries)))
+        for entry in reversed(new):
+            if entry.call != "issue":
+                self._judged = entry.seq
+                continue
             if entry.cns is None:
                 return  # it is being read
             names, team = normalized(entry.cns), entry.query.get("teamId") or entry.query.get("slug")
@@ -264,17 +297,16 @@ class Witness:
             if not fits:
                 self._problems.append(f"POST {entry.seq} for {sorted(names)} belongs to no recorded attempt")
             else:
-                made = max(fits, key=lambda one: one.seq)
+                made = fits[-1]  # the newest
                 made.posts.append(entry)
                 self.sent[made.uid].append(Sent(entry, made))
                 self._judge_post(made, entry)
             self._judged = entry.seq
-        self._judged = max(self._judged, 0)
 
     def _judge_post(self, made: Made, entry: Entry) -> None:
         if made.rival:
             self._problems.append(f"{made.name} sent POST {entry.seq} although {made.rival}")
-        if entry.time - made.at > SENT_WITHIN / MILLISECOND:
+        if entry.time - made.at > SENT_WITHIN / MILLISECOND and made.at > self.paused_until:
             self._problems.append(f"{made.name} sent POST {entry.seq} long after attempt {made.id} was recorded")
         before = [one for one in self.sent[made.uid][:-1] if not one.made.requested and self._counts(one.entry)]
         limit = self._world.settings.issuance_limit

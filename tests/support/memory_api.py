@@ -474,6 +474,7 @@ class SimulatedWorld(World):
         self.gate = Gate()
         clock = GatedClock(self.clock, self.gate)
         time = VercelTime(clock)
+        time.kubernetes_said(self.memory.date)  # the first list
         with mock.patch.object(Network, "for_url", return_value=_network()):
             self.operator = build(
                 self.settings,

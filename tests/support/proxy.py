@@ -22,9 +22,7 @@ from aiohttp import web
 from control_plane import ControlPlane
 from vercel_certificate_operator.core.resource import FINALIZER, PLURAL
 
-Kind = Literal[
-    "hold", "attempt", "outcome", "status", "release", "get", "list", "watch", "event", "secret", "other"
-]
+Kind = Literal["hold", "attempt", "outcome", "status", "release", "get", "list", "watch", "event", "secret", "other"]
 """What a request is to the operator. The first five are its writes to a VercelCertificate.
 
 hold: adds the finalizer. attempt: records a new attempt. outcome: records what came of it. status: every other write of

@@ -19,8 +19,8 @@ from pydantic import SecretStr
 from support.clock import TestClock, settle
 from vercel_certificate_operator.core.resource import GROUP, PLURAL, VERSION
 from vercel_certificate_operator.kube import connection
-from vercel_certificate_operator.kube.vercel_certificates import VercelCertificates
 from vercel_certificate_operator.kube.errors import KubeError
+from vercel_certificate_operator.kube.vercel_certificates import VercelCertificates
 from vercel_certificate_operator.leadership import SingleReplica
 from vercel_certificate_operator.metrics import Scrape, Snapshot
 from vercel_certificate_operator.objects import key_of
@@ -271,7 +271,11 @@ def settings_for(namespace: str, emulator: Emulator, **changes: Any) -> Settings
 
 @asynccontextmanager
 async def world(
-    kubeconfig: Path, namespace: str, *, certificates_class: type[VercelCertificates] = VercelCertificates, **settings: Any
+    kubeconfig: Path,
+    namespace: str,
+    *,
+    certificates_class: type[VercelCertificates] = VercelCertificates,
+    **settings: Any,
 ) -> AsyncIterator[World]:
     """A World that is up, on a clock that starts at the present: the API server's own clock can't be moved.
 

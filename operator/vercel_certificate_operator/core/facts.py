@@ -181,16 +181,15 @@ def is_fresh(known: Known, listing: Listing | None) -> bool:
     return listing is not None and known.tick - listing.begun <= max(LIST_AGE, 2 * listing.took)
 
 
-def is_removable(known: Known, certificate_id: str, origin: str | None, *, replaced: bool) -> bool:
+def is_removable(known: Known, certificate_id: str, origin: str | None) -> bool:
     """Returns whether the operator may remove a certificate that this resource's status names.
 
-    Args:
-        replaced: whether it was replaced. Otherwise the resource is being deleted with policy Delete.
+    Because it was replaced, or because the resource is being deleted with policy Delete.
     """
     if certificate_id in known.not_removable:
         return False
     if origin == Origin.ADOPTED:
-        return not (replaced and known.resource.spec.retains)
+        return not known.resource.spec.retains
     return origin == Origin.ISSUED
 
 

@@ -59,14 +59,25 @@ class Listing:
     """Seconds."""
     scope_vanished: bool = False
     """Whether so many of the scope's certificates are missing that a wrong token is more likely than their removal."""
+    added: frozenset[str] = frozenset()
+    """Ids of certificates that Vercel didn't list: see ``with_issued``."""
 
     def find(self, certificate_id: str | None) -> Certificate | None:
+        """Returns a certificate that Vercel listed: it is in this scope."""
+        if certificate_id in self.added:
+            return None
         return next((certificate for certificate in self.certificates if certificate.id == certificate_id), None)
 
     def with_issued(self, certificates: Iterable[Certificate]) -> "Listing":
-        """Returns the list with certificates that were issued after it was begun, where it lacks them."""
-        missing = tuple(certificate for certificate in certificates if self.find(certificate.id) is None)
-        return replace(self, certificates=(*self.certificates, *missing)) if missing else self
+        """Returns the list with certificates that were issued after it was begun, where it lacks them.
+
+        They may be in this scope, and it doesn't prove that they are.
+        """
+        missing = tuple(one for one in certificates if self.find(one.id) is None and one.id not in self.added)
+        if not missing:
+            return self
+        added = self.added | {certificate.id for certificate in missing}
+        return replace(self, certificates=(*self.certificates, *missing), added=added)
 
 
 @dataclass(frozen=True, slots=True)

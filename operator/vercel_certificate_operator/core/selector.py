@@ -50,7 +50,7 @@ class Selector:
         requirements, at = [], 0
         if not text.strip():
             return cls()
-        while at < len(text) or text.endswith(",", 0, at):
+        while at < len(text) or text[:at].endswith(","):
             match = _REQUIREMENT.match(text, at)
             if match is None:
                 raise ValueError(

@@ -31,8 +31,6 @@ from vercel_certificate_operator.kube.kubeconfig import load as load_kubeconfig
 
 USER_AGENT = f"vercel-certificate-operator/{__version__}"
 CONNECTIONS = 32
-REQUEST_LIMIT = 30.0
-"""Seconds that one request may take."""
 
 
 async def load(kubeconfig: Path | None) -> Configuration:

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from kubernetes.aio.client import ApiClient, CustomObjectsApi
+from kubernetes.aio.client import ApiClient
 
 from vercel_certificate_operator.core.known import Note
 from vercel_certificate_operator.core.resource import GROUP, KIND, VERSION, Key
-from vercel_certificate_operator.kube.connection import REQUEST_LIMIT, translated
+from vercel_certificate_operator.kube.connection import translated
 from vercel_certificate_operator.kube.errors import Gone, KubeError
+from vercel_certificate_operator.kube.requests import MERGE_PATCH, path, send
 
+API = "/apis/events.k8s.io/v1"
 CONTROLLER = f"{GROUP}/vercel-certificate-operator"
 NOTE_LIMIT = 1024
 """Bytes of UTF-8; longer ones are refused by the API server."""
@@ -42,8 +44,7 @@ class Events:
     """Writes Events about VercelCertificate objects."""
 
     def __init__(self, client: ApiClient, *, instance: str | None = None) -> None:
-        # Not the typed API: its model writes a time of whole seconds without the microseconds that a MicroTime needs.
-        self._api = CustomObjectsApi(client)
+        self._client = client
         self._instance = (instance or socket.gethostname() or "unknown")[:128]
         self._writing: set[asyncio.Task[None]] = set()
         self._said: dict[tuple[Key, Note], _Said] = {}
@@ -84,16 +85,8 @@ class Events:
             series = {"count": said.count + 1, "lastObservedTime": micro_time(now)}
             try:
                 async with translated(f"counting an event for {key}"):
-                    await self._api.patch_namespaced_custom_object(
-                        "events.k8s.io",
-                        "v1",
-                        key.namespace,
-                        "events",
-                        said.name,
-                        {"series": series},
-                        _content_type="application/merge-patch+json",
-                        _request_timeout=REQUEST_LIMIT,
-                    )
+                    where = path(API, key.namespace, "events", said.name)
+                    await send(self._client, "PATCH", where, body={"series": series}, content_type=MERGE_PATCH)
             except Gone:
                 said.name, said.count = event_name(key), 0  # events live for an hour
             else:
@@ -101,9 +94,7 @@ class Events:
                 return
         body = event(key, note, now, name=said.name, instance=self._instance)
         async with translated(f"writing an event for {key}"):
-            await self._api.create_namespaced_custom_object(
-                "events.k8s.io", "v1", key.namespace, "events", body, _request_timeout=REQUEST_LIMIT
-            )
+            await send(self._client, "POST", path(API, key.namespace, "events"), body=body)
         said.count = 1
 
 

@@ -1,12 +1,12 @@
 """Requests for Secrets: ``get`` alone."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from kubernetes.aio.client import ApiClient
 
-from vercel_certificate_operator.kube.connection import REQUEST_LIMIT, translated
+from vercel_certificate_operator.kube.connection import translated
+from vercel_certificate_operator.kube.requests import path, send
 
 
 class Secrets:
@@ -28,14 +28,5 @@ class Secrets:
         Raises:
             KubeError: it could not be read; Gone: there is none; Denied: the operator may not.
         """
-        client: Any = self._client
-        path = {"namespace": namespace, "name": name}
-        request = await client.param_serialize(
-            "GET", "/api/v1/namespaces/{namespace}/secrets/{name}", path, auth_settings=["BearerToken"]
-        )
         async with translated(f"reading Secret {namespace}/{name}"):
-            response = await client.call_api(*request, _request_timeout=REQUEST_LIMIT)
-            body = await response.read()
-            client.response_deserialize(response, {})  # raises ApiException, unless it is a 2xx
-            secret: dict[str, Any] = json.loads(body)
-        return secret
+            return await send(self._client, "GET", path("/api/v1", namespace, "secrets", name))

@@ -7,15 +7,17 @@ Every write can land only on the object, and on the state of it, that it was dec
   422. A merge patch would not do: the API server accepts a wrong uid in it on the status subresource.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, cast
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
-from kubernetes.aio.client import ApiClient, CustomObjectsApi
+from kubernetes.aio.client import ApiClient
 
 from vercel_certificate_operator.core.resource import FINALIZER, GROUP, PLURAL, VERSION, Key, Resource, Status
-from vercel_certificate_operator.kube.connection import REQUEST_LIMIT, translated
+from vercel_certificate_operator.kube.connection import translated
+from vercel_certificate_operator.kube.requests import JSON_PATCH, MERGE_PATCH, path, send
 
 PAGE = 500
+API = f"/apis/{GROUP}/{VERSION}"
 FIELD_MANAGER = "vercel-certificate-operator"
 
 Body = dict[str, Any]
@@ -25,7 +27,7 @@ class VercelCertificates:
     """The VercelCertificate objects of a cluster. All methods raise ``KubeError``."""
 
     def __init__(self, client: ApiClient) -> None:
-        self._api = CustomObjectsApi(client)
+        self._client = client
 
     async def list(self, namespaces: Sequence[str] = (), *, selector: str | None = None) -> AsyncIterator[Body]:
         """Every object in these namespaces (none: all)."""
@@ -40,27 +42,15 @@ class VercelCertificates:
                     break
 
     async def _page(self, namespace: str | None, token: str | None, selector: str | None) -> Body:
-        options: dict[str, Any] = {
-            "limit": PAGE,
-            "_continue": token,
-            "label_selector": selector,
-            "_request_timeout": REQUEST_LIMIT,
-        }
+        query = {"limit": PAGE, "continue": token, "labelSelector": selector}
         where = f"namespace {namespace}" if namespace else "all namespaces"
         async with translated(f"listing {PLURAL} in {where}"):
-            if namespace is None:
-                page: Any = await self._api.list_cluster_custom_object(GROUP, VERSION, PLURAL, **options)
-            else:
-                page = await self._api.list_namespaced_custom_object(GROUP, VERSION, namespace, PLURAL, **options)
-        return cast(Body, page)
+            return await send(self._client, "GET", path(API, namespace, PLURAL), query=query)
 
     async def get(self, key: Key) -> Body:
         """The object of this name, whatever its uid. Raises Gone where there is none."""
         async with translated(f"reading {key}"):
-            body: Any = await self._api.get_namespaced_custom_object(
-                GROUP, VERSION, key.namespace, PLURAL, key.name, _request_timeout=REQUEST_LIMIT
-            )
-        return cast(Body, body)
+            return await send(self._client, "GET", path(API, key.namespace, PLURAL, key.name))
 
     async def add_finalizer(self, resource: Resource) -> Body:
         """Adds our finalizer. Raises Conflict if anything has changed."""
@@ -74,8 +64,8 @@ class VercelCertificates:
     async def _patch_metadata(self, resource: Resource, finalizers: Sequence[str], what: str) -> Body:
         key = resource.key
         metadata = {"uid": key.uid, "resourceVersion": resource.resource_version, "finalizers": list(finalizers)}
-        write = self._api.patch_namespaced_custom_object
-        return await self._patch(write, key, {"metadata": metadata}, "application/merge-patch+json", f"{what} {key}")
+        where = path(API, key.namespace, PLURAL, key.name)
+        return await self._patch(where, {"metadata": metadata}, MERGE_PATCH, f"{what} {key}")
 
     async def write_status(self, resource: Resource, status: Status, *, closes_attempt: bool) -> Body:
         """Replaces the status.
@@ -97,22 +87,10 @@ class VercelCertificates:
         patch: list[Body] = [{"op": "test", "path": path, "value": value} for path, value in tests]
         # As a whole: a path below a status that doesn't exist is refused.
         patch.append({"op": "add", "path": "/status", "value": status.dump()})
-        write = self._api.patch_namespaced_custom_object_status
-        return await self._patch(write, key, patch, "application/json-patch+json", f"writing the status of {key}")
+        where = path(API, key.namespace, PLURAL, key.name, "status")
+        return await self._patch(where, patch, JSON_PATCH, f"writing the status of {key}")
 
-    async def _patch(
-        self, write: Callable[..., Awaitable[object]], key: Key, patch: object, content_type: str, what: str
-    ) -> Body:
+    async def _patch(self, where: str, patch: object, content_type: str, what: str) -> Body:
+        query = {"fieldManager": FIELD_MANAGER}
         async with translated(what):
-            body = await write(
-                GROUP,
-                VERSION,
-                key.namespace,
-                PLURAL,
-                key.name,
-                patch,
-                field_manager=FIELD_MANAGER,
-                _content_type=content_type,
-                _request_timeout=REQUEST_LIMIT,
-            )
-        return cast(Body, body)
+            return await send(self._client, "PATCH", where, query=query, body=patch, content_type=content_type)

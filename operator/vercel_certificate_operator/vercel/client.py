@@ -20,6 +20,7 @@ from vercel_certificate_operator.core.certificate import Certificate, Scope, nor
 from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.vercel import models
 from vercel_certificate_operator.vercel.errors import ApiError, NotSent, OutcomeUnknown, VercelError
+from vercel_certificate_operator.vercel.lanes import Lanes
 from vercel_certificate_operator.vercel.network import Network
 from vercel_certificate_operator.vercel.times import http_date, retry_after
 
@@ -148,19 +149,18 @@ class VercelClient:
         self._dated = dated
         self.clock_offset = None
         # Whether the connection tells (by httpcore's trace) when a request's first byte is about to leave.
-        self._traced = transport is None or isinstance(transport, httpx.AsyncHTTPTransport)
+        self._traced = transport is None
         network = network or Network.for_url(self._base_url)
+
+        def lane(limits: httpx.Limits) -> httpx.AsyncBaseTransport:
+            return httpx.AsyncHTTPTransport(verify=network.tls, proxy=network.proxy, limits=limits, trust_env=False)
+
         self._http = httpx.AsyncClient(
             auth=_BearerAuth(token),
             # A compressed answer could be larger than the limit that is counted on the wire.
             headers={"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity"},
             follow_redirects=False,
-            limits=httpx.Limits(
-                max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEPALIVE
-            ),
-            transport=transport,
-            verify=network.tls,
-            proxy=network.proxy,
+            transport=transport or Lanes(lane, connections=connections, keepalive=KEEPALIVE),
             trust_env=False,
         )
 

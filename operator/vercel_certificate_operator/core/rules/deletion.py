@@ -56,7 +56,7 @@ def certificates_are_removed_then_released(known: Known) -> Decision | None:
         return None
     current = [(status.id, status.origin, status.scope)] if status.id is not None else []
     entries = [*current, *((entry.id, entry.origin, entry.scope) for entry in status.superseded)]
-    own = [entry for entry in entries if is_removable(known, entry[0], entry[1], replaced=False)]
+    own = [entry for entry in entries if is_removable(known, entry[0], entry[1])]
     left = [Remove(certificate_id, scope) for certificate_id, _, scope in own if certificate_id not in known.removed]
     if left:
         # One that fails doesn't hold up the others.

@@ -183,7 +183,7 @@ def clocks_agree(known: Known, need: Need) -> Decision | None:
     """If Vercel's time and the API server's differ by a day or more, nothing is issued because of time."""
     if known.clock_skew is None or not need.by_time:
         return None
-    behind = "behind" if known.clock_skew < timedelta() else "ahead of"
+    behind = "ahead of" if known.clock_skew == abs(known.clock_skew) else "behind"
     problem = Problem(
         Reason.CLOCK_SKEW,
         f"Vercel's clock is {readable(abs(known.clock_skew))} {behind} the Kubernetes API server's. {need.message} The "
@@ -257,7 +257,7 @@ def old_certificate_makes_way(known: Known, need: Need) -> Decision | None:
         return None
     if attempt.outcome != Outcome.NOT_RENEWED or status.id in known.removed:
         return None
-    if not is_removable(known, status.id, status.origin, replaced=True):
+    if not is_removable(known, status.id, status.origin):
         return None
     return Decision(Remove(status.id, status.scope))
 

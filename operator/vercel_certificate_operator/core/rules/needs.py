@@ -28,9 +28,10 @@ def names_changed(known: Known) -> Need | None:
     has, wants = status.names, resource.cns
     if status.id is None or has == wants:
         return None
-    if wants <= has and resource.spec.uploads:
+    covered = wants.issubset(has)
+    if covered and resource.spec.uploads:
         return None  # the user's certificate has more names
-    if wants <= has and (status.origin == Origin.ADOPTED or frozenset(status.requested_cns) == wants):
+    if covered and (status.origin == Origin.ADOPTED or frozenset(status.requested_cns) == wants):
         return None  # names that Vercel or the user added
     message = f"Certificate {status.id} is for {words.names(has)}; spec.cns has {words.names(wants)}."
     return Need(Reason.NAMES_CHANGED, message)

@@ -28,7 +28,7 @@ def superseded_is_removed_in_time(known: Known) -> Decision | None:
     due = [
         entry for entry in status.superseded if known.now >= removal_time(status, entry.since) and entry.id != wanted
     ]
-    own = [entry for entry in due if is_removable(known, entry.id, entry.origin, replaced=True)]
+    own = [entry for entry in due if is_removable(known, entry.id, entry.origin)]
     for entry in own:
         if entry.id not in known.removed and not known.blocked("remove", entry.id):
             return Decision(Remove(entry.id, entry.scope))

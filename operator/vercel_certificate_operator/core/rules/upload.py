@@ -32,7 +32,7 @@ def _wrong_with(known: Known, source: Source) -> str | None:
         return f"{where} does not cover {words.names(missing)}; it covers {words.names(source.cns)}"
     if known.now < source.not_before:
         return f"{where} is valid only from {words.time(source.not_before)}"
-    if source.expires_at <= known.now:
+    if source.expires_at <= known.now and not is_uploaded(known, source):  # otherwise, it wasn't renewed: see below
         return f"{where} expired at {words.time(source.expires_at)}"
     return None
 
@@ -48,9 +48,10 @@ def source_that_is_not_renewed_is_reported(known: Known) -> Decision | None:
     ref = resource.spec.certificate_secret_ref
     secret = f"Secret {resource.key.namespace}/{ref.name if ref else ''}"
     who = f"the cert-manager Certificate {words.printable(source.managed_by, 253)}" if source.managed_by else secret
+    expires = "expires" if known.now < source.expires_at else "expired"
     problem = Problem(
         Reason.SOURCE_NOT_RENEWED,
-        f"Certificate {resource.status.id} expires at {words.time(source.expires_at)}, and {secret} holds no "
+        f"Certificate {resource.status.id} {expires} at {words.time(source.expires_at)}, and {secret} holds no "
         f"newer one. Check {who}. The operator uploads the new certificate when it is there.",
     )
     return reported(known, problem, action="Upload")

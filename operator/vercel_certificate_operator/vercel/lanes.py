@@ -1,0 +1,96 @@
+"""The connections of one client, each in a pool of its own.
+
+httpx's pool looks at every connection at the start and at the end of each request, and asks the system whether it is
+still open: with 32 connections, half of all CPU that a request takes. Here a request takes the connection that was used
+last and looks at no other one.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from time import monotonic
+from typing import cast
+
+import httpx
+
+NewLane = Callable[[httpx.Limits], httpx.AsyncBaseTransport]
+
+
+class Lanes(httpx.AsyncBaseTransport):
+    """At most so many connections at a time. A request beyond them waits for as long as its ``pool`` time-out says."""
+
+    def __init__(self, new_lane: NewLane, *, connections: int, keepalive: float) -> None:
+        """
+        Args:
+            new_lane: makes a transport with these limits.
+            connections: how many at a time.
+            keepalive: seconds that an idle connection is kept.
+        """
+        self._new_lane = new_lane
+        self._keepalive = keepalive
+        self._free = asyncio.Semaphore(connections)
+        self._idle: deque[tuple[float, httpx.AsyncBaseTransport]] = deque()  # the one that was used last at the end
+        self._closed = False
+        self._limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=keepalive)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Sends a request by a connection that is free, or by a new one."""
+        await self._wait_for_one(request)
+        lane = self._idle.pop()[1] if self._idle else self._new_lane(self._limits)
+        try:
+            response = await lane.handle_async_request(request)
+        except BaseException:
+            await self._give_back(lane)
+            raise
+        response.stream = _Stream(cast(httpx.AsyncByteStream, response.stream), lambda: self._give_back(lane))
+        return response
+
+    async def _wait_for_one(self, request: httpx.Request) -> None:
+        if not self._free.locked():
+            await self._free.acquire()  # at once
+            return
+        seconds = request.extensions.get("timeout", {}).get("pool")
+        try:
+            async with asyncio.timeout(seconds):
+                await self._free.acquire()
+        except TimeoutError:
+            raise httpx.PoolTimeout(f"no connection was free for {seconds:g} s", request=request) from None
+
+    async def _give_back(self, lane: httpx.AsyncBaseTransport) -> None:
+        """Takes a lane back, and closes one that has been idle for too long."""
+        now = monotonic()
+        self._free.release()
+        if self._closed:
+            await lane.aclose()
+            return
+        self._idle.append((now, lane))
+        since, oldest = self._idle[0]
+        if now - since > self._keepalive:
+            self._idle.popleft()
+            await oldest.aclose()
+
+    async def aclose(self) -> None:
+        """Closes the connections that are idle, and the others at the end of their requests."""
+        self._closed = True
+        while self._idle:
+            await self._idle.pop()[1].aclose()
+
+
+class _Stream(httpx.AsyncByteStream):
+    """The body of an answer. Its lane is given back when it is closed."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, closed: Callable[[], Awaitable[None]]) -> None:
+        self._stream = stream
+        self._closed = closed
+        self._open = True
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._stream.__aiter__()
+
+    async def aclose(self) -> None:
+        if self._open:
+            self._open = False
+            try:
+                await self._stream.aclose()
+            finally:
+                await self._closed()

@@ -1,0 +1,121 @@
+"""Drift is detected whatever one resource or one scope is like, and says only what is known."""
+
+import pytest
+
+from support.acting import DAY, HOUR, MINUTE, create_many, notes, put_secret
+from support.memory_api import SimulatedWorld
+from support.world import OTHER_TOKEN
+from vercel_certificate_operator.core.resource import GROUP, PLURAL, VERSION
+from vercel_emulator.models import Injection
+
+A = ["a.example.com"]
+A_DAY = 86_400_000
+"""Milliseconds."""
+
+
+async def test_a_value_of_a_newer_version_does_not_end_the_drift_watch(world: SimulatedWorld) -> None:
+    """The definition and the operator were upgraded, used, and the operator was rolled back."""
+    await put_secret(world, OTHER_TOKEN)
+    await world.apply("good", ["good.example.com"], tokenSecretRef={"name": "vercel"})
+    await world.apply("newer", ["newer.example.com"], tokenSecretRef={"name": "vercel"})
+    await world.quiet()
+    await world.crash()
+    await world.patch("newer", {"spec": {"deletionPolicy": "Orphan", "existingCertificate": "Share"}})
+    world.start()
+    await world.quiet()
+    world.emulator.state.vanish((await world.status("good"))["id"])
+    await world.advance(DAY)
+    assert len(await notes(world, "good", "CertificateGone")) == 1
+    assert await world.ready("good") == ("True", "Issued")
+    await world.delete("newer")
+    await world.quiet()
+    assert ["newer.example.com"] in world.live().values(), "an unknown policy removes nothing"
+
+
+async def test_a_namespace_that_may_not_use_the_default_token_ends_drift_detection_for_nobody_else(
+    world: SimulatedWorld,
+) -> None:
+    body = {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": "VercelCertificate",
+        "metadata": {"name": "old", "namespace": "legacy"},
+        "spec": {"cns": ["old.example.com"]},
+    }
+    world.configure(namespaces=("legacy", "web"))
+    await world.restart()
+    await world.custom.create_namespaced_custom_object(GROUP, VERSION, "legacy", PLURAL, body)
+    await world.apply("site", A)
+    await world.quiet()
+    site = (await world.status("site"))["id"]
+    world.configure(default_token_namespaces=("web",))
+    await world.restart()
+    world.emulator.state.vanish(site)
+    await world.advance(DAY)
+    assert (await world.status("site"))["id"] != site
+    assert await world.ready("site") == ("True", "Issued")
+
+
+async def test_certificates_that_vanish_together_leave_ready_unknown_and_can_be_adopted(
+    world: SimulatedWorld,
+) -> None:
+    world.configure(default_token_namespaces=("web",))
+    await world.restart()
+    names = await create_many(world, 6)
+    await world.quiet()
+    for certificate in list(world.live()):
+        world.emulator.state.vanish(certificate)
+    await world.advance(DAY)
+    assert {(await world.ready(name)) for name in names} == {("Unknown", "ScopeVanished")}
+    created = world.emulator.clock.now_ms() - 30 * A_DAY
+    world.emulator.state.inject(Injection(cns=["s0.example.com"], id="cert_good", created_at=created))
+    await world.annotate("site-0", "adopt-id", "cert_good")
+    await world.quiet()
+    assert (await world.status("site-0"))["id"] == "cert_good"
+    assert await world.ready("site-0") == ("True", "Issued")
+
+
+async def test_resources_that_are_deleted_do_not_make_a_scope_seem_vanished(world: SimulatedWorld) -> None:
+    names = await create_many(world, 10)
+    await world.quiet()
+    for name in names[:6]:
+        body = await world.get(name)
+        assert body is not None
+        await world.patch(name, {"metadata": {"finalizers": [*body["metadata"]["finalizers"], "example.com/other"]}})
+        await world.delete(name)
+    await world.advance(DAY)
+    assert {(await world.ready(name)) for name in names[6:]} == {("True", "Issued")}
+
+
+async def test_an_adopted_certificate_gives_its_predecessor_ten_minutes(world: SimulatedWorld) -> None:
+    world.configure(default_token_namespaces=("web",))
+    await world.restart()
+    await world.apply("site", A)
+    await world.quiet()
+    first = (await world.status("site"))["id"]
+    created = world.emulator.clock.now_ms() - 10 * A_DAY
+    world.emulator.state.inject(Injection(cns=A, id="cert_named", created_at=created))
+    await world.annotate("site", "adopt-id", "cert_named")
+    await world.quiet()
+    assert (await world.status("site"))["id"] == "cert_named"
+    await world.advance(9 * MINUTE)
+    assert first in world.live()
+    await world.advance(2 * MINUTE)
+    assert first not in world.live()
+
+
+@pytest.mark.parametrize("wanted", ["cert_that_never_was", "cert_of_other_names"])
+async def test_a_refused_adoption_does_not_keep_what_was_replaced(world: SimulatedWorld, wanted: str) -> None:
+    world.configure(default_token_namespaces=("web",))
+    await world.restart()
+    world.emulator.state.inject(Injection(cns=["z.example.com"], id="cert_of_other_names"))
+    await world.apply("site", A)
+    await world.quiet()
+    first = (await world.status("site"))["id"]
+    await world.advance(MINUTE)
+    await world.annotate("site", "renew", "1")
+    await world.annotate("site", "adopt-id", wanted)
+    await world.quiet()
+    await world.advance(HOUR)
+    assert first not in world.live()
+    assert len(await notes(world, "site", "AdoptionRefused")) == 1
+    assert await world.ready("site") == ("True", "Issued")
