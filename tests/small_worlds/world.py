@@ -8,7 +8,7 @@ else can happen between any two of them. ``test_driver.py`` holds it against the
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -55,9 +55,10 @@ Body = dict[str, Any]
 NAMESPACE = "web"
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 """Vercel's time at tick 0."""
-TOKEN_HASH = "token"  # noqa: S105 - not a token
+TOKEN_HASH = "token"
 LIMITS = Limits()
 POST_LIMIT = int(LIMITS.post.total_seconds())
+MOST_STEPS = 40
 STALE_RECORD = 10
 """As in the reconciler."""
 DRIFT = 6 * 3600
@@ -77,6 +78,8 @@ class Cert:
     auto_renew: bool
     maker: str
     """The attempt that made it, ``other``, or the id of the certificate that it renews."""
+    key: Key | None = None
+    """The resource for which it was requested."""
     late: bool = False
     """Whether its attempt counted as over when it was made."""
 
@@ -94,18 +97,19 @@ def wall(tick: float) -> datetime:
     return START + timedelta(seconds=tick)
 
 
-Kind = Literal["wait", "write", "issue", "add", "remove"]
+Kind = Literal["wait", "write", "issue", "add", "release", "call"]
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A request to the API server that was sent and is not carried out yet."""
+    """A request that was sent and is not carried out yet: to the API server, or a call to Vercel."""
 
     kind: Kind
     key: Key
     base: Text
     """The state from which it was decided."""
     at: int
+    call: Get | List | Remove | None = None
     status: Text | None = None
     """As JSON; None: it changes the finalizers."""
     closes: bool = False
@@ -140,12 +144,15 @@ class Process:
     """Of keys in work."""
     due: Mapping[Key, int] = field(default_factory=dict)
     pending: Mapping[Key, Pending] = field(default_factory=dict)
+    """What each key waits for. Between two waits, a key is done with at once."""
     reserved: Mapping[Key, int] = field(default_factory=dict)
     """Names that are reserved, since when."""
     lists: Mapping[Scope, Listing] = field(default_factory=dict)
     error: int = 0
     """Seconds by which its idea of Vercel's time is wrong, until Vercel's next answer."""
     drift_at: int = DRIFT
+    removing: Mapping[str, Key] = field(default_factory=dict)
+    """Certificates in no status that are, or were, being removed."""
     reported: frozenset[str] = frozenset()
     """Orphans that it has reported."""
 
@@ -322,6 +329,9 @@ class Driver:
         self.error = mine.error
         self.drift_at = mine.drift_at
         self.reported = mine.reported
+        self.removing = dict(mine.removing)
+        self.steps: list[str] = []
+        """What was decided, for messages."""
         self.queue = _Queue()
         self.objects = Objects()
         queue: Any = self.queue
@@ -333,9 +343,10 @@ class Driver:
         for key, since in self.reserved.items():
             self.objects.reserve_names(key, wall(since))
         for key, pending in self.pending.items():
-            if pending.status is not None:
-                held = _ids(json.loads(pending.status))
-                self.objects.reserved(key, held).__enter__()  # noqa: PLC2801 - it stays as long as the request
+            held = _ids(json.loads(pending.status)) if pending.status is not None else []
+            if isinstance(pending.call, Remove):
+                held.append(pending.call.certificate_id)
+            self.objects.reserved(key, held).__enter__()
 
     @property
     def now(self) -> datetime:
@@ -360,6 +371,7 @@ class Driver:
             error=self.error,
             drift_at=self.drift_at,
             reported=self.reported,
+            removing=self.removing,
         )
         processes = list(world.processes)
         processes[self.number] = process
@@ -388,41 +400,53 @@ class Driver:
         before = self.views.get(key)
         return before is None or _version(text) > _version(before)
 
-    # --- one step of a round
+    # --- a round, from one wait to the next
 
-    def run(self, key: Key) -> list[Next]:
-        """Decides once for a key, and begins what was decided. Returns what may come of it."""
+    def run(self, key: Key) -> World:
+        """Reconciles a key that is due, until it waits for something."""
+        self.due.pop(key, None)
+        memory = self.memories.setdefault(key, Memory(seen=(None, self.world.tick)))
+        self.rounds[key] = Round(listing=memory.noticed)
+        self._go_on(key)
+        return self.done()
+
+    def _go_on(self, key: Key) -> None:
+        """Decides, and does what needs no waiting, until the key waits or its round is over."""
         tick = self.world.tick
-        if key not in self.rounds:
-            self.due.pop(key, None)
-        memory = self.memories.setdefault(key, Memory(seen=(None, tick)))
-        round_ = self.rounds.get(key) or Round(listing=memory.noticed)
-        resource = self.objects.get(key)
-        if resource is None:
-            return self._after_its_end(key)
-        memory, note = memory.observe(resource, tick).published(resource.status)
-        self.memories[key] = memory
-        self._publish(note)
-        facts = self._facts(resource, memory, round_)
-        decision = decide(facts)
-        name = f"{self._name(key)}: {decision.policy}, {type(decision.action).__name__}"
+        for _ in range(MOST_STEPS):
+            resource = self.objects.get(key)
+            if resource is None:
+                self._after_its_end(key)
+                return
+            memory, note = self.memories[key].observe(resource, tick).published(resource.status)
+            self.memories[key] = memory
+            self._publish(note)
+            facts = self._facts(resource, memory, self.rounds[key])
+            decision = decide(facts)
+            self.steps.append(f"{decision.policy}: {type(decision.action).__name__}")
+            if self._begin(facts, decision):
+                return
+        raise AssertionError(f"{decision.policy} never settles")
+
+    def _begin(self, facts: Known, decision: Decision) -> bool:
+        """Begins what was decided. Returns whether the key waits for it, or its round is over."""
+        key, round_ = facts.resource.key, self.rounds[facts.resource.key]
         match decision.action:
-            case Wait():
-                return [(name, self._write(facts, decision, round_))]
-            case Write():
-                return [(name, self._write(facts, decision, round_))]
+            case Wait() | Write():
+                return self._write(facts, decision)
             case AddFinalizer():
-                return [(name, self._send(Pending("add", key, self.views[key], tick), round_))]
+                self._send(Pending("add", key, self.views[key], self.world.tick))
             case RemoveFinalizer():
-                self.memories[key] = replace(memory, farewell=decision.note)
-                return [(name, self._send(Pending("remove", key, self.views[key], tick), round_))]
+                self.memories[key] = replace(self.memories[key], farewell=decision.note)
+                self._send(Pending("release", key, self.views[key], self.world.tick))
             case ReadToken():
                 self.rounds[key] = round_.with_token(TOKEN_HASH)
-                return [(name, self.done())]
+                return False
             case Issue(attempt):
-                return [(name, self._issue(facts, decision, attempt, round_))]
+                return self._issue(facts, decision, attempt)
             case Get() | List() | Remove():
-                return self._call(name, facts, decision, round_)
+                return self._call(key, decision.action)
+        return True
 
     def _name(self, key: Key) -> str:
         return f"{'' if len(self.world.processes) == 1 else f'{self.number}.'}{key.name}"
@@ -454,7 +478,7 @@ class Driver:
 
     # --- requests to the API server
 
-    def _write(self, facts: Known, decision: Decision, round_: Round) -> World:
+    def _write(self, facts: Known, decision: Decision) -> bool:
         resource, status = facts.resource, decision.status
         key, action = resource.key, decision.action
         closes = isinstance(action, Write) and action.closes
@@ -474,17 +498,18 @@ class Driver:
                 until=until,
                 notices=notices,
             )
-            return self._send(pending, round_)
+            self._send(pending)
+            return True
         memory = replace(self.memories[key], unpublished=None)
         if isinstance(action, Write) and (closes or status is None):
             memory = replace(memory, reply=None)
         self.memories[key] = memory
         self._publish(decision.note)
         if isinstance(action, Write):
-            self.rounds[key] = round_.written()
-        else:
-            self._end_of_round(key, until, notices=notices)
-        return self.done()
+            self.rounds[key] = self.rounds[key].written()
+            return False
+        self._end_of_round(key, until, notices=notices)
+        return True
 
     def _until(self, until: datetime | None) -> int:
         if until is None:
@@ -499,53 +524,60 @@ class Driver:
         if until is not None:
             self.due[key] = min(self.due.get(key, until), until)
 
-    def _send(self, pending: Pending, round_: Round) -> World:
+    def _send(self, pending: Pending) -> None:
         self.pending[pending.key] = pending
-        self.rounds[pending.key] = round_
-        return self.done()
 
-    def _issue(self, facts: Known, decision: Decision, attempt: Attempt, round_: Round) -> World:
+    def _issue(self, facts: Known, decision: Decision, attempt: Attempt) -> bool:
         key, tick = facts.resource.key, self.world.tick
         if facts.token_hash != TOKEN_HASH:
-            self.rounds[key] = round_.with_token(TOKEN_HASH)
-            return self.done()
+            self.rounds[key] = self.rounds[key].with_token(TOKEN_HASH)
+            return False
         assert decision.status is not None
         self.reserved[key] = tick + self.error
+        self.objects.reserve_names(key, self.now)
         self.memories[key] = self.memories[key].announced(attempt.id)
         status = text_of(decision.status.dump())
         self.world = replace(self.world, numbers=self.world.numbers + 1)
-        pending = Pending("issue", key, self.views[key], tick, status=status, attempt=attempt)
-        return self._send(pending, round_)
+        self._send(Pending("issue", key, self.views[key], tick, status=status, attempt=attempt))
+        return True
 
     def land(self, key: Key, *, answered: bool = True) -> World:
         """The API server carries out a request. Its answer arrives at once, or not at all."""
         pending = self.pending.pop(key)
         world, text = carried_out(self.world, pending)
         self.world = world
+        self._unreserve(pending)
         if not answered:
             self._no_answer(key)
-            return self.done()
-        self.reserved.pop(key, None)
-        self.objects.release_names(key)
-        if text is None:
+        elif text is None:
             self._fenced_off(pending)
-        elif pending.kind == "remove" and pending.key.name not in world.objects:
-            self.vanish(key)
-            self._farewell(key)
-            self.rounds[key] = Round()
+            self._go_on(key)
         else:
-            self.replied(text)
-            self._written(pending)
+            if pending.kind == "release" and key.name not in world.objects:
+                self.vanish(key)
+            else:
+                self.replied(text)
+            if self._written(pending):
+                self._go_on(key)
         return self.done()
 
     def fail(self, key: Key) -> World:
         """The API server does not carry out a request, and answers with an error."""
-        del self.pending[key]
+        self._unreserve(self.pending.pop(key))
         self._no_answer(key)
         return self.done()
 
-    def _no_answer(self, key: Key) -> None:
+    def _unreserve(self, pending: Pending) -> None:
+        key = pending.key
         self.reserved.pop(key, None)
+        self.objects.release_names(key)
+        held = _ids(json.loads(pending.status)) if pending.status is not None else []
+        written = set(_ids(self.objects.body(key) or {}))
+        for certificate_id in held:
+            if certificate_id not in written:
+                self.objects._holders[certificate_id].discard(key)
+
+    def _no_answer(self, key: Key) -> None:
         self.rounds.pop(key, None)
         self.due[key] = self.world.tick + 1
 
@@ -555,7 +587,7 @@ class Driver:
             self.memories[key] = replace(self.memories[key], unpublished=None)
         text = self.world.objects.get(key.name)
         gone = text is None or key_of_text(text) != key
-        if pending.kind == "remove" and not gone:
+        if pending.kind == "release" and not gone:
             self.memories[key] = replace(self.memories[key], farewell=None)
         if gone:
             self.vanish(key)
@@ -564,38 +596,39 @@ class Driver:
         else:
             assert text is not None
             self.replied(text)
-        if pending.kind == "remove":
+        if pending.kind == "release":
             self._farewell(key)
         self.rounds[key] = Round()
 
-    def _written(self, pending: Pending) -> None:
-        key, round_ = pending.key, self.rounds[pending.key]
+    def _written(self, pending: Pending) -> bool:
+        """The write succeeded. Returns whether the round goes on."""
+        key = pending.key
         match pending.kind:
             case "issue":
                 assert pending.attempt is not None
                 if self.world.tick - pending.at > STALE_RECORD:
                     self.rounds[key] = Round()
-                    return
+                    return True
                 self.memories[key] = self.memories[key].sent(pending.attempt.id, self.world.tick)
                 post = Post(pending.attempt, key, self.world.tick, self.number)
                 posted = self.world.posted | {pending.attempt.id}
                 self.world = replace(self.world, posts=(*self.world.posts, post), posted=posted)
-                self.rounds.pop(key)
+                del self.rounds[key]
+                return False
             case "wait" | "write":
                 memory = replace(self.memories[key], unpublished=None)
-                if pending.kind == "write" and pending.closes:
+                if pending.closes:
                     memory = replace(memory, reply=None)
                 self.memories[key] = memory
                 self._publish(pending.note)
-                if pending.kind == "write":
-                    self.rounds[key] = round_.written()
-                else:
+                if pending.kind == "wait":
                     self._end_of_round(key, pending.until, notices=pending.notices)
-            case "remove":
+                    return False
+                self.rounds[key] = self.rounds[key].written()
+            case "release":
                 self._farewell(key)
                 self.rounds[key] = Round()
-            case "add":
-                pass
+        return True
 
     def _farewell(self, key: Key) -> None:
         memory = self.memories[key]
@@ -605,52 +638,80 @@ class Driver:
 
     # --- calls to Vercel
 
-    def _call(self, name: str, facts: Known, decision: Decision, round_: Round) -> list[Next]:
-        key, call = facts.resource.key, call_of(decision)
-        assert call is not None
-        round_ = round_.with_token(TOKEN_HASH)
-        nexts: list[Next] = []
-        if self.world.budget.faults and not self._is_cached(decision):
-            failing = Driver(self.world, self.number)
-            failing.memories = dict(self.memories)
-            failing._failed(key, call, round_)
-            nexts.append((f"{name} fails", failing.done(spend(failing.world, faults=1))))
-        after = self._answer(decision, round_)
-        self.memories[key] = self.memories[key].call_succeeded(call)
-        self.rounds[key] = after
-        nexts.append((name, self.done()))
-        return nexts
-
-    def _is_cached(self, decision: Decision) -> bool:
-        action = decision.action
-        if not isinstance(action, List):
+    def _call(self, key: Key, call: Get | List | Remove) -> bool:
+        """Begins a call. Returns whether its answer has to be waited for."""
+        self.rounds[key] = self.rounds[key].with_token(TOKEN_HASH)
+        if isinstance(call, List) and (cached := self._cached(call.scope, call.begun_after)) is not None:
+            self._heard(key, call, replace(self.rounds[key], listing=cached))
             return False
-        cached = self.lists.get(action.scope)
-        return cached is not None and cached.begun >= action.begun_after
+        if isinstance(call, Remove):
+            self.objects.reserved(key, [call.certificate_id]).__enter__()
+        self._send(Pending("call", key, self.views.get(key, ""), self.world.tick, call=call))
+        return True
 
-    def _answer(self, decision: Decision, round_: Round) -> Round:
-        tick = self.world.tick
-        match decision.action:
-            case Get(certificate_id, _):
-                self.error = 0
-                cert = self.world.cert(certificate_id)
-                return round_.with_got(certificate_id, Got(tick, cert.as_seen() if cert else None))
-            case List(begun_after, scope):
-                return replace(round_, listing=self._listing(scope, begun_after))
-            case Remove(certificate_id, _):
-                self.error = 0
-                return round_.with_removed(certificate_id, self._remove(certificate_id))
-            case _:
-                raise AssertionError(decision.action)
+    def _heard(self, key: Key, call: Get | List | Remove, round_: Round) -> None:
+        self.rounds[key] = round_
+        self.memories[key] = self.memories[key].call_succeeded(_call_key(call))
 
-    def _listing(self, scope: Scope, begun_after: float) -> Listing:
+    def _reserve_removal(self, key: Key, certificate_id: str) -> None:
+        self.removing[certificate_id] = key
+        self.objects.reserve_removal(key, certificate_id)
+
+    def _cached(self, scope: Scope, begun_after: float) -> Listing | None:
         cached = self.lists.get(scope)
-        if cached is None or cached.begun < begun_after:
-            self.error = 0
-            newest_first = sorted(self.world.certs, key=lambda cert: (cert.created, _number(cert.id)), reverse=True)
-            cached = Listing(self.world.tick, tuple(cert.as_seen() for cert in newest_first))
-            self.lists[scope] = cached
-        return cached
+        return cached if cached is not None and cached.begun >= begun_after else None
+
+    def answer(self, key: Key) -> World:
+        """Vercel carries out a call, and its answer arrives."""
+        pending = self.pending.pop(key)
+        tick, call = self.world.tick, pending.call
+        self.error = 0
+        if key not in self.rounds:  # of a resource that is gone
+            assert isinstance(call, Remove)
+            self._late_removal(key, call)
+            self._unreserve(pending)
+            return self.done()
+        round_ = self.rounds[key]
+        match call:
+            case Get(certificate_id, _):
+                cert = self.world.cert(certificate_id)
+                round_ = round_.with_got(certificate_id, Got(pending.at, cert.as_seen() if cert else None))
+            case List(_, scope):
+                self.lists[scope] = Listing(pending.at, self._all(), float(tick - pending.at))
+                round_ = replace(round_, listing=self.lists[scope])
+            case Remove(certificate_id, _):
+                round_ = round_.with_removed(certificate_id, self._remove(certificate_id))
+            case None:
+                raise AssertionError(pending)
+        self._unreserve(pending)
+        self._heard(key, call, round_)
+        self._go_on(key)
+        return self.done()
+
+    def call_fails(self, key: Key) -> World:
+        """A call is not carried out, or its answer is lost: nobody knows."""
+        pending = self.pending.pop(key)
+        assert pending.call is not None
+        self._unreserve(pending)
+        failure, call = Failure(Fate.UNKNOWN, "broken"), _call_key(pending.call)
+        round_ = self.rounds.get(key)
+        token_hash = round_.token_hash if round_ is not None else None
+        memory = self.memories[key]
+        after = memory.call_failed(call, failure, self.world.tick, seed=key.uid, token_hash=token_hash)
+        self.memories[key] = after
+        if round_ is not None:
+            self.rounds[key] = replace(round_, just_failed=call)
+            self._go_on(key)
+            return self.done()
+        if call not in memory.failed:
+            self._publish(removal_failed_note(call[1] or "", failure.message))
+        self.due[key] = -int(-min(failed.retry_at for failed in after.failed.values()) // 1)
+        return self.done()
+
+    def _all(self) -> tuple[Certificate, ...]:
+        """All certificates at Vercel, the newest first."""
+        newest_first = sorted(self.world.certs, key=lambda cert: (cert.created, _number(cert.id)), reverse=True)
+        return tuple(cert.as_seen() for cert in newest_first)
 
     def _remove(self, certificate_id: str) -> bool:
         cert = self.world.cert(certificate_id)
@@ -659,14 +720,6 @@ class Driver:
         left = tuple(other for other in self.world.certs if other is not cert)
         self.world = replace(self.world, certs=left, removed=(*self.world.removed, cert))
         return True
-
-    def _failed(self, key: Key, call: CallKey, round_: Round) -> None:
-        failure = Failure(Fate.UNKNOWN, "broken")
-        memory = self.memories[key]
-        self.memories[key] = memory.call_failed(
-            call, failure, self.world.tick, seed=key.uid, token_hash=round_.token_hash
-        )
-        self.rounds[key] = replace(round_, just_failed=call)
 
     # --- the end of a POST, and of a resource
 
@@ -680,45 +733,35 @@ class Driver:
         self.due[key] = tick
         return self.done()
 
-    def _after_its_end(self, key: Key) -> list[Next]:
+    def _after_its_end(self, key: Key) -> None:
+        """Mirrors ``Reconciler._after_its_end`` and ``LateAnswers``."""
         self._farewell(key)
-        memory, name = self.memories[key], f"{self._name(key)}: after its end"
-        reply = memory.reply
         self.rounds.pop(key, None)
+        memory = self.memories[key]
+        reply = memory.reply
         if reply is None:
-            if not memory.is_needed:
-                self._forget(key)
-            return [(name, self.done())]
+            self._settled(key)
+            return
         text = self.world.objects.get(key.name)
         late = None
         if text is None or key_of_text(text) != key:
             late = late_answer(memory.spec, reply, self.objects.held_elsewhere(key))
-        nexts: list[Next] = []
         if isinstance(late, Remove):
-            if self.world.budget.faults:
-                failing = Driver(self.world, self.number)
-                failing.memories, failing.rounds = dict(self.memories), dict(self.rounds)
-                failing._late_removal_failed(key, late)
-                nexts.append((f"{name}, which fails", failing.done(spend(failing.world, faults=1))))
-            self.error = 0
-            self._remove(late.certificate_id)
-            late = removed_late_note(late.certificate_id)
+            self.objects.reserved(key, [late.certificate_id]).__enter__()
+            self._send(Pending("call", key, "", self.world.tick, call=late))
+            return
         self._publish(late)
-        self.memories[key] = replace(memory, reply=None)
+        self._settled(key)
+
+    def _late_removal(self, key: Key, late: Remove) -> None:
+        self._remove(late.certificate_id)
+        self._publish(removed_late_note(late.certificate_id))
+        self._settled(key)
+
+    def _settled(self, key: Key) -> None:
+        self.memories[key] = replace(self.memories[key], reply=None)
         if not self.memories[key].is_needed:
             self._forget(key)
-        nexts.append((name, self.done()))
-        return nexts
-
-    def _late_removal_failed(self, key: Key, late: Remove) -> None:
-        call: CallKey = ("remove", late.certificate_id)
-        memory = self.memories[key]
-        failure = Failure(Fate.UNKNOWN, "broken")
-        after = memory.call_failed(call, failure, self.world.tick, seed=key.uid, token_hash=None)
-        self.memories[key] = after
-        if call not in memory.failed:
-            self._publish(removal_failed_note(late.certificate_id, failure.message))
-        self.due[key] = -int(-min(failed.retry_at for failed in after.failed.values()) // 1)
 
     def _forget(self, key: Key) -> None:
         del self.memories[key]
@@ -736,7 +779,10 @@ class Driver:
             scope_key = scope_key_of(key, body) if body is not None else None
             if body is None or scope_key is None or body["metadata"].get("deletionTimestamp"):
                 continue
-            listing = self._listing(scope_key.scope, tick - DRIFT_LIST_AGE)
+            listing = self._cached(scope_key.scope, tick - DRIFT_LIST_AGE)
+            if listing is None:
+                self.error = 0
+                listing = self.lists[scope_key.scope] = Listing(tick, self._all())
             sighting = Sighting.of(listing)
             cns = normalized(body["spec"]["cns"])
             orphans = self._orphans(body, cns, sighting)
@@ -762,6 +808,10 @@ class Driver:
 def carried_out(world: World, pending: Pending) -> tuple[World, Text | None]:
     """Returns the world after the API server carried out a request, and the reply; None: a test failed."""
     key, name = pending.key, pending.key.name
+    if isinstance(pending.call, Remove):
+        gone = tuple(cert for cert in world.certs if cert.id == pending.call.certificate_id)
+        left = tuple(cert for cert in world.certs if cert not in gone)
+        return replace(world, certs=left, removed=(*world.removed, *gone)), None
     text = world.objects.get(name)
     if text is None or key_of_text(text) != key:
         return world, None
@@ -798,6 +848,12 @@ def _version(text: Text) -> int:
     return int(parsed(text)["metadata"]["resourceVersion"])
 
 
+def _call_key(call: Get | List | Remove) -> CallKey:
+    key = call_of(Decision(call))
+    assert key is not None
+    return key
+
+
 def _number(certificate_id: str) -> int:
     return int(certificate_id.partition("_")[2])
 
@@ -822,18 +878,6 @@ def started(world: World, number: int) -> World:
     return driver.done()
 
 
-Change = Callable[[World], World]
-
-
-def all_keys(process: Process) -> Iterator[Key]:
-    """Yields the keys with which a process can do something."""
-    yield from sorted({*process.rounds, *process.due})
-
-
-def runnable(world: World, process: Process) -> Iterable[Key]:
-    """Returns the keys with which a process can do something now."""
-    return [
-        key
-        for key in all_keys(process)
-        if key not in process.pending and (key in process.rounds or process.due[key] <= world.tick)
-    ]
+def due_keys(world: World, process: Process) -> list[Key]:
+    """Returns the keys that a process can begin to reconcile now."""
+    return sorted(key for key, tick in process.due.items() if tick <= world.tick and not {key} & process.pending.keys())
