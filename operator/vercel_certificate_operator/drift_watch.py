@@ -111,7 +111,12 @@ class DriftWatch:
             self.watch(key)
         scope = self._scopes.get(key) or _Scope()
         if scope.judged is None or scope.judged[0] != listing.begun:
-            held = [status["id"] for _, _, status in self._members(key) if status.get("id")]
+            held = [
+                status["id"]
+                for object_key, _, status in self._members(key)
+                # What was issued while the list was made can't be in it.
+                if status.get("id") and self._objects.stored_at(object_key) < listing.begun
+            ]
             scope.judged = listing.begun, scope_vanished(held, listing)
         return replace(listing, scope_vanished=scope.judged[1])
 

@@ -151,6 +151,10 @@ class Objects:
         """Returns all objects, like ``body``."""
         return tuple(self._bodies.items())
 
+    def stored_at(self, key: Key) -> float:
+        """Returns when the newest state of an object was stored, on the monotonic clock in seconds."""
+        return self._stored_at[key]
+
     def keys(self) -> tuple[Key, ...]:
         return tuple(self._bodies)
 

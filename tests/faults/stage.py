@@ -120,14 +120,14 @@ class Stage:
         await self.world.crash()
         self.world.emulator.faults.clear("drop")
 
-    async def recover(self, rest: timedelta = RECOVERY) -> None:
+    async def recover(self, within: timedelta = RECOVERY) -> None:
         """Nobody does anything, for long enough."""
         self.world.emulator.faults.clear("drop")
         self.proxy.clear()
         if self.world.operator is None:
             self.world.start()
         await self.world.quiet()
-        for stretch in (timedelta(minutes=1), timedelta(minutes=10), HOUR, rest):
+        for stretch in (timedelta(minutes=1), timedelta(minutes=10), HOUR, within):
             await self.never_ready_without_a_certificate()
             await self.world.advance(stretch)
 
@@ -138,17 +138,17 @@ class Stage:
         assert not problems, problems
 
     async def judge(
-        self, scenario: "Scenario", *, needs: int = 0, rest: timedelta = RECOVERY, forgotten: int = 0
+        self, scenario: "Scenario", *, needs: int = 0, within: timedelta = RECOVERY, forgotten: int = 0
     ) -> None:
         """The end of each row: the end state is there, nothing more is done, and every invariant holds.
 
         Args:
             needs: how many certificates it takes, if the fault itself makes more needs than the scenario has.
-            rest: how long it can take until the end state is there.
+            within: how long it can take until the end state is there.
             forgotten: see ``invariants.check``.
         """
         over = await asyncio.to_thread(self.audit.mark)
-        await self.recover(rest)
+        await self.recover(within)
         seq, rest = self.world.emulator.journal.last, await asyncio.to_thread(self.audit.mark)
         await self.world.advance(DAY + HOUR)
         await check(self.world, quiet_since_seq=seq, forgotten=forgotten)

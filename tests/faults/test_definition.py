@@ -53,7 +53,7 @@ async def install(stage: Stage, control_plane: ControlPlane) -> AsyncIterator[In
         await asyncio.to_thread(control_plane.kubectl, *apply, input=json.dumps(definition))
         async with asyncio.timeout(30):
             while not await is_served(without):
-                await asyncio.sleep(0.05)
+                pass
 
     yield install
     await install(None)
@@ -67,7 +67,7 @@ async def test_a_definition_that_drops_a_field_is_reported_and_issues_nothing_tw
     world = stage.world
     await install(field)
     await FIRST_ISSUE.act(world)
-    if field not in {"superseded"}:  # nothing is replaced yet
+    if field != "superseded":  # nothing is replaced yet
         assert (await world.issuing(NAME)) == ("False", "SchemaOutdated")
         assert len(await events(world, NAME, "SchemaOutdated")) == 1
     if field == "attempt":

@@ -205,4 +205,4 @@ async def test_a_call_that_fails_for_hours(
     assert asked <= hours * 12 + 15, f"{asked} requests in {hours:.1f} h"  # the shortest cap is 5 min
     # Five attempts without an answer reach the issuance limit, which counts for a week.
     limited = (await world.issuing("site"))[1] == "IssuanceLimited"
-    await stage.judge(scenario, rest=8 * DAY if limited else RECOVERY)
+    await stage.judge(scenario, within=8 * DAY if limited else RECOVERY)

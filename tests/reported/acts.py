@@ -49,7 +49,7 @@ def posts(world: World, *cns: str) -> int:
 
 
 async def replaced(world: World, name: str, **metadata: Any) -> None:
-    """Replace a resource as a whole, with nothing in its metadata but this: ``kubectl replace`` of a manifest in Git."""
+    """Replace a resource as a whole, with only this in its metadata: ``kubectl replace`` of a manifest in Git."""
     world.acts.append(world.emulator.journal.last)
     there = await world.get(name)
     assert there is not None

@@ -74,9 +74,7 @@ async def test_a_manifest_with_the_annotation_of_an_older_version_is_like_any_ot
 
 
 @pytest.mark.parametrize("policy", ["Retain", "Delete"])
-@pytest.mark.parametrize(
-    "auto_renew", [False, True], ids=["uploaded", "issued by someone else"]
-)
+@pytest.mark.parametrize("auto_renew", [False, True], ids=["uploaded", "issued by someone else"])
 @pytest.mark.parametrize("days", [1, 50], ids=["early in its life", "late in its life"])
 async def test_a_certificate_that_the_user_made_for_the_same_names_is_never_removed(
     world: SimulatedWorld, policy: str, auto_renew: bool, days: int

@@ -221,9 +221,7 @@ async def test_the_owner_of_names_is_not_the_one_whose_certificate_expired(world
 
 
 @pytest.mark.parametrize("count", [1, 3])
-async def test_suspended_resources_without_a_certificate_are_in_nobodys_way(
-    world: SimulatedWorld, count: int
-) -> None:
+async def test_suspended_resources_without_a_certificate_are_in_nobodys_way(world: SimulatedWorld, count: int) -> None:
     for number in range(count):
         await world.apply(f"old-{number}", NAMES, suspend=True)
         await world.quiet()

@@ -33,9 +33,10 @@ from small_worlds.world import (
     spend,
     started,
     tick_of,
+    wall,
 )
 from vercel_certificate_operator.core.failures import Failure, Fate
-from vercel_certificate_operator.core.known import Remove
+from vercel_certificate_operator.core.known import Decision, Remove, Wait
 from vercel_certificate_operator.core.memory import Memory, Round
 from vercel_certificate_operator.core.ownership import ATTEMPT_LIMIT
 from vercel_certificate_operator.core.resource import Key, Resource
@@ -58,6 +59,22 @@ MOST_HEALTHY_STEPS = 3000
 
 def nexts(world: World) -> Iterator[Next]:
     """Yields everything that can happen next."""
+    yield from _processes_go_on(world)
+    for post in world.posts:
+        yield from _post_goes_on(world, post)
+    for ghost in world.ghosts:
+        left = tuple(other for other in world.ghosts if other is not ghost)
+        yield f"{ghost.key.name}: a late request arrives", carried_out(replace(world, ghosts=left), ghost)[0]
+        yield f"{ghost.key.name}: a late request is dropped", replace(world, ghosts=left)
+    if world.budget.others:
+        less = spend(world, others=1)
+        for name, action in ACTIONS.items():
+            if (done := action(less)) is not None:
+                yield f"others: {name}", done
+    yield from _time_passes(world)
+
+
+def _processes_go_on(world: World) -> Iterator[Next]:
     for number, process in enumerate(world.processes):
         for key in due_keys(world, process):
             driver = Driver(world, number)
@@ -71,20 +88,8 @@ def nexts(world: World) -> Iterator[Next]:
         if world.budget.steps_of_a_clock:
             for step in (-DAY, DAY):
                 yield f"{number}: the clock is set by {step} s", _clock_set(world, number, step)
-    for post in world.posts:
-        yield from _post_goes_on(world, post)
-    for ghost in world.ghosts:
-        left = tuple(other for other in world.ghosts if other is not ghost)
-        yield f"{ghost.key.name}: a late request arrives", carried_out(replace(world, ghosts=left), ghost)[0]
-        yield f"{ghost.key.name}: a late request is dropped", replace(world, ghosts=left)
     if world.budget.faults and any(process.pending for process in world.processes):
         yield "the process stands still", replace(spend(world, faults=1), tick=world.tick + STALE)
-    if world.budget.others:
-        less = spend(world, others=1)
-        for name, action in ACTIONS.items():
-            if (done := action(less)) is not None:
-                yield f"others: {name}", done
-    yield from _time_passes(world)
 
 
 def _request_goes_on(world: World, number: int, key: Key) -> Iterator[Next]:
@@ -273,6 +278,8 @@ def _process(process: Process, now: int) -> Any:
         process.drift_at - now,
         sorted(process.reported),
         sorted(process.removing),
+        [(now - at, one.id) for at, one in process.issued if now - at <= LIST_AGE],
+        [(str(scope), sorted(ids)) for scope, ids in process.deferred.items() if ids],
     )
 
 
@@ -313,15 +320,21 @@ def _round(round_: Round, now: int) -> Any:
     )
 
 
+def _until(decision: Decision, now: int) -> float | None:
+    until = decision.action.until if isinstance(decision.action, Wait) else None
+    return (until - wall(now)).total_seconds() if until is not None else None
+
+
 def _pending(pending: Pending, now: int) -> Any:
     return (
         pending.kind,
         pending.base,
         pending.status,
         pending.closes,
-        pending.note and pending.note.reason,
-        pending.until and pending.until - now,
-        pending.notices,
+        pending.decision and pending.decision.note and pending.decision.note.reason,
+        pending.decision
+        and str(getattr(pending.decision.action, "until", None)).replace("+00:00", "Z").replace(" ", "T"),
+        pending.free and (pending.free - wall(now)).total_seconds(),
         now - pending.at > STALE - 1,
         pending.call and (type(pending.call).__name__, getattr(pending.call, "certificate_id", None)),
     )
@@ -397,9 +410,9 @@ def _needless(world: World, resource: Resource, post: Post) -> str | None:
         return f"it has {cert.id}, which is not due"
     for other in world.certs:
         mine = other.key == post.key and other.cns == post.attempt.names and other.expires > world.tick
-        if mine and not other.late and other.id not in status.certificate_ids and other.id not in world.said:
-            if not world.tampered:
-                return f"{other.id} exists, which it had requested"
+        known = other.late or other.id in status.certificate_ids or other.id in world.said
+        if mine and not known and not world.tampered:
+            return f"{other.id} exists, which it had requested"
     return None
 
 
@@ -413,9 +426,9 @@ def _rival(world: World, resource: Resource) -> str | None:
         if other.deleting and not other.has_finalizer:
             continue
         attempt = other.status.open_attempt
-        if attempt is not None and attempt.names == resource.cns and attempt.id in world.posted:
-            if tick_of(attempt.start) + ATTEMPT_LIMIT.total_seconds() > world.tick:
-                return f"{other.key.name} has requested a certificate for the same names"
+        same = attempt is not None and attempt.names == resource.cns and attempt.id in world.posted
+        if same and attempt is not None and tick_of(attempt.start) + ATTEMPT_LIMIT.total_seconds() > world.tick:
+            return f"{other.key.name} has requested a certificate for the same names"
         theirs = _good(world, other)
         if theirs is not None and (mine is None or _seniority(other) < _seniority(resource)):
             return f"{other.key.name} has {theirs.id} for the same names"

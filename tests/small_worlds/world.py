@@ -8,20 +8,22 @@ else can happen between any two of them. ``test_driver.py`` holds it against the
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, assert_never, cast
 
-from vercel_certificate_operator.core.certificate import Certificate, Scope, normalized
+from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.decide import decide
+from vercel_certificate_operator.core.facts import earliest
 from vercel_certificate_operator.core.failures import Failure, Fate
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
     CallKey,
     Decision,
     Get,
+    GetDomainConfig,
     Got,
     Issue,
     Known,
@@ -29,6 +31,7 @@ from vercel_certificate_operator.core.known import (
     List,
     Listing,
     Note,
+    ReadSource,
     ReadToken,
     Remove,
     RemoveFinalizer,
@@ -39,14 +42,14 @@ from vercel_certificate_operator.core.known import (
 from vercel_certificate_operator.core.memory import Memory, Round, known
 from vercel_certificate_operator.core.record import Attempt
 from vercel_certificate_operator.core.resource import FINALIZER, Key, Resource
-from vercel_certificate_operator.core.rules.attempts import orphan_note
 from vercel_certificate_operator.core.rules.deletion import late_answer, removal_failed_note, removed_late_note
 from vercel_certificate_operator.core.rules.failed_calls import call_of
-from vercel_certificate_operator.core.sightings import Sighting
+from vercel_certificate_operator.core.sightings import ScopeKey
 from vercel_certificate_operator.core.times import DRIFT_LIST_AGE
-from vercel_certificate_operator.drift_watch import AGAIN
+from vercel_certificate_operator.drift_watch import AGAIN, DriftWatch, _Scope
 from vercel_certificate_operator.intake import Intake
 from vercel_certificate_operator.objects import Objects, key_of, scope_key_of
+from vercel_certificate_operator.posts import REMEMBERED
 
 Text = str
 """An object as JSON. Texts are compared and hashed; ``parsed`` has the object."""
@@ -113,12 +116,10 @@ class Pending:
     status: Text | None = None
     """As JSON; None: it changes the finalizers."""
     closes: bool = False
-    note: Note | None = None
-    until: int | None = None
-    """Of a wait: when the key is due again."""
-    notices: bool = False
-    """Of a wait: whether what the drift watch noticed is dealt with by then."""
-    attempt: Attempt | None = None
+    decision: Decision | None = None
+    """Of a change of status."""
+    free: datetime | None = None
+    """Of a wait: when a call that could not be made may be made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,8 @@ class Process:
     reserved: Mapping[Key, int] = field(default_factory=dict)
     """Names that are reserved, since when."""
     lists: Mapping[Scope, Listing] = field(default_factory=dict)
+    issued: tuple[tuple[int, Certificate], ...] = ()
+    """What it was issued lately."""
     error: int = 0
     """Seconds by which its idea of Vercel's time is wrong, until Vercel's next answer."""
     drift_at: int = DRIFT
@@ -155,6 +158,8 @@ class Process:
     """Certificates in no status that are, or were, being removed."""
     reported: frozenset[str] = frozenset()
     """Orphans that it has reported."""
+    deferred: Mapping[ScopeKey, frozenset[str]] = field(default_factory=dict)
+    """Orphans that it reports with the next list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,8 +299,9 @@ class _Queue:
         self.forgotten: list[Key] = []
 
     def add(self, key: Any, delay: float = 0.0) -> None:
-        del delay
-        self.added.append(key)
+        if not isinstance(key, ScopeKey):  # the drift watch has a time of its own here
+            assert delay == 0.0
+            self.added.append(key)
 
     def forget(self, key: Any) -> None:
         self.forgotten.append(key)
@@ -330,6 +336,8 @@ class Driver:
         self.drift_at = mine.drift_at
         self.reported = mine.reported
         self.removing = dict(mine.removing)
+        self.issued = tuple(entry for entry in mine.issued if world.tick - entry[0] <= REMEMBERED)
+        self.deferred = dict(mine.deferred)
         self.steps: list[str] = []
         """What was decided, for messages."""
         self.queue = _Queue()
@@ -372,6 +380,8 @@ class Driver:
             drift_at=self.drift_at,
             reported=self.reported,
             removing=self.removing,
+            issued=self.issued,
+            deferred=self.deferred,
         )
         processes = list(world.processes)
         processes[self.number] = process
@@ -405,8 +415,8 @@ class Driver:
     def run(self, key: Key) -> World:
         """Reconciles a key that is due, until it waits for something."""
         self.due.pop(key, None)
-        memory = self.memories.setdefault(key, Memory(seen=(None, self.world.tick)))
-        self.rounds[key] = Round(listing=memory.noticed)
+        self.memories.setdefault(key, Memory(seen=(None, self.world.tick)))
+        self.rounds[key] = Round()
         self._go_on(key)
         return self.done()
 
@@ -414,6 +424,8 @@ class Driver:
         """Decides, and does what needs no waiting, until the key waits or its round is over."""
         tick = self.world.tick
         for _ in range(MOST_STEPS):
+            round_ = self.rounds[key]
+            self.rounds[key] = replace(round_, listing=round_.listing or self.memories[key].noticed)
             resource = self.objects.get(key)
             if resource is None:
                 self._after_its_end(key)
@@ -442,10 +454,17 @@ class Driver:
             case ReadToken():
                 self.rounds[key] = round_.with_token(TOKEN_HASH)
                 return False
+            case GetDomainConfig(domain, _):
+                self.rounds[key] = round_.with_domain(domain, None)
+                return False
+            case ReadSource():
+                raise AssertionError("nothing is uploaded here")
             case Issue(attempt):
                 return self._issue(facts, decision, attempt)
             case Get() | List() | Remove():
                 return self._call(key, decision.action)
+            case _:
+                assert_never(decision.action)
         return True
 
     def _name(self, key: Key) -> str:
@@ -453,6 +472,10 @@ class Driver:
 
     def _facts(self, resource: Resource, memory: Memory, round_: Round) -> Known:
         key = resource.key
+        if round_.listing is not None:
+            since = round_.listing.begun
+            issued = [one for at, one in self.issued if at >= since and one.cns == resource.cns]
+            round_ = replace(round_, listing=round_.listing.with_issued(issued))
         return known(
             memory,
             round_,
@@ -481,48 +504,46 @@ class Driver:
     def _write(self, facts: Known, decision: Decision) -> bool:
         resource, status = facts.resource, decision.status
         key, action = resource.key, decision.action
-        closes = isinstance(action, Write) and action.closes
-        until = self._until(action.until) if isinstance(action, Wait) else None
-        notices = not facts.pauses and not any(facts.waits(*call) for call in facts.failed)
+        free = _free(facts)
         if status is not None and (dumped := status.dump()) != resource.status.dump():
-            if decision.note is not None:
-                self.memories[key] = replace(self.memories[key], unpublished=(dumped, decision.note))
+            self.memories[key] = self.memories[key].writing(decision)
             pending = Pending(
                 "wait" if isinstance(action, Wait) else "write",
                 key,
                 self.views[key],
                 self.world.tick,
                 status=text_of(dumped),
-                closes=closes,
-                note=decision.note,
-                until=until,
-                notices=notices,
+                closes=isinstance(action, Write) and action.closes,
+                decision=decision,
+                free=free,
             )
             self._send(pending)
             return True
-        memory = replace(self.memories[key], unpublished=None)
-        if isinstance(action, Write) and (closes or status is None):
-            memory = replace(memory, reply=None)
-        self.memories[key] = memory
+        return not self._recorded(key, decision, free)
+
+    def _recorded(self, key: Key, decision: Decision, free: datetime | None) -> bool:
+        """Status says what was decided. Returns whether the round goes on."""
+        self.memories[key] = self.memories[key].recorded(decision)
         self._publish(decision.note)
-        if isinstance(action, Write):
+        if isinstance(decision.action, Write):
             self.rounds[key] = self.rounds[key].written()
-            return False
-        self._end_of_round(key, until, notices=notices)
-        return True
+            return True
+        assert isinstance(decision.action, Wait)
+        self._end_of_round(key, decision.action.until, free)
+        return False
 
-    def _until(self, until: datetime | None) -> int:
-        if until is None:
-            return self.world.tick + LONGEST_SLEEP
-        seconds = max((until - self.now).total_seconds(), 0.001)
-        return self.world.tick + min(-int(-seconds // 1), LONGEST_SLEEP)
-
-    def _end_of_round(self, key: Key, until: int | None, *, notices: bool) -> None:
-        self.rounds.pop(key, None)
-        if notices:
-            self.memories[key] = replace(self.memories[key], noticed=None)
+    def _end_of_round(self, key: Key, until: datetime | None, free: datetime | None) -> None:
+        del self.rounds[key]
+        if self.memories[key].noticed is not None:
+            if free is not None:
+                until = earliest(until, free)
+            else:
+                self.memories[key] = replace(self.memories[key], noticed=None)
+        at = self.world.tick + LONGEST_SLEEP
         if until is not None:
-            self.due[key] = min(self.due.get(key, until), until)
+            seconds = max((until - self.now).total_seconds(), 0.001)
+            at = self.world.tick + min(-int(-seconds // 1), LONGEST_SLEEP)
+        self.due[key] = min(self.due.get(key, at), at)
 
     def _send(self, pending: Pending) -> None:
         self.pending[pending.key] = pending
@@ -538,7 +559,7 @@ class Driver:
         self.memories[key] = self.memories[key].announced(attempt.id)
         status = text_of(decision.status.dump())
         self.world = replace(self.world, numbers=self.world.numbers + 1)
-        self._send(Pending("issue", key, self.views[key], tick, status=status, attempt=attempt))
+        self._send(Pending("issue", key, self.views[key], tick, status=status, decision=decision))
         return True
 
     def land(self, key: Key, *, answered: bool = True) -> World:
@@ -584,7 +605,7 @@ class Driver:
     def _fenced_off(self, pending: Pending) -> None:
         key = pending.key
         if pending.kind in ("wait", "write"):
-            self.memories[key] = replace(self.memories[key], unpublished=None)
+            self.memories[key] = self.memories[key].fenced_off()
         text = self.world.objects.get(key.name)
         gone = text is None or key_of_text(text) != key
         if pending.kind == "release" and not gone:
@@ -602,29 +623,24 @@ class Driver:
 
     def _written(self, pending: Pending) -> bool:
         """The write succeeded. Returns whether the round goes on."""
-        key = pending.key
+        key, decision = pending.key, pending.decision
         match pending.kind:
             case "issue":
-                assert pending.attempt is not None
+                assert decision is not None
+                assert isinstance(decision.action, Issue)
                 if self.world.tick - pending.at > STALE_RECORD:
                     self.rounds[key] = Round()
                     return True
-                self.memories[key] = self.memories[key].sent(pending.attempt.id, self.world.tick)
-                post = Post(pending.attempt, key, self.world.tick, self.number)
-                posted = self.world.posted | {pending.attempt.id}
+                attempt = decision.action.attempt
+                self.memories[key] = self.memories[key].sent(attempt.id, self.world.tick)
+                post = Post(attempt, key, self.world.tick, self.number)
+                posted = self.world.posted | {attempt.id}
                 self.world = replace(self.world, posts=(*self.world.posts, post), posted=posted)
                 del self.rounds[key]
                 return False
             case "wait" | "write":
-                memory = replace(self.memories[key], unpublished=None)
-                if pending.closes:
-                    memory = replace(memory, reply=None)
-                self.memories[key] = memory
-                self._publish(pending.note)
-                if pending.kind == "wait":
-                    self._end_of_round(key, pending.until, notices=pending.notices)
-                    return False
-                self.rounds[key] = self.rounds[key].written()
+                assert decision is not None
+                return self._recorded(key, decision, pending.free)
             case "release":
                 self._farewell(key)
                 self.rounds[key] = Round()
@@ -728,6 +744,8 @@ class Driver:
         key, tick = post.key, self.world.tick
         if certificate is not None or (failure is not None and failure.fate is Fate.REFUSED):
             self.error = 0
+        if certificate is not None:
+            self.issued = (*self.issued, (tick, certificate))
         reply = Reply(post.attempt, tick, tick - post.sent, certificate, failure)
         self.memories[key] = self.memories[key].answered(reply)
         self.due[key] = tick
@@ -771,38 +789,65 @@ class Driver:
     # --- the drift watch
 
     def drift(self) -> World:
-        """Lists the scopes, and compares their resources with the lists. Mirrors ``DriftWatch.check``."""
-        tick = self.world.tick
-        deferred = False
-        for key in tuple(self.views):
-            body = self.objects.body(key)
-            scope_key = scope_key_of(key, body) if body is not None else None
-            if body is None or scope_key is None or body["metadata"].get("deletionTimestamp"):
+        """Lists the scopes that are due. The real ``DriftWatch`` compares them with the resources."""
+        tick, parts = self.world.tick, cast(Any, self)
+        watch = DriftWatch(
+            objects=self.objects,
+            queue=parts.queue,
+            tokens=cast(Any, _Tokens()),
+            calls=parts,
+            clock=parts,
+            interval=DRIFT,
+            notice=self._notice,
+            publish=lambda _, note: self._publish(note),
+            observer=parts,
+        )
+        watch._reported = set(self.reported)
+        scopes = {scope_key_of(key, body) for key in self.views if (body := self.objects.body(key)) is not None}
+        again = DRIFT
+        for scope_key in sorted(scopes - {None}, key=str):
+            assert scope_key is not None
+            if not any(True for _ in watch._members(scope_key)):
                 continue
             listing = self._cached(scope_key.scope, tick - DRIFT_LIST_AGE)
             if listing is None:
                 self.error = 0
                 listing = self.lists[scope_key.scope] = Listing(tick, self._all())
-            sighting = Sighting.of(listing)
-            cns = normalized(body["spec"]["cns"])
-            orphans = self._orphans(body, cns, sighting)
-            if sighting.is_news(cns, body["status"]) and key in self.memories:
-                self.memories[key] = replace(self.memories[key], noticed=listing)
-                self.queue.add(key)
-                deferred = deferred or bool(orphans)
-            for orphan in orphans:
-                if orphan.id not in self.reported:
-                    self.reported |= {orphan.id}
-                    self._publish(orphan_note(orphan))
-        self.drift_at = tick + (int(AGAIN) if deferred else DRIFT)
+            scope = _Scope(deferred=self.deferred.get(scope_key, frozenset()))
+            _run(watch._compare(scope_key, scope, watch.judged(scope_key, listing)))
+            self.deferred[scope_key] = scope.deferred
+            again = min(again, int(AGAIN)) if scope.deferred else again
+        self.reported = frozenset(watch._reported)
+        self.drift_at = tick + again
         return self.done()
 
-    def _orphans(self, body: Mapping[str, Any], cns: frozenset[str], sighting: Sighting) -> list[Certificate]:
-        attempt = body["status"].get("attempt") or {}
-        if "outcome" not in attempt and attempt:
-            return []
-        created = datetime.fromisoformat(body["metadata"]["creationTimestamp"]).timestamp()
-        return [one for one in sighting.orphans(cns, created) if not self.objects.holders(one.id)]
+    def _notice(self, key: Key, listing: Listing) -> None:
+        if key in self.memories:
+            self.memories[key] = replace(self.memories[key], noticed=listing)
+            self.queue.add(key)
+
+
+class _Tokens:
+    """In the place of ``Tokens``: everyone may use the default token."""
+
+    def may_use(self, namespace: str, ref: object) -> bool:
+        del namespace, ref
+        return True
+
+
+def _run(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Runs what only seems to wait."""
+    try:
+        while True:
+            coroutine.send(None)
+    except StopIteration:
+        return
+
+
+def _free(facts: Known) -> datetime | None:
+    """Returns when the first call that can't be made now may be made again."""
+    calls = {*facts.failed, *((call, None) for call in facts.pauses)}
+    return earliest(*(facts.free_at(*call) for call in calls))
 
 
 def carried_out(world: World, pending: Pending) -> tuple[World, Text | None]:
