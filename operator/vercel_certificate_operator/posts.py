@@ -75,8 +75,12 @@ class Posts:
 
     def unrecorded(self, key: Key) -> bool:
         """Returns whether a POST is in flight, or answered and not recorded."""
+        return key in self.tasks or self._is_answered(key)
+
+    def _is_answered(self, key: Key) -> bool:
+        """Returns whether there is an answer that isn't recorded."""
         memory = self._memories.get(key)
-        return key in self.tasks or (memory is not None and memory.has_unrecorded_reply)
+        return memory is not None and memory.has_unrecorded_reply
 
     def issued_since(self, cns: frozenset[str], scope: Scope, since: Tick) -> list[Certificate]:
         """Returns what this process was issued for exactly these names since then, in a scope that may be this one.
@@ -107,8 +111,9 @@ class Posts:
         try:
             reply = await self._post(key, attempt, account, upload)
             self._memories[key] = self._memories[key].answered(reply)
-            while self._ending and self.unrecorded(key) and (again := await self._record(key)) is not None:
-                await self._clock.wait(asyncio.Event(), again)
+            while self._ending and self._is_answered(key) and (again := await self._record(key)) is not None:
+                if self._is_answered(key):
+                    await self._clock.wait(asyncio.Event(), again)
         finally:
             del self.tasks[key]
         self._answered(key)

@@ -338,6 +338,8 @@ def test_an_outcome_is_recorded_during_a_pause() -> None:
         ("get", refusal(401, "x"), "Vercel rejected web/vercel/token: Vercel says no (x, HTTP 401). Replace the token"),
         ("get", Failure(Fate.REFUSED, "No."), "Vercel rejected web/vercel/token: No. No action"),
         ("remove", refusal(429, "x"), "Vercel is rate limiting removal with web/vercel/token: Vercel says no (x"),
+        ("config", refusal(429, "x"), "Vercel is rate limiting domain checks with web/vercel/token: Vercel says no (x"),
+        ("upload", refusal(429, "x"), "Vercel is rate limiting uploads with web/vercel/token: Vercel says no (x"),
         ("get", refusal(429, "x"), "Vercel is rate limiting reading with web/vercel/token: Vercel says no (x"),
     ],
 )

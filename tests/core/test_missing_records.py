@@ -52,9 +52,9 @@ def asked(facts: Known, configs: dict[str, DomainConfig | None]) -> tuple[Known,
     """Returns what comes of it when Vercel answers so, with the domains that were asked for in their order."""
     names: list[str] = []
     while True:
-        facts, decision = led_to(facts)
+        decision = decide(facts)
         if not isinstance(decision.action, GetDomainConfig):
-            return facts, decision, names
+            return *led_to(facts), names
         names.append(decision.action.domain)
         facts = replace(facts, domains={**facts.domains, decision.action.domain: configs[decision.action.domain]})
 
@@ -265,7 +265,6 @@ def test_a_refusal_while_a_certificate_is_there_leaves_ready_alone() -> None:
 
 def test_vercels_words_stay_in_the_message() -> None:
     facts = about_dns(blamed=("example.com",))
-    asking = led_to(facts)[1]
-    assert isinstance(asking.action, GetDomainConfig)
+    assert isinstance(decide(facts).action, GetDomainConfig)
     decision = decide(replace(facts, domains={"example.com": WRONG}))
     assert "Vercel says no for example.com" in message(decision, "Issuing")

@@ -10,6 +10,7 @@ import pytest
 from core.building import (
     DAY,
     HOUR,
+    KEY,
     MINUTE,
     NEW,
     NOTHING_TO_DO,
@@ -47,11 +48,12 @@ from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.facts import is_for_the_same, is_uploaded, waiting_until
 from vercel_certificate_operator.core.failures import fraction, issued_nothing, meaning
-from vercel_certificate_operator.core.known import Issue, Known, Limits, Ownership, ReadSource, Wait, Write
+from vercel_certificate_operator.core.known import Get, Issue, Known, Limits, Ownership, ReadSource, Wait, Write
 from vercel_certificate_operator.core.memory import Memory, Round
 from vercel_certificate_operator.core.memory import known as known_from
 from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.core.record import Attempt
+from vercel_certificate_operator.core.record import Attempt, Issuance, names_hash
+from vercel_certificate_operator.core.renewal import schedule
 from vercel_certificate_operator.core.resource import Status
 from vercel_certificate_operator.core.rules.failed_calls import call_of
 from vercel_certificate_operator.core.rules.needs import need_of
@@ -106,6 +108,8 @@ def test_the_secret_is_read_before_anything_is_sent() -> None:
 def test_what_is_wrong_with_it_is_reported_and_nothing_is_sent(
     source: Source | SourceProblem, why: str, status: Status | None
 ) -> None:
+    if status is not None and isinstance(source, Source):
+        source = replace(source, fingerprint="another")  # what is uploaded and has expired wasn't renewed
     facts = uploading(source, status=status)
     decision = decide(facts)
     assert decision.policy == "source_is_usable"
@@ -208,11 +212,9 @@ def test_a_secret_that_nobody_renews_is_reported(source: Source, who: str) -> No
 
 def test_it_is_reported_from_the_renewal_time_on() -> None:
     status = uploaded(DUE)
-    due = led_to(known(status=ready(DUE), suspend=True))[0].resource.status.renewal_time
-    assert due is not None
-    settled = decide(uploading(status=status, now=due + MINUTE)).policy
-    assert settled == "source_that_is_not_renewed_is_reported"
-    assert decide(uploading(status=status, now=due - MINUTE)).policy == "nothing_is_needed"
+    due = schedule(uid=KEY.uid, created_at=DUE.created_at, expires_at=NOW + 25 * DAY, renew_before=None).renewal_time
+    assert decide(uploading(status=status, now=due)).policy == "source_that_is_not_renewed_is_reported"
+    assert decide(uploading(status=status, now=due - timedelta(microseconds=1))).policy == "nothing_is_needed"
     assert decide(uploading(NEXT, status=status)).policy == "list_is_fresh"
     assert decide(uploading(status=uploaded(cert(lifetime=None)))).policy == "nothing_is_needed"
 
@@ -345,11 +347,32 @@ def test_an_issued_certificate_has_no_fingerprint() -> None:
     assert uploaded().without_certificate().fingerprint is None
 
 
+def test_a_certificate_that_takes_the_place_of_an_uploaded_one_was_not_uploaded() -> None:
+    """Spec no longer names a Secret, and an existing certificate is used: nothing has to be issued."""
+    existing = cert("cert_e", created=NOW)
+    facts, decision = led_to(known(status=uploaded()), cert(), existing)
+    assert decision.policy == "nothing_is_needed"
+    assert (facts.resource.status.id, facts.resource.status.fingerprint) == ("cert_e", None)
+    facts, decision = led_to(known(status=uploaded(), adopt="cert_e", may_adopt=True), cert(), existing)
+    assert decision.policy == "nothing_is_needed"
+    assert (facts.resource.status.origin, facts.resource.status.fingerprint) == ("Adopted", None)
+
+
 def test_a_renewal_by_vercel_does_not_change_what_was_uploaded() -> None:
     later = cert(lifetime=100 * DAY)
     before = uploading(status=uploaded(), listing=listed(later))
     status = written(before, decide(before)).resource.status
     assert (status.expires_at, status.fingerprint) == (later.expires_at, "f1")
+
+
+def test_a_secret_that_always_changes_is_not_uploaded_without_end() -> None:
+    """Two tools write it in turn. Its certificate may have more names than are wanted."""
+    more = replace(LEAF, cns=MORE)
+    entries = tuple(Issuance(time=NOW - HOUR, names_hash=names_hash(MORE)) for _ in range(5))
+    facts = uploading(more, status=ready(issuances=entries))
+    assert led_to(facts, cert())[1].policy == "issuances_are_limited"
+    assert issued_by(uploading(status=ready(issuances=entries)), cert()).fingerprint == "f1", "other names"
+    assert issued_by(uploading(more, status=ready(issuances=entries), renew="1"), cert()).requested
 
 
 # --- a lost answer ----------------------------------------------------------------------------------------------------
@@ -381,6 +404,11 @@ def test_what_was_uploaded_is_found_by_its_names_and_expiry(
     decision = decide(uploading(seen=NOW - SECOND, **facts))
     assert decision.policy == "open_attempt_is_searched_for"
     assert (decision.action == Write(closes=True)) is found
+
+
+def test_what_may_have_been_uploaded_is_read_before_it_is_taken() -> None:
+    facts = uploading(attempt=attempt_for(LEAF), seen=NOW - SECOND, listing=listed(SAME))
+    assert decide(facts).action == Get("cert_3", TEAM)
 
 
 def test_an_upload_that_a_get_does_not_find_is_not_taken() -> None:

@@ -70,3 +70,23 @@ async def test_a_replaced_certificate_that_is_not_found_is_reported(world: Simul
     await world.advance(HOUR)
     assert (await world.status("site")).get("superseded") is None
     assert await notes(world, "site", "Deleted") == [f"Not found with this token: {first}, which was replaced."]
+
+
+async def test_nobody_uses_a_certificate_that_is_being_removed(world: SimulatedWorld) -> None:
+    """A resource is deleted during its POST, and another controller holds it. A second one has the same names."""
+    posting = world.emulator.faults.add(Fault.model_validate({"call": "issue", "action": "hang", "when": "after"}))
+    removing = world.emulator.faults.add(Fault.model_validate({"call": "remove", "action": "hang"}))
+    await world.apply("first", ["example.com"])
+    await world.quiet(hanging=1)
+    await world.advance(660.0, hanging=1)  # by now, everyone makes a list of their own
+    await world.patch("first", {"metadata": {"finalizers": ["example.com/other"]}})
+    await world.delete("first")
+    posting.release("continue")
+    await world.quiet(hanging=1)
+    assert removing.hanging == 1
+    await world.apply("second", ["example.com"])
+    await world.quiet(hanging=1)
+    removing.release("continue")
+    await world.quiet()
+    assert await world.ready("second") == ("True", "Issued")
+    assert (await world.status("second"))["id"] in world.live()

@@ -217,6 +217,7 @@ class Status(Model):
             expires_at=certificate.expires_at and whole_seconds(certificate.expires_at),
             auto_renew=certificate.auto_renew,
             team=scope.team,
+            fingerprint=self.fingerprint if certificate.id == self.id else None,
             scope_vanished=False,
         )
 

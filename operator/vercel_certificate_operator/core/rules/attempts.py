@@ -411,7 +411,7 @@ def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:
         and certificate.id not in (attempt.known or ())
         and certificate.id not in status.certificate_ids
         and certificate.id not in known.held_elsewhere
-        and not (certificate.id in known.got and known.got[certificate.id].certificate is None)
+        and not _is_not_there(known, certificate.id)
     )
     exact = tuple(certificate for certificate in young if certificate.cns == attempt.names)
     if exact:
@@ -434,8 +434,13 @@ def _uploaded_candidates(known: Known, attempt: Attempt, listing: Listing) -> tu
         and certificate.id not in (attempt.known or ())
         and certificate.id not in known.resource.status.certificate_ids
         and certificate.id not in known.held_elsewhere
-        and not (certificate.id in known.got and known.got[certificate.id].certificate is None)
+        and not _is_not_there(known, certificate.id)
     )
+
+
+def _is_not_there(known: Known, certificate_id: str) -> bool:
+    got = known.got.get(certificate_id)
+    return got is not None and got.certificate is None
 
 
 def _expires_later(certificate: Certificate, status: Status) -> bool:

@@ -34,7 +34,6 @@ from vercel_certificate_operator.core.times import TOKEN_CHECK
 ACTIONS: dict[Call, str] = {
     "issue": "Issue",
     "upload": "Upload",
-    "config": "GetDomainConfig",
     "get": "Get",
     "list": "List",
     "remove": "Remove",
@@ -105,7 +104,6 @@ def _failed(known: Known, call: CallKey, failed: FailedCall) -> Decision:
         until = min(until, known.now + TOKEN_CHECK)
     what = {
         "issue": f"Can't request a certificate for {words.names(resource.cns)}",
-        "config": "Can't get the configuration of a domain",
         "upload": f"Can't upload the certificate for {words.names(resource.cns)}",
         "get": f"Can't get certificate {certificate_id}",
         "list": f"Can't list the certificates in {known.scope} for {words.names(resource.cns)}",

@@ -284,7 +284,7 @@ def issuances_are_limited(known: Known, need: Need) -> Decision | None:
 def _limited_until(known: Known) -> datetime | None:
     """Returns when the limit allows the next issuance; None: now."""
     counting = _counting(known)
-    wanted = names_hash(known.resource.cns)
+    wanted = names_hash(_requested_names(known))
     if len(counting) < known.limits.issuances:
         return None
     if wanted not in {entry.names_hash for entry in _unrequested(known)}:
@@ -323,8 +323,7 @@ def attempt_is_made(known: Known, need: Need) -> Decision:
     """One attempt: recorded, then sent."""
     resource, status = known.resource, known.resource.status
     listing = known.listing if is_fresh(known, known.listing) else None
-    source = known.source if resource.spec.uploads and isinstance(known.source, Source) else None
-    cns = source.cns if source is not None else resource.cns
+    source, cns = _source(known), _requested_names(known)
     existing = unclaimed(known, listing, cns) if listing is not None else ()
     failures, reason = _failures_in_a_row(known)
     attempt = Attempt(
@@ -346,6 +345,16 @@ def attempt_is_made(known: Known, need: Need) -> Decision:
     alive = any(one.expires_at is None or one.expires_at > known.now for one in existing)
     after = status.changed(attempt=attempt, shared_names=status.shared_names or alive, next_attempt_time=None)
     return Decision(Issue(attempt), conditions(resource, after, now=known.now, need=need))
+
+
+def _source(known: Known) -> Source | None:
+    """Returns what is uploaded; None: a certificate is issued."""
+    return known.source if known.resource.spec.uploads and isinstance(known.source, Source) else None
+
+
+def _requested_names(known: Known) -> frozenset[str]:
+    source = _source(known)
+    return source.cns if source is not None else known.resource.cns
 
 
 def _known_ids(known: Known, listing: Listing, source: Source | None) -> tuple[str, ...]:
