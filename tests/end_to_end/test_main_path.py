@@ -34,7 +34,15 @@ async def test_a_new_certificate_costs_three_writes_one_list_one_post_and_one_ev
     (certificate,) = await vercel.certificates(live=True)
     assert status["id"] == certificate.id
     assert status["cns"] == ["*.example.com", "example.com"]
-    assert set(status) >= {"createdAt", "expiresAt", "renewalTime", "autoRenew", "observedGeneration", "origin", "attempt"}
+    assert set(status) >= {
+        "createdAt",
+        "expiresAt",
+        "renewalTime",
+        "autoRenew",
+        "observedGeneration",
+        "origin",
+        "attempt",
+    }
     assert (status["origin"], status["attempt"]["outcome"]) == ("Issued", "Issued")
     assert status["expiresAt"] > status["renewalTime"] > status["createdAt"]
     assert [event["reason"] for event in ns.events()] == ["Issued"]

@@ -3,19 +3,24 @@
 import asyncio
 import json
 import secrets
+import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import pytest
 
 from control_plane import ControlPlane, Process
+from support.invariants import condition
 from support.operator_process import TOKEN, Namespace, OperatorProcess, eventually
 from support.proxy import Kind, KubeFault, KubeProxy
 from vercel_emulator.client import EmulatorControl
 from vercel_emulator.models import Fault
+
+PAIRS = 60
 
 
 @dataclass
@@ -210,3 +215,113 @@ async def test_a_watch_that_has_expired_starts_anew(cluster: Cluster) -> None:
     await cluster.ns.ready("new")
     await cluster.ns.run("annotate", "vcert", "stays", "vercel-operator.io/renew=now")
     await eventually("it is renewed", lambda: cluster.ns.status("stays").get("lastRenewRequest") == "now")
+
+
+# --- two operators without leader election ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", ["attempt", "issue", "outcome"])
+async def test_an_operator_that_was_stopped_goes_on_after_another_has_found_its_certificate(
+    cluster: Cluster, moment: str
+) -> None:
+    """SIGSTOP, as for a suspended virtual machine. Neither of them issues a second certificate."""
+    stopped = await cluster.operator()
+    if moment == "issue":
+        hang = await cluster.vercel.add_fault(Fault(call="issue", action="hang", when="after"))
+    else:
+        write = cluster.proxy.add(
+            KubeFault(cast(Kind, moment), "after" if moment == "attempt" else "before", hang=True)
+        )
+    await cluster.ns.apply("site", ["example.com"])
+    await (cluster.vercel.wait_for_fault(hang.id) if moment == "issue" else asyncio.wait_for(write.reached.wait(), 30))
+    stopped.process.signal(signal.SIGSTOP)
+    cluster.proxy.clear()
+
+    other = await cluster.operator()
+    if moment == "attempt":
+        await not_known_whether_it_was_sent(cluster, posts=0)
+    elif moment == "issue":
+        await one_certificate(cluster)
+        await cluster.vercel.release(hang.id)
+    stopped.process.signal(signal.SIGCONT)
+    await one_certificate(cluster)
+    before = await asyncio.to_thread(cluster.ns.status, "site")
+    await cluster.ns.run("annotate", "vcert", "site", "vercel-operator.io/renew=now")
+    await eventually("it is renewed, by one of them", lambda: cluster.ns.status("site").get("id") != before["id"])
+    await cluster.ns.apply("other", ["other.example.com"])
+    await cluster.ns.ready("other")
+    assert (await cluster.vercel.journal()).counts["issue"] == 3
+    assert stopped.process.running
+    assert other.process.running
+
+
+async def test_stripped_deleted_killed_and_created_again_during_a_post_whose_answer_is_lost(cluster: Cluster) -> None:
+    """``kubectl replace --force``, a stripped finalizer and SIGKILL at once: the certificate is used all the same."""
+    operator = await cluster.operator()
+    hang = await cluster.vercel.add_fault(Fault(call="issue", action="hang", when="after"))
+    await cluster.ns.apply("site", ["example.com"])
+    await cluster.vercel.wait_for_fault(hang.id)
+    await operator.kill()
+    await cluster.vercel.release(hang.id, "drop")
+    await cluster.ns.run("patch", "vcert", "site", "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+    manifest = json.dumps(
+        {
+            "apiVersion": "vercel-operator.io/v1",
+            "kind": "VercelCertificate",
+            "metadata": {"name": "site"},
+            "spec": {"cns": ["example.com"]},
+        }
+    )
+    await cluster.ns.run("replace", "--force", "-f", "-", stdin=manifest)
+
+    await cluster.operator()
+    await one_certificate(cluster)
+    assert (await asyncio.to_thread(cluster.ns.status, "site"))["origin"] == "Found", "nobody knows that it is ours"
+    await cluster.ns.event("Reused")
+
+
+async def test_replaced_during_a_post_and_killed_the_certificate_is_found(cluster: Cluster) -> None:
+    """``kubectl replace`` (Argo CD with Replace=true) takes the finalizer away. What is in status stays."""
+    operator = await cluster.operator()
+    hang = await cluster.vercel.add_fault(Fault(call="issue", action="hang", when="after"))
+    await cluster.ns.apply("site", ["example.com"])
+    await cluster.vercel.wait_for_fault(hang.id)
+    manifest = await asyncio.to_thread(cluster.ns.get, "site")
+    assert manifest is not None
+    del manifest["status"]
+    manifest["metadata"] = {"name": "site"}
+    await cluster.ns.run("replace", "-f", "-", stdin=json.dumps(manifest))
+    await operator.kill()
+    await cluster.vercel.release(hang.id, "drop")
+
+    await cluster.operator()
+    await one_certificate(cluster)
+    assert (await asyncio.to_thread(cluster.ns.status, "site"))["origin"] == "Issued"
+    await eventually("it is protected again", lambda: (cluster.ns.get("site") or {})["metadata"].get("finalizers"))
+
+
+@pytest.mark.parametrize("operators", [1, 2])
+async def test_sixty_pairs_with_the_same_names_get_sixty_certificates(cluster: Cluster, operators: int) -> None:
+    for _ in range(operators):
+        await cluster.operator()
+    items = [
+        {
+            "apiVersion": "vercel-operator.io/v1",
+            "kind": "VercelCertificate",
+            "metadata": {"name": f"{name}-{number}"},
+            "spec": {"cns": [f"s{number}.example.com"]},
+        }
+        for number in range(PAIRS)
+        for name in ("one", "other")
+    ]
+    manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    await cluster.ns.run("create", "-f", "-", stdin=manifest)
+
+    def reasons() -> Counter[str]:
+        found = (condition(body, "Ready") for body in cluster.ns.all())
+        return Counter(str(ready.get("reason")) for ready in found)
+
+    wanted = {"Issued": PAIRS, "DuplicateOf": PAIRS}
+    await eventually("each pair has one", lambda: reasons() == wanted, seconds=120)
+    assert len(await cluster.vercel.certificates()) == PAIRS
+    assert (await cluster.vercel.journal()).counts["issue"] == PAIRS
