@@ -94,7 +94,8 @@ def settings(selector: str = "") -> kopf.OperatorSettings:
     settings.watching.server_timeout = WATCH_LIMIT
     if selector:
         settings.watching.label_selectors[GROUP, VERSION, PLURAL] = selector
-    settings.queueing.idle_timeout = 1.0
+    settings.watching.chunk_size = 500  # of its list, at a time in memory
+    settings.queueing.idle_timeout = 0.1
     settings.queueing.exit_timeout = 0.1
     settings.process.ultimate_exiting_timeout = None  # what is in flight has its own bounds
     return settings

@@ -140,6 +140,21 @@ def test_the_same_call_for_another_certificate_is_not_concerned() -> None:
     assert decide(known(status=ready(DUE), failed=failing("get", of="cert_9"))).action == Get("cert_1", TEAM)
 
 
+def test_what_a_failed_call_holds_up_is_tried_again_in_its_time() -> None:
+    """Even if nothing reports it: an adoption, or what a list has shown."""
+    facts = known(status=ready(), adopt="cert_x", may_adopt=True, failed=failing("get", TIMED_OUT, of="cert_x"))
+    decision = decide(facts)
+    assert (decision.policy, decision.action) == ("nothing_is_needed", Wait(NOW + MINUTE))
+    a_moment = failing("get", TIMED_OUT, of="cert_x", until=NOW + timedelta(microseconds=0.1))
+    a_moment = {key: replace(one, retry_at=facts.tick + 1e-7) for key, one in a_moment.items()}
+    assert decide(replace(facts, failed=a_moment)).action == Wait(NOW + timedelta(milliseconds=1))
+    renewal = decide(known(status=ready())).action
+    assert decide(known(status=ready(), failed=failing("get", of="cert_z", until=NOW))).action == renewal
+    assert decide(known(status=ready(), failed=failing("list"))).action == renewal, "no list is waiting"
+    listing = decide(known(status=ready(), failed=failing("list"), listing=listed(cert())))
+    assert listing.action == Wait(NOW + MINUTE)
+
+
 def test_a_failure_is_reported_once_for_each_reason() -> None:
     facts = known(status=ready(DUE), failed=failing("get", NOT_SENT))
     first = written(facts, decide(facts))

@@ -380,6 +380,14 @@ def test_the_grace_period_follows_from_the_limit_of_a_post() -> None:
     assert Limits().issuances == 5
 
 
+def test_a_list_gets_what_was_issued_after_it_was_begun() -> None:
+    other = replace(NEW, id="cert_3")
+    listing = listed(NEW)
+    assert listing.with_issued([NEW]) is listing
+    assert listing.with_issued([replace(NEW, expires_at=None), other]).certificates == (NEW, other)
+    assert listing.with_issued([other]).begun == listing.begun
+
+
 def test_a_list_is_searched_by_id() -> None:
     assert listed(NEW).find("cert_2") == NEW
     assert listed(NEW).find("cert_1") is None

@@ -323,8 +323,7 @@ def test_a_wait_is_reported_again_after_something_else_was_reported(meanwhile: s
     status = before.changed(next_attempt_time=None, observed_generation=2).with_condition(
         "Issuing", "False", meanwhile, "Something else.", generation=2, now=NOW
     )
-    facts = known(cns=both, status=status, generation=3)
-    decision = decide(facts)
+    facts, decision = led_to(known(cns=both, status=status, generation=3), cert(cns=["a.com"]))
     assert decision.policy == "back_off_is_waited_for"
     assert conditions_of(decision) == (("False", "PaymentRequired"),) * 2
     assert decision.status is not None

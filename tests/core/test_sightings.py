@@ -8,6 +8,7 @@ import pytest
 from core.building import DAY, HOUR, MINUTE, NOW, SECOND, TEAM, attempted, cert, listed, ready, replaced, status_of
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.sightings import ScopeKey, Sighting, scope_vanished
+from vercel_certificate_operator.core.times import BACK_DATED
 
 A = frozenset({"example.com"})
 
@@ -47,6 +48,10 @@ NEWER = cert("cert_2", created=NOW)
         pytest.param([], {}, True, id="it is not there"),
         pytest.param([cert("cert_2", created=NOW - 20 * DAY), cert()], {}, True, id="another has the names"),
         pytest.param([NEWER, cert()], {"shared_names": True}, False, id="that is known"),
+        pytest.param(
+            [NEWER, cert()], {"shared_names": True, "next_attempt_time": NOW}, True, id="that is known, but it may help"
+        ),
+        pytest.param([cert()], {"shared_names": True, "next_attempt_time": NOW}, False, id="nothing could help"),
         pytest.param([cert(), NEWER], {}, True, id="in another order"),
         pytest.param([NEWER, cert()], {"superseded": replaced("cert_2")}, False, id="one that it has replaced"),
         pytest.param([cert("cert_2", created=None), cert()], {}, True, id="one of unknown age has the names"),
@@ -91,11 +96,12 @@ def test_of_one_age_the_certificate_that_expires_last_is_the_youngest() -> None:
     assert [one.id for one in sighting.by_names[A]] == ["cert_0", "cert_3", "cert_2"]
 
 
-def test_orphans_have_a_resources_names_and_were_created_after_it() -> None:
+def test_orphans_have_a_resources_names_and_may_have_been_created_after_it() -> None:
+    """Issuers set the creation time back."""
     sighting = Sighting.of(
         listed(
-            cert("cert_0", created=NOW - HOUR - SECOND),
-            cert("cert_1", created=NOW - HOUR),
+            cert("cert_0", created=NOW - HOUR - BACK_DATED - SECOND),
+            cert("cert_1", created=NOW - HOUR - BACK_DATED),
             cert("cert_2", created=NOW),
             cert("cert_3", ["b.com"], created=NOW),
             replace(cert("cert_4"), created_at=None),

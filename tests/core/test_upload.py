@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from math import floor
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ from core.building import (
 from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.facts import is_for_the_same, is_uploaded, waiting_until
-from vercel_certificate_operator.core.failures import issued_nothing, meaning
+from vercel_certificate_operator.core.failures import fraction, issued_nothing, meaning
 from vercel_certificate_operator.core.known import Issue, Known, Limits, Ownership, ReadSource, Wait, Write
 from vercel_certificate_operator.core.memory import Memory, Round
 from vercel_certificate_operator.core.memory import known as known_from
@@ -471,9 +472,10 @@ def test_a_secret_is_read_again_after_a_while() -> None:
     fresh = from_memory(TICK, TICK + 599)
     assert fresh.source == LEAF
     assert fresh.source_due_at is not None
-    assert TICK + 600 <= fresh.source_due_at < TICK + 660
+    assert fresh.source_due_at == floor((TICK + 600 * (1 + fraction("uid-1") / 10)) * 1000) / 1000
     assert from_memory(TICK, fresh.source_due_at - 0.01).source == LEAF
     assert from_memory(TICK, fresh.source_due_at).source is None
+    assert from_memory(TICK, fresh.source_due_at - 0.001).source is None
     assert from_memory(TICK, fresh.source_due_at - 0.0005).source is None, "a wait until then ends a little early"
 
 

@@ -1,10 +1,13 @@
 """The definition as kubectl shows it: names, explanations, strictness and merging."""
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from crd.kubectl import Kubectl, certificate
+from vercel_certificate_operator.core.resource import ADOPT_ANNOTATION, RENEW_ANNOTATION
 
 
 def fields(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -148,3 +151,17 @@ def test_applying_the_same_manifest_again_changes_nothing(kubectl: Kubectl) -> N
 
     assert kubectl.get("web")["metadata"]["resourceVersion"] == version
     assert difference == ""
+
+
+def test_the_page_of_the_resource_has_every_field_annotation_and_default(definition: dict[str, Any]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "resource.md").read_text(encoding="utf-8")
+    written = set(re.findall(r"`([\w./-]+)`", page))
+
+    for path, schema in fields(schema_of(definition), "vcert"):
+        name = path.removesuffix("[]").rpartition(".")[2]
+        if path.startswith(("vcert.spec.", "vcert.status.")) and not path.startswith("vcert.status.conditions["):
+            assert name in written, path
+        if "default" in schema:
+            default = json.dumps(schema["default"]).strip('"')
+            assert re.search(rf"^\| `{name}` \|.*\| default `{default}` \|$", page, re.MULTILINE), path
+    assert {RENEW_ANNOTATION, ADOPT_ANNOTATION} <= written

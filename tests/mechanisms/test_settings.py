@@ -31,6 +31,8 @@ SHOWN = {
     "team_slug": None,
     "post_timeout": "2m",
     "drift_interval": "6h",
+    "source_poll_interval": "10m",
+    "uploads": "on",
 }
 """How defaults are shown that are not shown as they are; None: not at all."""
 

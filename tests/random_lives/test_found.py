@@ -57,3 +57,16 @@ async def test_a_restart_during_an_attempt_does_not_end_the_detection_of_drift(w
     lists = world.calls().count("list")
     await world.advance(2 * DRIFT)
     assert world.calls().count("list") - lists == 2
+
+
+async def test_a_replaced_certificate_that_is_not_found_is_reported(world: SimulatedWorld) -> None:
+    """It may be in another account, whose token was replaced: then it stays there, and somebody should know."""
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    first = (await world.status("site"))["id"]
+    await world.apply("site", ["example.com", "www.example.com"])
+    await world.quiet()
+    world.emulator.state.vanish(first)
+    await world.advance(HOUR)
+    assert (await world.status("site")).get("superseded") is None
+    assert await notes(world, "site", "Deleted") == [f"Not found with this token: {first}, which was replaced."]

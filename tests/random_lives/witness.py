@@ -188,10 +188,10 @@ class Witness:
         return False
 
     def _is_lookalike(self, uid: str, certificate_id: str) -> bool:
-        """Whether an answer of this resource was lost, and somebody made the very same thing at that time.
+        """Whether somebody made the very same thing when the operator requested it, and that came back.
 
-        Vercel's list doesn't say who made a certificate. So the only candidate for a lost answer counts as the
-        operator's own: that is decided, and it is the only case.
+        Either the answer was lost, and this is the only candidate; or Vercel answered with it. Vercel doesn't say who
+        made a certificate, so it counts as the operator's own: that is decided, and these are the only cases.
         """
         certificate = self._world.emulator.state.find(certificate_id)
         if certificate is None:
@@ -203,7 +203,7 @@ class Witness:
             made.uid == uid
             and made.names <= names
             and certificate.made_at >= made.at - since
-            and not any(_is_clean(entry) for entry in made.posts)
+            and all(not _is_clean(entry) or entry.certificate == certificate_id for entry in made.posts)
             for made in self.made.values()
         )
 

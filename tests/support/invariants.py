@@ -13,6 +13,7 @@ from support.world import World
 from vercel_certificate_operator.core.certificate import normalized
 from vercel_certificate_operator.core.failures import Failure, Fate, issued_nothing, meaning
 from vercel_certificate_operator.core.reasons import Reason
+from vercel_certificate_operator.core.record import Origin
 from vercel_emulator.models import Certificate, Entry
 
 REPORTED_BY = frozenset(
@@ -22,6 +23,7 @@ REPORTED_BY = frozenset(
         Reason.DELETED,
         Reason.DELETION_FAILED,
         Reason.CERTIFICATE_GONE,
+        Reason.SCOPE_CHANGED,
     }
 )
 """Reasons of the Events that name a certificate which is left to the user."""
@@ -100,11 +102,12 @@ def is_reported(certificate: Certificate, said: Iterable[Body]) -> bool:
 
 
 def no_certificate_has_two_holders(bodies: Iterable[Body]) -> list[str]:
-    """A certificate stands in one status: else the removal of one resource would take it from the other."""
+    """At most one status has a certificate that its resource may remove; others may have found the same one."""
     holders: defaultdict[str, list[str]] = defaultdict(list)
     for body in bodies:
-        for certificate_id in ids(body):
-            holders[certificate_id].append(body["metadata"]["name"])
+        for certificate_id, origin in origins(body).items():
+            if origin != Origin.FOUND:
+                holders[certificate_id].append(body["metadata"]["name"])
     return [f"{certificate_id} stands in {names}" for certificate_id, names in holders.items() if len(names) > 1]
 
 
@@ -222,6 +225,13 @@ def nothing_replaced_is_left(world: World, bodies: Iterable[Body]) -> list[str]:
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def origins(body: Body) -> dict[str, str | None]:
+    """The origins of the certificates that a status holds, by id."""
+    status = body.get("status") or {}
+    found = {entry["id"]: entry.get("origin") for entry in status.get("superseded", ())}
+    return found | ({status["id"]: status.get("origin")} if status.get("id") else {})
 
 
 def ids(body: Body) -> list[str]:

@@ -5,11 +5,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from pydantic import SecretStr
 
+from support.tls import Authority, Key, key_pem, new_key
 from vercel.clients import TOKEN, client_of
 from vercel_certificate_operator.core.certificate import Scope
-from vercel_certificate_operator.vercel import ApiError, OutcomeUnknown, VercelClient, VercelError
+from vercel_certificate_operator.vercel import ApiError, OutcomeUnknown, Upload, VercelClient, VercelError
 from vercel_emulator import Emulator, Fault, RateLimit
+from vercel_emulator.models import DomainSetup
 
 PERSONAL = Scope()
 TEAM = Scope(team_id="team_a")
@@ -196,3 +200,77 @@ async def test_the_offset_of_vercel_s_clock_is_known(emulator: Emulator, client:
     emulator.clock.advance(hours * 3600)
     await client.list(PERSONAL)
     assert client.clock_offset == timedelta(hours=hours)
+
+
+# --- uploads ----------------------------------------------------------------------------------------------------------
+
+AUTHORITY = Authority(NOW - timedelta(days=365))
+LEAF = AUTHORITY.leaf(["example.com", "www.example.com"], NOW - timedelta(days=1))
+UPLOAD = Upload(LEAF.pem, SecretStr(LEAF.key_pem), LEAF.ca_pem)
+
+
+async def test_a_certificate_is_uploaded_read_listed_and_removed(emulator: Emulator, client: VercelClient) -> None:
+    uploaded = await client.upload(UPLOAD, TEAM)
+    assert uploaded.cns == {"example.com", "www.example.com"}
+    assert uploaded.expires_at == NOW + timedelta(days=89)
+    assert uploaded.oddities == ()
+    assert await client.list(TEAM) == (uploaded,)
+    assert await client.list(PERSONAL) == ()
+    await client.remove(uploaded.id, TEAM)
+    assert await client.list(TEAM) == ()
+    assert emulator.journal.counts["upload"] == 1
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        rsa.generate_private_key(public_exponent=65537, key_size=2048),
+        ec.generate_private_key(ec.SECP384R1()),
+        ed25519.Ed25519PrivateKey.generate(),
+    ],
+    ids=["RSA", "ECDSA", "Ed25519"],
+)
+async def test_certificates_with_every_kind_of_key_are_uploaded(client: VercelClient, key: Key) -> None:
+    leaf = AUTHORITY.leaf(["example.com"], NOW - timedelta(days=1), key=key)
+    await client.upload(Upload(leaf.pem, SecretStr(leaf.key_pem), leaf.ca_pem), PERSONAL)
+
+
+async def test_an_upload_that_vercel_refuses_is_refused_in_its_words(client: VercelClient) -> None:
+    with pytest.raises(ApiError) as caught:
+        await client.upload(Upload(LEAF.pem, SecretStr(key_pem(new_key())), LEAF.ca_pem), PERSONAL)
+    assert caught.value.status == 400
+
+
+async def test_an_upload_whose_answer_is_lost_is_found_by_a_listing(emulator: Emulator, client: VercelClient) -> None:
+    emulator.faults.add(Fault(call="upload", action="reset", when="after"))
+    with pytest.raises(OutcomeUnknown):
+        await client.upload(UPLOAD, PERSONAL)
+    (certificate,) = await client.list(PERSONAL)
+    assert certificate.cns == {"example.com", "www.example.com"}
+
+
+# --- the configuration of domains -------------------------------------------------------------------------------------
+
+
+async def test_a_domain_that_is_configured_says_how(client: VercelClient) -> None:
+    config = await client.domain_config("example.com", TEAM)
+    assert (config.misconfigured, config.configured_by) == (False, "A")
+    assert config.accepted_challenges == ("dns-01", "http-01")
+
+
+async def test_a_domain_that_is_misconfigured_says_what_to_set(emulator: Emulator, client: VercelClient) -> None:
+    emulator.domains.misconfigure("example.com")
+    config = await client.domain_config("www.example.com", TEAM)
+    assert (config.misconfigured, config.configured_by, config.accepted_challenges) == (True, None, ())
+    assert config.ipv4
+    assert config.cname
+
+
+async def test_only_the_best_rank_is_recommended(emulator: Emulator, client: VercelClient) -> None:
+    setup = {
+        "recommendedIPv4": [{"rank": 2, "value": ["192.0.2.2"]}, {"rank": 1, "value": ["192.0.2.1"]}],
+        "recommendedCNAME": [{"rank": 2, "value": "two.example"}, {"rank": 1, "value": "one.example"}],
+    }
+    emulator.domains.set_up("example.com", DomainSetup.model_validate(setup))
+    config = await client.domain_config("example.com", TEAM)
+    assert (config.ipv4, config.cname) == (("192.0.2.1",), "one.example")

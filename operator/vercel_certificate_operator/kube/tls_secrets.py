@@ -26,6 +26,10 @@ CERT_MANAGER = "cert-manager.io/certificate-name"
 """The annotation by which cert-manager names the Certificate that writes a Secret. Source: cert-manager's API."""
 
 
+_UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+"""What the library raises for a certificate that is malformed, or made with something that it doesn't know."""
+
+
 class _Unusable(Exception):
     """The Secret can't be uploaded. The message is a sentence without its full stop."""
 
@@ -61,6 +65,9 @@ class TlsSecrets:
             return _read(secret, where)
         except _Unusable as unusable:
             return SourceProblem(str(unusable))
+        except _UNREADABLE:
+            # Parts of a certificate are parsed only when they are used.
+            return SourceProblem(f"tls.crt of {where} holds a certificate that the operator can't read")
 
 
 def _read(secret: Mapping[str, Any], where: str) -> tuple[Source, Upload]:

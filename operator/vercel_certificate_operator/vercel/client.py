@@ -5,7 +5,9 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -48,6 +50,8 @@ _LONGEST_EXCERPT = 80
 _SHORTEST_SECRET = 8
 
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL)
+_SHORTEST_KEY_LINE = 12
+"""Characters. The last line of a key may be shorter: it says little, and would be found everywhere."""
 _HOST = re.compile(rb"[A-Za-z0-9._:-]+")
 
 _NEVER_SENT = (
@@ -148,6 +152,7 @@ class VercelClient:
         self._observe = observe
         self._dated = dated
         self.clock_offset = None
+        self._hidden: Counter[str] = Counter()
         # Whether the connection tells (by httpcore's trace) when a request's first byte is about to leave.
         self._traced = transport is None
         network = network or Network.for_url(self._base_url)
@@ -180,9 +185,10 @@ class VercelClient:
             upload: the PEM texts. Its key is in no error and no log.
             scope: where it goes.
         """
-        body = {"ca": upload.ca, "key": upload.key.get_secret_value(), "cert": upload.cert}
-        answer = await self._call("upload", "PUT", _CERTS, scope, json=body, limit=self._post_timeout)
-        return self._read(answer, models.certificate)
+        with self._hiding(upload.key):
+            body = _SecretBody(ca=upload.ca, key=upload.key.get_secret_value(), cert=upload.cert)
+            answer = await self._call("upload", "PUT", _CERTS, scope, json=body, limit=self._post_timeout)
+            return self._read(answer, models.certificate)
 
     async def domain_config(self, domain: str, scope: Scope) -> DomainConfig:
         """How a domain is configured. Raises ApiError with status 404 when the scope has no such domain."""
@@ -356,6 +362,28 @@ class VercelClient:
             problem = self._safe(str(unreadable))
         raise OutcomeUnknown(f"The answer's body {problem}", status=answer.status)
 
+    @contextmanager
+    def _hiding(self, key: SecretStr) -> Iterator[None]:
+        """Keep the lines of a key out of messages while it is being uploaded."""
+        lines = {line for line in key.get_secret_value().split() if len(line) >= _SHORTEST_KEY_LINE}
+        self._hidden.update(lines)
+        try:
+            yield
+        finally:
+            self._hidden.subtract(lines)
+            self._hidden = +self._hidden
+
+    def _without_keys(self, text: str) -> str:
+        """A text without the lines of the keys that are being uploaded, however they are separated.
+
+        The text may have been cut in the middle of a line.
+        """
+        for line in self._hidden:
+            text = text.replace(line, "[key]")
+            part = next((end for end in range(len(line), _SHORTEST_KEY_LINE, -1) if text.endswith(line[:end])), None)
+            text = text if part is None else f"{text[:-part]}[key]"
+        return text
+
     def _safe(self, text: str, longest: int = _LONGEST_MESSAGE) -> str:
         """A text of somebody else's, fit for a message: one line, bounded, and without the token.
 
@@ -365,9 +393,16 @@ class VercelClient:
         token = self._token.get_secret_value()
         if len(token) >= _SHORTEST_SECRET:
             text = text.replace(token, "[token]")
-        text = _PRIVATE_KEY.sub("[key]", text)  # an answer may repeat what was sent
+        text = self._without_keys(_PRIVATE_KEY.sub("[key]", text))  # an answer may repeat what was sent
         line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
         return line if len(line) <= longest else line[:longest] + "…"
+
+
+class _SecretBody(dict[str, str]):
+    """A JSON object that is not shown, for example by a traceback that prints local variables."""
+
+    def __repr__(self) -> str:
+        return "{…}"
 
 
 @dataclass(slots=True)

@@ -41,6 +41,7 @@ def superseded_is_removed_in_time(known: Known) -> Decision | None:
     done = {*kept, *(entry.id for entry in own if entry.id in known.removed)}
     if not done:
         return None
+    missing = [entry.id for entry in own if known.removed.get(entry.id) is False]
     note = None
     if kept:
         text = (
@@ -48,4 +49,8 @@ def superseded_is_removed_in_time(known: Known) -> Decision | None:
             "uses it, or spec.deletionPolicy is Retain."
         )
         note = Note("Normal", Reason.RETAINED, "Remove", text)
+    if missing:
+        said = f"{note.text} " if note is not None else ""
+        text = f"{said}Not found with this token: {words.ids(missing)}, which was replaced."
+        note = Note("Normal", Reason.DELETED if note is None else Reason.RETAINED, "Remove", text)
     return Decision(Write(), unchanged(known).without_superseded(done), note)
