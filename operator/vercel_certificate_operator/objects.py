@@ -79,6 +79,7 @@ class Objects:
         self._claims = Claims()
         self._gone: dict[Key, int] = {}
         self._being_removed: OrderedDict[str, Key] = OrderedDict()
+        self._doubtful: dict[Key, list[str]] = {}
 
     # --- the objects
 
@@ -180,15 +181,22 @@ class Objects:
 
     @contextmanager
     def reserved(self, key: Key, certificate_ids: Iterable[str]) -> Iterator[None]:
-        """Reserves certificates that are about to be in a status: until they are, no other resource may take them."""
+        """Reserves certificates that are about to be in a status: until they are, no other resource may take them.
+
+        If the write raises, nobody knows whether it happened. Then they stay reserved until the resource is seen again.
+        """
+        self._end_doubt(key)
         new = [certificate_id for certificate_id in certificate_ids if key not in self._holders.get(certificate_id, ())]
         for certificate_id in new:
             self._holders[certificate_id].add(key)
-        try:
-            yield
-        finally:
-            written = set(_ids(self._bodies.get(key, {})))
-            for certificate_id in set(new) - written:
+        self._doubtful[key] = new
+        yield
+        self._end_doubt(key)
+
+    def _end_doubt(self, key: Key) -> None:
+        written = set(_ids(self._bodies.get(key, {})))
+        for certificate_id in self._doubtful.pop(key, ()):
+            if certificate_id not in written:
                 _discard(self._holders, certificate_id, key)
 
     def reserve_removal(self, key: Key, certificate_id: str) -> None:
@@ -239,6 +247,7 @@ class Objects:
         return tuple(self._members.get(scope_key, ()))
 
     def _unindex(self, key: Key) -> None:
+        self._end_doubt(key)
         body = self._bodies.get(key)
         self._parsed.pop(key, None)
         if body is None:

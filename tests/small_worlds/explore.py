@@ -278,6 +278,7 @@ def _process(process: Process, now: int) -> Any:
         process.drift_at - now,
         sorted(process.reported),
         sorted(process.removing),
+        sorted((key, ids) for key, ids in process.doubtful.items() if ids),
         [(now - at, one.id) for at, one in process.issued if now - at <= LIST_AGE],
         [(str(scope), sorted(ids)) for scope, ids in process.deferred.items() if ids],
     )

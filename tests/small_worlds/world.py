@@ -8,7 +8,7 @@ else can happen between any two of them. ``test_driver.py`` holds it against the
 
 import json
 import re
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -154,6 +154,8 @@ class Process:
     error: int = 0
     """Seconds by which its idea of Vercel's time is wrong, until Vercel's next answer."""
     drift_at: int = DRIFT
+    doubtful: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
+    """Certificates of writes that may have happened."""
     removing: Mapping[str, Key] = field(default_factory=dict)
     """Certificates in no status that are, or were, being removed."""
     reported: frozenset[str] = frozenset()
@@ -350,11 +352,18 @@ class Driver:
             self.objects._parsed[key] = resource_of(text)
         for key, since in self.reserved.items():
             self.objects.reserve_names(key, wall(since))
-        for key, pending in self.pending.items():
-            held = _ids(json.loads(pending.status)) if pending.status is not None else []
-            if isinstance(pending.call, Remove):
-                held.append(pending.call.certificate_id)
-            self.objects.reserved(key, held).__enter__()
+        for key, ids in mine.doubtful.items():
+            self._hold(key, ids)
+        for certificate_id, key in self.removing.items():
+            self.objects.reserve_removal(key, certificate_id)
+
+    def _hold(self, key: Key, ids: Iterable[str]) -> None:
+        """As ``Objects.reserved`` begins."""
+        self.objects._end_doubt(key)
+        new = [certificate_id for certificate_id in ids if key not in self.objects._holders.get(certificate_id, ())]
+        for certificate_id in new:
+            self.objects._holders[certificate_id].add(key)
+        self.objects._doubtful[key] = new
 
     @property
     def now(self) -> datetime:
@@ -382,6 +391,7 @@ class Driver:
             removing=self.removing,
             issued=self.issued,
             deferred=self.deferred,
+            doubtful={key: tuple(ids) for key, ids in self.objects._doubtful.items()},
         )
         processes = list(world.processes)
         processes[self.number] = process
@@ -547,6 +557,8 @@ class Driver:
 
     def _send(self, pending: Pending) -> None:
         self.pending[pending.key] = pending
+        if pending.kind in ("wait", "write"):
+            self._hold(pending.key, _written_ids(pending))
 
     def _issue(self, facts: Known, decision: Decision, attempt: Attempt) -> bool:
         key, tick = facts.resource.key, self.world.tick
@@ -572,12 +584,14 @@ class Driver:
             self._no_answer(key)
         elif text is None:
             self._fenced_off(pending)
+            self.objects._end_doubt(key)
             self._go_on(key)
         else:
             if pending.kind == "release" and key.name not in world.objects:
                 self.vanish(key)
             else:
                 self.replied(text)
+            self.objects._end_doubt(key)
             if self._written(pending):
                 self._go_on(key)
         return self.done()
@@ -589,14 +603,8 @@ class Driver:
         return self.done()
 
     def _unreserve(self, pending: Pending) -> None:
-        key = pending.key
-        self.reserved.pop(key, None)
-        self.objects.release_names(key)
-        held = _ids(json.loads(pending.status)) if pending.status is not None else []
-        written = set(_ids(self.objects.body(key) or {}))
-        for certificate_id in held:
-            if certificate_id not in written:
-                self.objects._holders[certificate_id].discard(key)
+        self.reserved.pop(pending.key, None)
+        self.objects.release_names(pending.key)
 
     def _no_answer(self, key: Key) -> None:
         self.rounds.pop(key, None)
@@ -660,8 +668,9 @@ class Driver:
         if isinstance(call, List) and (cached := self._cached(call.scope, call.begun_after)) is not None:
             self._heard(key, call, replace(self.rounds[key], listing=cached))
             return False
-        if isinstance(call, Remove):
-            self.objects.reserved(key, [call.certificate_id]).__enter__()
+        resource = self.objects.get(key)
+        if isinstance(call, Remove) and resource and call.certificate_id not in resource.status.certificate_ids:
+            self._reserve_removal(key, call.certificate_id)
         self._send(Pending("call", key, self.views.get(key, ""), self.world.tick, call=call))
         return True
 
@@ -765,7 +774,7 @@ class Driver:
         if text is None or key_of_text(text) != key:
             late = late_answer(memory.spec, reply, self.objects.held_elsewhere(key))
         if isinstance(late, Remove):
-            self.objects.reserved(key, [late.certificate_id]).__enter__()
+            self._reserve_removal(key, late.certificate_id)
             self._send(Pending("call", key, "", self.world.tick, call=late))
             return
         self._publish(late)
@@ -906,6 +915,10 @@ def _number(certificate_id: str) -> int:
 def _ids(status: Mapping[str, Any]) -> list[str]:
     current = [status["id"]] if status.get("id") else []
     return [*current, *(entry["id"] for entry in status.get("superseded", ()))]
+
+
+def _written_ids(pending: Pending) -> list[str]:
+    return _ids(json.loads(pending.status)) if pending.status is not None else []
 
 
 def ids_of(text: Text) -> list[str]:
