@@ -107,9 +107,10 @@ class DriftWatch:
 
     def judged(self, key: ScopeKey, listing: Listing) -> Listing:
         """Returns the list with whether its scope has vanished: computed once, however many resources ask."""
-        if self._objects.members(key):
-            self.watch(key)
-        scope = self._scopes.get(key) or _Scope()
+        if not self._objects.members(key):
+            return listing  # nothing can be missing
+        self.watch(key)
+        scope = self._scopes[key]
         if scope.judged is None or scope.judged[0] != listing.begun:
             held = [
                 status["id"]

@@ -452,6 +452,7 @@ class Reconciler:
         """Writes what was decided, if it differs from what is there. False: it was decided from a stale view."""
         key, status = resource.key, decision.status
         closes = isinstance(decision.action, Write) and decision.action.closes
+        is_news = True
         if status is not None and status.dump() != resource.status.dump():
             self._memories[key] = self._memories[key].writing(decision)
             with self._objects.reserved(key, status.certificate_ids):
@@ -460,9 +461,10 @@ class Reconciler:
                 if body is None:
                     self._memories[key] = self._memories[key].fenced_off()
                     return False
-            self._check_stored(key, body, status)
+            # What could not be stored is decided again and again. But an attempt has one outcome.
+            is_news = self._check_stored(key, body, status) or closes
         self._memories[key] = self._memories[key].recorded(decision)
-        if decision.note is not None:
+        if decision.note is not None and is_news:
             self._publisher.publish(key, decision.note, resource.status.attempt)
         return True
 

@@ -2,6 +2,7 @@
 
 import logging
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.durations import readable
@@ -17,24 +18,36 @@ SKEW = timedelta(days=1)
 """A difference between Vercel and the API server at which nothing is issued because of time."""
 
 
+_Time = TypeVar("_Time", datetime, timedelta)
+
+
 class VercelTime:
-    """The local clock, corrected by what the Date headers of Vercel and of the API server say."""
+    """Vercel's time: a Date header of Vercel's, and the seconds on the monotonic clock since then.
+
+    So a step of the local wall clock changes nothing that was decided with Vercel's time. The Date headers of the API
+    server count before Vercel's first answer, and the local wall clock before both.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._vercel: timedelta | None = None
-        self._kubernetes: timedelta | None = None
+        self._vercel: datetime | None = None
+        """The time at Vercel when the monotonic clock was 0. The same for the API server:"""
+        self._kubernetes: datetime | None = None
+        self._warned_of = timedelta()
 
     def now(self) -> datetime:
         """Returns Vercel's time. Before Vercel's first answer: the API server's, or else the local clock's."""
-        return self._clock.now() + self.offset
+        start = self._vercel or self._kubernetes
+        return start + self._running if start is not None else self._clock.now()
+
+    @property
+    def _running(self) -> timedelta:
+        return timedelta(seconds=self._clock.monotonic())
 
     @property
     def offset(self) -> timedelta:
-        """What ``now`` adds to the local clock."""
-        if self._vercel is not None:
-            return self._vercel
-        return self._kubernetes or timedelta()
+        """Vercel's time minus the local wall clock's."""
+        return self.now() - self._clock.now()
 
     @property
     def skew(self) -> timedelta | None:
@@ -50,22 +63,27 @@ class VercelTime:
         Args:
             offset: that date minus the local clock's time.
         """
-        before, self._vercel = self._vercel, _steady(self._vercel, offset)
-        if self._vercel != before and abs(self._vercel) > REPORTED:
-            direction = "behind" if self._vercel > timedelta() else "ahead of"
+        self._vercel = self._start(self._vercel, offset)
+        warned_of, self._warned_of = self._warned_of, _steady(self._warned_of, offset)
+        if self._warned_of != warned_of and abs(offset) > REPORTED:
+            direction = "behind" if offset > timedelta() else "ahead of"
             logger.warning(
                 "The local clock is %s %s Vercel's. The operator uses Vercel's time. Correct the node's clock.",
-                readable(abs(self._vercel)),
+                readable(abs(offset)),
                 direction,
             )
 
     def kubernetes_said(self, header: str | None) -> None:
         """Notes a Date header of the API server, if it can be read."""
         if (date := http_date(header)) is not None:
-            self._kubernetes = _steady(self._kubernetes, date - self._clock.now())
+            self._kubernetes = self._start(self._kubernetes, date - self._clock.now())
+
+    def _start(self, before: datetime | None, offset: timedelta) -> datetime:
+        """Returns the time at which the monotonic clock was 0, by a clock with this offset to the local one."""
+        local = self._clock.now() - self._running
+        return _steady(before if before is not None else local, local + offset)
 
 
-def _steady(before: timedelta | None, offset: timedelta) -> timedelta:
-    """Returns the offset before, if the new one is the same but for its resolution."""
-    known = before if before is not None else timedelta()
-    return known if abs(offset - known) <= RESOLUTION else offset
+def _steady(before: _Time, after: _Time) -> _Time:
+    """Returns the value before, if the new one is the same but for its resolution."""
+    return before if abs(after - before) <= RESOLUTION else after

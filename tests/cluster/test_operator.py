@@ -1,13 +1,16 @@
 """The operator on a real node: its image, its chart, and all that can happen to its pods. By ``make test-cluster``."""
 
 import asyncio
+import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cluster.cluster import CRD, PATIENCE, Release
 from cluster.issuing import COUNT, Issuing
 from support.helm import Helm
 from support.operator_process import Namespace, eventually
+from support.tls import Authority, tls_secret
 from vercel_emulator.client import EmulatorControl
 from vercel_emulator.models import TokenGrant
 
@@ -26,6 +29,9 @@ async def test_all_examples_get_ready_and_their_certificates_go_with_them(
     await vercel.add_team("team_exampleExampleExample", "my-team")
     await vercel.grant(TokenGrant(token="put-your-vercel-token-here"))
     ns = Namespace(operator.cluster, namespace)
+    now = datetime.now(UTC)
+    secret = tls_secret("www-tls", Authority(now).leaf(["www.example.net"], now))  # in place of cert-manager
+    await ns.run("apply", "-f", "-", stdin=json.dumps(secret))
     await ns.run("apply", "-f", EXAMPLES / "with-team-and-token.yaml")  # with the Secret that another one needs
     await ns.run("apply", "-f", EXAMPLES)
     await ns.run("wait", "--for=condition=Ready", "vcert", "--all", "--timeout=60s")

@@ -387,7 +387,6 @@ def test_every_call_to_vercel_has_a_key(action: Any, call: Any) -> None:
         ),
         pytest.param(known(suspend=True, status=ready(), cns=["b.com"]), ("False", "Suspended"), id="other names"),
         pytest.param(known(suspend=True, status=failed(certificate=cert())), READY, id="a back-off"),
-        pytest.param(known(suspend=True, status=ready(), schema_outdated=True), READY, id="an outdated definition"),
     ],
 )
 def test_while_suspended_nothing_changes_at_vercel(facts: Known, is_ready: tuple[str, str]) -> None:
@@ -399,6 +398,11 @@ def test_while_suspended_nothing_changes_at_vercel(facts: Known, is_ready: tuple
     assert decision.status is not None
     assert decision.status.next_attempt_time is None
     assert_in_order(facts, decision)
+
+
+def test_an_outdated_definition_is_reported_while_suspended_too() -> None:
+    decision = decide(known(suspend=True, status=ready(), schema_outdated=True))
+    assert conditions_of(decision) == (READY, ("False", "SchemaOutdated"))
 
 
 def test_resumed_it_goes_on_where_it_was() -> None:

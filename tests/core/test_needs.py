@@ -483,7 +483,7 @@ def test_an_attempt_for_an_account_without_a_team_records_none() -> None:
 )
 def test_an_attempt_records_what_could_be_mistaken_for_its_answer(certificate: Certificate, is_known: bool) -> None:
     facts = known(
-        status=ready(cert(created=NOW - HOUR, lifetime=2 * HOUR)),
+        status=ready(cert(created=NOW - HOUR, lifetime=2 * HOUR), shared_names=True),
         renew="1",
         listing=listed(certificate),
         got=got(cert(created=NOW - HOUR, lifetime=2 * HOUR)),

@@ -334,7 +334,7 @@ async def test_whether_so_many_are_gone_is_reckoned_once_for_a_listing(
     world.emulator.accounts.grant(TokenGrant(token=TOKEN, user="somebody-else"))
     await world.advance(9 * HOUR)
     assert set((await reasons(world, "Issuing")).values()) == {"ScopeVanished"}
-    assert len(reckoned) == len(set(reckoned)) == len(asked(world, "list"))
+    assert len(reckoned) == len(set(reckoned)) == len(asked(world, "list")) - 1  # the first, before anything is held
 
 
 async def test_a_few_that_are_gone_are_issued_again(world: World) -> None:

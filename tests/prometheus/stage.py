@@ -325,6 +325,13 @@ class _Stage:
         for body in (policy, binding):
             await ns.run("create", "-f", "-", stdin=json.dumps(body))
         await ns.apply("site", ["pruned.example.com"])
+
+        def is_in_force() -> bool:
+            probe = ("--subresource=status", "--type=merge", "--dry-run=server", "-o", "json")
+            written = ns.kubectl("patch", "vcert", "site", *probe, "-p", '{"status": {"attempt": {"id": "probe"}}}')
+            return "attempt" not in json.loads(written.stdout).get("status", {})
+
+        await eventually("the policy is in force", is_in_force)
         await self._watch("pruned", await self._operator("pruned", vercel, ns))
 
 

@@ -62,6 +62,7 @@ POLICIES: tuple[Policy, ...] = (
     open_attempt_is_searched_for,
     # Before all that issues or keeps; after the search, so that no certificate is left behind.
     certificates_are_removed_then_released,
+    record_must_be_stored,  # before all that writes to the record: what is dropped would seem to be news again and again
     superseded_is_removed_in_time,  # before all that reports a problem and waits
     named_certificate_is_adopted,  # before what it can end: a changed token, a vanished scope, an unexpected answer
     changed_token_is_checked,  # before absence: with the token of another account, everything seems gone
@@ -69,7 +70,6 @@ POLICIES: tuple[Policy, ...] = (
     confirmed_absence_is_recorded,  # before drift: a renewal by Vercel counts then, whenever it was made
     drift_is_detected,
     suspended_changes_nothing,  # after drift, which is reported in suspended resources too
-    record_must_be_stored,
     source_is_usable,  # before the needs, which compare the Secret with what is at Vercel
     source_that_is_not_renewed_is_reported,
     issued_when_needed,

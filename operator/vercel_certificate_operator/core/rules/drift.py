@@ -121,11 +121,13 @@ def drift_is_detected(known: Known) -> Decision | None:
     status, listing = known.resource.status, known.listing
     if status.id is None or listing is None or status.scope_vanished:
         return None
-    current = listing.find(status.id)
-    if current is None:
-        if status.id in known.got or known.blocked("get", status.id):
-            return None
+    current, got = listing.find(status.id), known.got.get(status.id)
+    if current is None and got is None and not known.blocked("get", status.id):
         return Decision(Get(status.id, status.scope))  # a list alone isn't believed either
+    if current is None:
+        current = got.certificate if got is not None else None  # younger than the list
+    if current is None:
+        return None
     renewal = vercels_renewal(known)
     if renewal is not None and (decision := _renewal(known, renewal)) is not None:
         return decision
