@@ -350,7 +350,7 @@ class Reconciler:
             token = await self._token(resource)
         except TokenMissing:
             return round_.with_token(None)
-        return round_.with_token(token.hash_for(resource.key.uid))
+        return round_.with_token(token.hash_for(resource.key))
 
     async def _domain_config(self, resource: Resource, domain: str, scope: Scope) -> DomainConfig | None:
         """Returns how a domain is configured; None: that isn't known, and nothing depends on it."""
@@ -374,7 +374,7 @@ class Reconciler:
         assert call is not None  # noqa: S101 - the actions that end up here are calls
         try:
             token = await self._token(resource, issues=isinstance(decision.action, Issue))
-            round_ = round_.with_token(token.hash_for(resource.key.uid))
+            round_ = round_.with_token(token.hash_for(resource.key))
             if isinstance(decision.action, Issue) and round_.token_hash != facts.token_hash:
                 return round_  # the attempt must say which token it used
             after = await self._request(facts, decision, token, round_)

@@ -273,10 +273,12 @@ def test_a_value_of_the_renew_annotation_has_a_hash() -> None:
 
 
 def test_a_tokens_hash_says_nothing_and_differs_in_each_resource() -> None:
-    assert token_hash("secret", "uid-1") == token_hash("secret", "uid-1")
-    assert len({token_hash("secret", "uid-1"), token_hash("secret", "uid-2"), token_hash("other", "uid-1")}) == 3
-    assert "secret" not in token_hash("secret", "uid-1")
-    assert len(token_hash("secret", "uid-1")) == 32
+    assert token_hash("secret", "web/site") == token_hash("secret", "web/site")
+    assert (
+        len({token_hash("secret", "web/site"), token_hash("secret", "web/shop"), token_hash("other", "web/site")}) == 3
+    )
+    assert "secret" not in token_hash("secret", "web/site")
+    assert len(token_hash("secret", "web/site")) == 32
 
 
 @pytest.mark.parametrize(
@@ -310,7 +312,7 @@ BODY: dict[str, Any] = {
     "metadata": {
         "namespace": "web",
         "name": "example-com",
-        "uid": "uid-1",
+        "uid": "web/site",
         "resourceVersion": "7",
         "creationTimestamp": "2026-01-01T12:00:00Z",
     },
@@ -321,7 +323,7 @@ BODY: dict[str, Any] = {
 def test_a_resource_is_read_as_the_api_server_sends_it() -> None:
     resource = Resource.parse(BODY)
     assert (resource.key, resource.resource_version, resource.generation) == (
-        Key("web", "example-com", "uid-1"),
+        Key("web", "example-com", "web/site"),
         "7",
         0,
     )
@@ -354,7 +356,7 @@ def test_a_resource_that_is_being_deleted_is_read() -> None:
 
 def test_the_old_annotation_of_an_attempt_is_ignored() -> None:
     """Anyone who may edit the resource can write annotations."""
-    forged = '{"id": "a", "uid": "uid-1", "start": "2020-01-01T00:00:00Z", "cns": ["x.com"], "replaces": ["cert_9"]}'
+    forged = '{"id": "a", "uid": "web/site", "start": "2020-01-01T00:00:00Z", "cns": ["x.com"], "replaces": ["cert_9"]}'
     metadata = {**BODY["metadata"], "annotations": {"vercel-operator.io/attempt": forged}}
     resource = Resource.parse({**BODY, "metadata": metadata})
     assert resource.status == Status()

@@ -245,11 +245,18 @@ async def test_with_status_everything_is_as_before(world: World) -> None:
     assert world.live() == {}
 
 
-async def test_a_status_from_before_a_renewal_leads_to_the_newer_certificate(world: World) -> None:
-    """The older one was removed at Vercel. The newer one counts as its renewal, so its origin is the same."""
+@pytest.mark.parametrize("spec", [{"team": TEAM}, {"tokenSecretRef": REF}, {}], ids=["team", "own-token", "default"])
+async def test_a_status_from_before_a_renewal_leads_to_the_newer_certificate(
+    world: World, spec: dict[str, Any]
+) -> None:
+    """The older one was removed at Vercel. The newer one counts as its renewal, so its origin is the same.
+
+    In a personal account too: the restored resource has another uid, and its token is still the same.
+    """
     world.configure(drift_interval=6 * 3600)
     await world.restart()
-    await issued(world, team=TEAM)
+    await put_secret(world, TOKEN)
+    await issued(world, **spec)
     saved = await backup(world)
     await renew(world, "site")
     newer = await ids(world)
@@ -262,29 +269,6 @@ async def test_a_status_from_before_a_renewal_leads_to_the_newer_certificate(wor
     assert await ids(world) == newer
     assert await origins(world) == {"Issued"}
     assert world.calls().count("issue") == len(SITES) + 1
-
-
-async def test_in_a_personal_account_a_person_has_to_confirm_that(world: World) -> None:
-    """A restored resource has a new uid, so the operator can't tell whether its token is still the same."""
-    world.configure(drift_interval=6 * 3600)
-    await world.restart()
-    await put_secret(world, TOKEN)
-    await issued(world, tokenSecretRef=REF)
-    saved = await backup(world)
-    await renew(world, "site")
-    newer = await ids(world)
-    await lose_the_cluster(world)
-    await restore(world, saved, status=True)
-    await started(world)
-    await world.advance(7 * HOUR)
-    assert await world.issuing("site") == ("False", "ScopeChanged")
-    assert await world.issuing("shop") == ("False", "Issued")
-
-    await world.annotate("site", "adopt-id", newer["site"])
-    await world.quiet()
-
-    assert (await ids(world), await world.issuing("site")) == (newer, ("False", "Issued"))
-    assert (await world.status("site"))["origin"] == "Adopted"
 
 
 async def test_a_status_with_an_open_attempt_is_resolved_by_vercels_list(world: World) -> None:

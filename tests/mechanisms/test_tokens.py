@@ -4,12 +4,13 @@ import base64
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
 from support.clock import TestClock
-from vercel_certificate_operator.core.resource import TokenSecretRef
+from vercel_certificate_operator.core.resource import Key, TokenSecretRef
 from vercel_certificate_operator.kube.errors import Denied, Gone, KubeError, Unavailable
 from vercel_certificate_operator.kube.secrets import Secrets
 from vercel_certificate_operator.kube.tokens import DefaultToken, Token, TokenMissing, Tokens
@@ -129,6 +130,8 @@ class SecretsInMemory(Secrets):
 
     def __init__(self) -> None:
         self.data: dict[tuple[str, str], dict[str, str]] = {}
+        self.kind = "Opaque"
+        self.labels: dict[str, str] = {}
         self.error: KubeError = Gone("there is no such Secret")
         """What is raised for a Secret that can't be read."""
         self.reads = 0
@@ -137,11 +140,11 @@ class SecretsInMemory(Secrets):
         raw = text if isinstance(text, bytes) else text.encode()
         self.data["web", "vercel"] = {key: base64.b64encode(raw).decode()}
 
-    async def read(self, namespace: str, name: str) -> Mapping[str, str]:
+    async def get(self, namespace: str, name: str) -> Mapping[str, Any]:
         self.reads += 1
         if (namespace, name) not in self.data:
             raise self.error
-        return self.data[namespace, name]
+        return {"metadata": {"labels": self.labels}, "type": self.kind, "data": self.data[namespace, name]}
 
 
 @pytest.fixture
@@ -217,6 +220,50 @@ async def test_what_is_wrong_with_a_secret_is_told(
     assert str(missing.value).startswith(told)
 
 
+PASSWORDS = ["hunter2", "correct horse", "P@ssw0rd-of-a-database", '{"user": "app"}', "eyJhbGciOi.eyJzdWIi.c2lnbmF0"]
+
+
+@pytest.mark.parametrize("text", [*PASSWORDS, "-----BEGIN_KEY-----MIIB/", "postgres://app:secret@db/shop", "a" * 513])
+async def test_what_does_not_look_like_a_token_is_not_used(tokens: Tokens, secrets: SecretsInMemory, text: str) -> None:
+    secrets.put(text)
+    with pytest.raises(TokenMissing) as missing:
+        await value(tokens)
+    assert "does not" in str(missing.value)
+    assert text not in str(missing.value)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["kubernetes.io/service-account-token", "kubernetes.io/basic-auth", "helm.sh/release.v1", "kubernetes.io/tls"],
+)
+async def test_a_secret_of_another_purpose_is_not_used(tokens: Tokens, secrets: SecretsInMemory, kind: str) -> None:
+    secrets.put(TOKEN)
+    secrets.kind = kind
+    with pytest.raises(TokenMissing, match="does not look like a Vercel token"):
+        await value(tokens)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [("vercel-operator.io/token", {}), ("Opaque", {"vercel-operator.io/token": "true"})],
+)
+async def test_a_secret_can_say_that_it_holds_a_token(
+    tokens: Tokens, secrets: SecretsInMemory, kind: str, labels: dict[str, str]
+) -> None:
+    secrets.put("t.o/k+e=n")
+    secrets.kind, secrets.labels = kind, labels
+    assert await value(tokens) == "t.o/k+e=n"
+
+
+@pytest.mark.parametrize("text", ["a" * 24, "vcp_" + "A1b2" * 14, "Q7w8E9r0T1y2U3i4O5p6A7s8"])
+async def test_vercels_formats_are_used_whatever_the_secret_says(
+    tokens: Tokens, secrets: SecretsInMemory, text: str
+) -> None:
+    secrets.put(text)
+    secrets.kind = "example.com/anything"
+    assert await value(tokens) == text
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [(Gone("none"), "does not exist: create it"), (Denied("not read Secret web/vercel"), "may not: not read Secret")],
@@ -254,6 +301,7 @@ async def test_a_removed_secret_is_noticed_within_a_minute(
 
 
 UID = "uid-of-the-resource"
+KEY = Key("web", "site", UID)
 
 
 async def for_removal(tokens: Tokens, uid: str = UID) -> str:
@@ -355,7 +403,10 @@ def test_who_may_use_the_token_that_a_resource_names(secrets: SecretsInMemory) -
 
 def test_the_record_tells_tokens_apart_and_says_nothing_about_them() -> None:
     one, other = Token.of("test-token-one", "a file"), Token.of("test-token-two", "a file")
-    assert one.hash_for(UID) == Token.of("test-token-one", "another file").hash_for(UID)
-    assert one.hash_for(UID) != other.hash_for(UID)
-    assert one.hash_for(UID) != one.hash_for("another uid"), "two resources don't show that they share a token"
-    assert one.fingerprint not in one.hash_for(UID)
+    assert one.hash_for(KEY) == Token.of("test-token-one", "another file").hash_for(KEY)
+    assert one.hash_for(KEY) != other.hash_for(KEY)
+    assert one.hash_for(KEY) != one.hash_for(KEY._replace(name="other")), (
+        "two resources don't show that they share a token"
+    )
+    assert one.hash_for(KEY) == one.hash_for(KEY._replace(uid="restored")), "a backup is restored with another uid"
+    assert one.fingerprint not in one.hash_for(KEY)

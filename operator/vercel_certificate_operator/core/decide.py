@@ -62,7 +62,7 @@ POLICIES: tuple[Policy, ...] = (
     open_attempt_is_searched_for,
     # Before all that issues or keeps; after the search, so that no certificate is left behind.
     certificates_are_removed_then_released,
-    record_must_be_stored,  # before all that writes to the record: what is dropped would seem to be news again and again
+    record_must_be_stored,  # before all that writes to the record: what is dropped would seem to be news each time
     superseded_is_removed_in_time,  # before all that reports a problem and waits
     named_certificate_is_adopted,  # before what it can end: a changed token, a vanished scope, an unexpected answer
     changed_token_is_checked,  # before absence: with the token of another account, everything seems gone

@@ -163,9 +163,14 @@ def request_hash(value: str) -> str:
     return hashlib.sha256(value.encode()).hexdigest()[:16]
 
 
-def token_hash(token: str, uid: str) -> str:
+def token_hash(token: str, resource: str) -> str:
     """Returns a name for a token that is different in each resource and says nothing about the token.
 
-    An HMAC-SHA-256 keyed by the resource's uid, 32 hexadecimal digits.
+    An HMAC-SHA-256, 32 hexadecimal digits.
+
+    Args:
+        token: the token.
+        resource: its namespace and name, which are the key. Not its uid: a resource that was restored from a backup
+            has another uid, and its token is still the same.
     """
-    return hmac.new(uid.encode(), token.encode(), hashlib.sha256).hexdigest()[:32]
+    return hmac.new(resource.encode(), token.encode(), hashlib.sha256).hexdigest()[:32]

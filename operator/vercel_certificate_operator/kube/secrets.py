@@ -18,10 +18,6 @@ class Secrets:
     def __init__(self, client: ApiClient) -> None:
         self._client = client
 
-    async def read(self, namespace: str, name: str) -> Mapping[str, str]:
-        """Returns a Secret's data: base64 text, by key. Raises as ``get`` does."""
-        return (await self.get(namespace, name)).get("data") or {}
-
     async def get(self, namespace: str, name: str) -> Mapping[str, Any]:
         """Returns a Secret as the API server sends it.
 

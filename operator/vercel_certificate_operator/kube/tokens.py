@@ -7,15 +7,17 @@ with ``get`` alone: no list, no watch.
 import base64
 import binascii
 import hashlib
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.record import token_hash
-from vercel_certificate_operator.core.resource import TokenSecretRef
+from vercel_certificate_operator.core.resource import Key, TokenSecretRef
 from vercel_certificate_operator.core.sightings import Place
 from vercel_certificate_operator.kube.errors import Denied, Gone
 from vercel_certificate_operator.kube.secrets import Secrets
@@ -24,6 +26,16 @@ REMEMBERED = 50.0
 """Seconds; with the time of a reconcile this stays below the promised minute."""
 KEPT_FOR_REMOVAL = 3600.0
 """Seconds that the last good token is kept after its Secret has gone, for the removal of certificates alone."""
+
+MARK = "vercel-operator.io/token"
+"""The type of a Secret that holds tokens; or its label, with the value "true". It is optional."""
+OF_OTHERS = ("kubernetes.io/", "bootstrap.kubernetes.io/", "helm.sh/")
+"""How the types of Secrets begin that hold something else."""
+PLAUSIBLE = re.compile(r"[A-Za-z0-9_-]{12,512}")
+"""Vercel's tokens have 24 or more letters and digits, and the newer ones an underscore.
+
+Source: https://vercel.com/changelog/new-token-formats-and-secret-scanning.
+"""
 
 
 class TokenMissing(Exception):
@@ -42,9 +54,9 @@ class Token:
     def __str__(self) -> str:
         return f"token {'/'.join(self.place)}" if self.place is not None else "the default token"
 
-    def hash_for(self, uid: str) -> str:
-        """Returns which token it is, for the record of the resource with this uid."""
-        return token_hash(self.value.get_secret_value(), uid)
+    def hash_for(self, key: Key) -> str:
+        """Returns which token it is, for the record of a resource."""
+        return token_hash(self.value.get_secret_value(), f"{key.namespace}/{key.name}")
 
     @classmethod
     def of(cls, text: str, where: str, place: Place | None = None) -> "Token":
@@ -189,11 +201,12 @@ class Tokens:
     async def _read(self, namespace: str, name: str, key: str) -> Token:
         where = f"Secret {namespace}/{name}"
         try:
-            data = await self._secrets.read(namespace, name)
+            secret = await self._secrets.get(namespace, name)
         except Gone as error:
             raise TokenMissing(f"{where} does not exist: create it, or correct spec.tokenSecretRef") from error
         except Denied as error:
             raise TokenMissing(f"the operator may not: {error.message}") from error
+        data = secret.get("data") or {}
         if key not in data:
             keys = ", ".join(sorted(data)) or "none"
             raise TokenMissing(f"{where} has no key {key} (it has: {keys}): add it, or correct spec.tokenSecretRef")
@@ -201,4 +214,21 @@ class Tokens:
             text = base64.b64decode(data[key]).decode()
         except (binascii.Error, UnicodeDecodeError) as error:
             raise TokenMissing(f"key {key} of {where} is not text") from error
-        return Token.of(text, f"key {key} of {where}", (namespace, name, key))
+        token = Token.of(text, f"key {key} of {where}", (namespace, name, key))
+        if not _may_hold_tokens(secret, token):
+            raise TokenMissing(
+                f"key {key} of {where} does not look like a Vercel token, so the operator does not send it to Vercel. "
+                f'Correct spec.tokenSecretRef; or, if it is a token, set the label {MARK}: "true" on the Secret'
+            )
+        return token
+
+
+def _may_hold_tokens(secret: Mapping[str, Any], token: Token) -> bool:
+    """Returns whether a Secret's value may be sent to Vercel as a token.
+
+    Anyone who may create resources can name any Secret of the namespace: a database's password must not leave it.
+    """
+    kind = secret.get("type") or ""
+    if kind == MARK or (secret["metadata"].get("labels") or {}).get(MARK) == "true":
+        return True
+    return not kind.startswith(OF_OTHERS) and PLAUSIBLE.fullmatch(token.value.get_secret_value()) is not None
