@@ -1,37 +1,9 @@
-"""TLS Secrets whose certificates are uploaded: read, and checked before anything is sent.
+"""TLS Secrets whose certificates are uploaded."""
 
-The key stays a secret type: it is in no message and no log.
-"""
-
-import base64
-import binascii
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from typing import Any
-
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from pydantic import SecretStr
-
-from vercel_certificate_operator.core.certificate import normalized
-from vercel_certificate_operator.core.source import ALLOW_ANNOTATION, Source, SourceProblem
+from vercel_certificate_operator.core.source import Source, SourceProblem
 from vercel_certificate_operator.kube.errors import Denied, Gone
 from vercel_certificate_operator.kube.secrets import Secrets
 from vercel_certificate_operator.vercel import Upload
-
-TYPE = "kubernetes.io/tls"
-CERT_MANAGER = "cert-manager.io/certificate-name"
-"""The annotation by which cert-manager names the Certificate that writes a Secret. Source: cert-manager's API."""
-
-
-_UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
-"""What the library raises for a certificate that is malformed, or made with something that it doesn't know."""
-
-
-class _Unusable(Exception):
-    """The Secret can't be uploaded. The message is a sentence without its full stop."""
 
 
 class TlsSecrets:
@@ -61,89 +33,6 @@ class TlsSecrets:
             return SourceProblem(f"{where} does not exist")
         except Denied as error:
             return SourceProblem(f"The operator may not read {where}: {error.message}")
-        try:
-            return _read(secret, where)
-        except _Unusable as unusable:
-            return SourceProblem(str(unusable))
-        except _UNREADABLE:
-            # Parts of a certificate are parsed only when they are used.
-            return SourceProblem(f"tls.crt of {where} holds a certificate that the operator can't read")
+        from vercel_certificate_operator.kube import tls_contents  # with the first Secret: it needs much memory
 
-
-def _read(secret: Mapping[str, Any], where: str) -> tuple[Source, Upload]:
-    annotations = secret["metadata"].get("annotations") or {}
-    if secret.get("type") != TYPE:
-        raise _Unusable(f"{where} is not of type {TYPE}")
-    if annotations.get(ALLOW_ANNOTATION) != "true":
-        raise _Unusable(
-            f'{where} does not allow that its key is sent to Vercel: set its annotation {ALLOW_ANNOTATION} to "true"'
-        )
-    data = secret.get("data") or {}
-    chain = _certificates(_text(data, "tls.crt", where), f"tls.crt of {where}")
-    if not chain:
-        raise _Unusable(f"tls.crt of {where} holds no certificate")
-    key = SecretStr(_text(data, "tls.key", where))
-    _check_key(chain[0], key, where)
-    _check_order(chain, where)
-    ca = chain[1:]
-    if not ca and data.get("ca.crt"):
-        ca = _certificates(_text(data, "ca.crt", where), f"ca.crt of {where}")
-    return _source(chain[0], annotations.get(CERT_MANAGER)), Upload(_pem(chain[:1]), key, _pem(ca))
-
-
-def _text(data: Mapping[str, str], entry: str, where: str) -> str:
-    if not data.get(entry):
-        raise _Unusable(f"{where} has no {entry}")
-    try:
-        return base64.b64decode(data[entry]).decode()
-    except (binascii.Error, UnicodeDecodeError):
-        raise _Unusable(f"{entry} of {where} is not PEM text") from None
-
-
-def _certificates(pem: str, what: str) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(pem.encode())
-    except ValueError:
-        raise _Unusable(f"{what} is not a certificate in PEM format") from None
-
-
-def _check_key(leaf: x509.Certificate, key: SecretStr, where: str) -> None:
-    try:
-        private = load_pem_private_key(key.get_secret_value().encode(), password=None)
-        public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except TypeError:
-        raise _Unusable(f"tls.key of {where} is encrypted with a password") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise _Unusable(f"tls.key of {where} is not a private key in PEM format") from None
-    if public != leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
-        raise _Unusable(f"tls.key of {where} does not match the certificate in tls.crt")
-
-
-def _check_order(chain: Sequence[x509.Certificate], where: str) -> None:
-    for certificate, issuer in pairwise(chain):
-        try:
-            certificate.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature):
-            raise _Unusable(
-                f"tls.crt of {where} is out of order: {certificate.subject.rfc4514_string()[:200]} was not issued by "
-                "the certificate that follows it"
-            ) from None
-
-
-def _source(leaf: x509.Certificate, managed_by: str | None) -> Source:
-    try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        cns = normalized(names.get_values_for_type(x509.DNSName))
-    except x509.ExtensionNotFound:
-        cns = frozenset()
-    return Source(
-        fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
-        cns=cns,
-        not_before=leaf.not_valid_before_utc,
-        expires_at=leaf.not_valid_after_utc,
-        managed_by=managed_by,
-    )
-
-
-def _pem(certificates: Sequence[x509.Certificate]) -> str:
-    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates).decode()
+        return tls_contents.read(secret, where)
