@@ -282,8 +282,21 @@ async def test_an_api_server_that_can_not_answer_is_no_missing_token(tokens: Tok
         await value(tokens)
 
 
-async def test_a_missing_token_is_not_remembered(tokens: Tokens, secrets: SecretsInMemory) -> None:
-    with pytest.raises(TokenMissing):
+async def test_a_missing_secret_is_read_once_for_many_resources_and_again_after_four_seconds(
+    tokens: Tokens, secrets: SecretsInMemory, clock: TestClock
+) -> None:
+    for _ in range(100):
+        with pytest.raises(TokenMissing, match="Secret web/vercel does not exist"):
+            await value(tokens)
+    assert secrets.reads == 1
+    secrets.put(TOKEN)
+    clock.pause(4)
+    assert await value(tokens) == TOKEN
+
+
+async def test_a_secret_that_could_not_be_read_is_read_again_at_once(tokens: Tokens, secrets: SecretsInMemory) -> None:
+    secrets.error = Unavailable("no answer")
+    with pytest.raises(KubeError):
         await value(tokens)
     secrets.put(TOKEN)
     assert await value(tokens) == TOKEN

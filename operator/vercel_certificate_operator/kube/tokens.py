@@ -24,6 +24,8 @@ from vercel_certificate_operator.kube.secrets import Secrets
 
 REMEMBERED = 50.0
 """Seconds; with the time of a reconcile this stays below the promised minute."""
+MISSING_REMEMBERED = 4.0
+"""Seconds; less than the first wait of a resource without a token. Many resources may name one missing Secret."""
 KEPT_FOR_REMOVAL = 3600.0
 """Seconds that the last good token is kept after its Secret has gone, for the removal of certificates alone."""
 
@@ -123,7 +125,7 @@ class Tokens:
         self._secrets = secrets
         self._default = default
         self._clock = clock
-        self._remembered: dict[Place, tuple[float, Token]] = {}
+        self._remembered: dict[Place, tuple[float, Token | TokenMissing]] = {}
         self._last_good: dict[str, Token] = {}
         self._missing_since: dict[str, float] = {}
 
@@ -168,18 +170,27 @@ class Tokens:
             return self._default.read_for(namespace)
         place = (namespace, ref.name, ref.key)
         now = self._clock.monotonic()
-        at, token = self._remembered.get(place, (0.0, None))
-        if token is None or now - at >= REMEMBERED:
-            self._remembered.pop(place, None)
-            token = await self._read(*place)
-            self._remember(place, now, token)
+        at, found = self._remembered.get(place, (0.0, None))
+        if found is None or now - at >= _remembered_for(found):
+            found = await self._find(place)
+            self._remember(place, now, found)
+        if isinstance(found, TokenMissing):
+            raise TokenMissing(str(found))
+        token = found
         if uid is not None:
             self._missing_since.pop(uid, None)
             self._last_good[uid] = token
         return token
 
-    def _remember(self, place: Place, now: float, token: Token) -> None:
-        self._remembered[place] = now, token
+    async def _find(self, place: Place) -> Token | TokenMissing:
+        try:
+            return await self._read(*place)
+        except TokenMissing as missing:
+            return missing.with_traceback(None)
+
+    def _remember(self, place: Place, now: float, found: Token | TokenMissing) -> None:
+        self._remembered.pop(place, None)
+        self._remembered[place] = now, found
         # The oldest are first: what is too old goes, so that tokens of resources that are gone don't stay in memory.
         for other, (at, _) in tuple(self._remembered.items()):
             if now - at < REMEMBERED:
@@ -221,6 +232,10 @@ class Tokens:
                 f'Correct spec.tokenSecretRef; or, if it is a token, set the label {MARK}: "true" on the Secret'
             )
         return token
+
+
+def _remembered_for(found: Token | TokenMissing) -> float:
+    return MISSING_REMEMBERED if isinstance(found, TokenMissing) else REMEMBERED
 
 
 def _may_hold_tokens(secret: Mapping[str, Any], token: Token) -> bool:
