@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
+from vercel_certificate_operator.budgets import Budgets
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import Call, Failure, Meaning, Pauses, wait_after
 from vercel_certificate_operator.core.known import Listing, Pause, Tick
-from vercel_certificate_operator.core.rules.failed_calls import pause_message
+from vercel_certificate_operator.core.reasons import Reason
+from vercel_certificate_operator.core.rules.failed_calls import pause_message, used_up_message
 from vercel_certificate_operator.core.sightings import Place
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing
 from vercel_certificate_operator.vercel import VercelClient, VercelError
+from vercel_certificate_operator.vercel.times import Allowance
 
 KEPT = 48 * 3600.0
 """Seconds for which a token that isn't used is kept: longer than any back-off."""
@@ -25,7 +28,8 @@ DOMAIN_AGE = 300.0
 MOST_TOKENS = 1000
 """Tokens that one namespace may use."""
 
-ClientFactory = Callable[[SecretStr], VercelClient]
+ClientFactory = Callable[[SecretStr, Callable[[Call, Allowance], None]], VercelClient]
+"""Makes a client for a token, which calls the function with what the rate-limit headers of an answer say."""
 PauseKey = tuple[Call | None, Scope | None]
 """What a pause is for: a kind of call or all, in a team or everywhere."""
 
@@ -66,7 +70,8 @@ class Account:
         self._slots = self._allowed = slots
         self._wake = wake
         self._taken = 0
-        self._waiting: deque[Hashable] = deque()
+        self._waiting: dict[tuple[bool, Call], deque[Hashable]] = {}
+        """The keys that wait for a slot, by whether it is urgent, and for which call."""
         self._pauses: dict[PauseKey, Pause] = {}
         self._refusals: dict[PauseKey, int] = {}
         self._good = 0
@@ -76,12 +81,13 @@ class Account:
         self._in_progress: dict[Scope, _ListInProgress] = {}
         self._domains: dict[tuple[Scope, str], tuple[Tick, asyncio.Future[DomainConfig]]] = {}
         self._failed_lists: dict[Hashable, VercelError] = {}
+        self._budgets = Budgets(clock)
 
     @property
     def client(self) -> VercelClient:
         """The client. It is made with its first use, and again after the token was rejected."""
         if self._client is None:
-            self._client = self._new_client(self._token.value)
+            self._client = self._new_client(self._token.value, self._budgets.note)
         return self._client
 
     # --- pauses
@@ -149,25 +155,39 @@ class Account:
     @property
     def waiting(self) -> int:
         """How many keys wait for a slot."""
-        return len(self._waiting)
+        return sum(map(len, self._waiting.values()))
 
     @property
     def idle(self) -> bool:
         """Whether nothing uses the token or waits for it."""
-        return not self._taken and not self._waiting and not self._in_progress and self.pause() is None
+        return not self._taken and not self.waiting and not self._in_progress and self.pause() is None
 
-    def take_slot(self, key: Hashable) -> bool:
-        """Takes a slot for a call, at once or not at all. Without one, the key is woken when one is free."""
-        if self._taken < self._allowed:
+    def take_slot(self, key: Hashable, call: Call, *, urgent: bool = True) -> bool:
+        """Takes a slot for a call, at once or not at all. Without one, the key is woken when one is free.
+
+        Args:
+            urgent: whether it goes before those that are not.
+        """
+        if self._taken < self._allowed and self._budgets.allows(call, urgent=urgent):
             self._taken += 1
+            self._budgets.begin(call)
             return True
-        if key not in self._waiting:
-            self._waiting.append(key)
+        waiting = self._waiting.setdefault((urgent, call), deque())
+        if key not in waiting:
+            waiting.append(key)
         return False
 
-    def give_slot_back(self) -> None:
+    def used_up(self, call: Call, *, urgent: bool = True) -> Pause | None:
+        """Returns the pause until Vercel allows more calls of this kind, by the headers of its answers."""
+        until = self._budgets.used_up_until(call, urgent=urgent)
+        if until is None:
+            return None
+        return Pause(until, Reason.RATE_LIMITED, used_up_message(str(self._token), call))
+
+    def give_slot_back(self, call: Call) -> None:
         """Ends a call, and wakes the keys that waited longest."""
         self._taken -= 1
+        self._budgets.end(call)
         if self._rejected and not self._taken:
             self._drop_what_a_rejected_token_has()
         self.wake_waiting()
@@ -183,9 +203,24 @@ class Account:
 
     def wake_waiting(self) -> None:
         """Wakes as many keys as there are free slots. During a pause, all: they only have to report it."""
-        free = len(self._waiting) if self.pause() is not None else max(0, self._allowed - self._taken)
-        for _ in range(min(free, len(self._waiting))):
-            self._wake(self._waiting.popleft(), self)
+        free = self.waiting if self.pause() is not None else max(0, self._allowed - self._taken)
+        for _ in range(free):
+            key = self._next_waiting()
+            if key is None:
+                return
+            self._wake(key, self)
+
+    def _next_waiting(self) -> Hashable | None:
+        """Takes the key that is next: the urgent ones first. Those whose call Vercel does not allow now wait on."""
+        for urgent, call in sorted(self._waiting, key=lambda kind: not kind[0]):
+            used_up = self._budgets.used_up_until(call, urgent=urgent) is not None  # then the key has to report it
+            if used_up or self.pause() is not None or self._budgets.allows(call, urgent=urgent):
+                waiting = self._waiting.pop((urgent, call))
+                key = waiting.popleft()
+                if waiting:
+                    self._waiting[urgent, call] = waiting  # behind the other calls
+                return key
+        return None
 
     # --- lists
 
@@ -230,7 +265,7 @@ class Account:
             if error is not None:
                 self._failed_lists[key] = error
             self._wake(key, self)
-        self.give_slot_back()
+        self.give_slot_back("list")
 
     # --- domains
 

@@ -139,7 +139,7 @@ class Posts:
             logger.exception("the POST for %s failed", key, extra=fields)
             failure = Failure(Fate.UNKNOWN, f"internal error: {type(error).__name__}")
         finally:
-            account.give_slot_back()
+            account.give_slot_back(call)
         self._observer.attempt(attempt.reason, Reason.ISSUED if failure is None else meaning(failure).reason)
         ended = self._clock.monotonic()
         return Reply(attempt, ended, ended - began, certificate, failure)

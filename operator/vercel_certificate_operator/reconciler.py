@@ -17,7 +17,7 @@ from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.facts import earliest
-from vercel_certificate_operator.core.failures import Failure, Fate
+from vercel_certificate_operator.core.failures import Call, Failure, Fate
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
     CallKey,
@@ -425,7 +425,9 @@ class Reconciler:
             if isinstance(found, SourceProblem) or found[0].fingerprint != attempt.fingerprint:
                 return Round()  # the Secret has changed since it was checked
             upload = found[1]
-        account = self._calls.take_slot(key, "issue" if upload is None else "upload", attempt.scope, token)
+        call: Call = "issue" if upload is None else "upload"
+        urgent = resource.status.id is not None  # what is live goes before what is new
+        account = self._calls.take_slot(key, call, attempt.scope, token, urgent=urgent)
         began, sent = self._clock.monotonic(), False
         self._memories[key] = self._memories[key].announced(attempt.id)
         try:
@@ -443,7 +445,7 @@ class Reconciler:
             sent = True
         finally:
             if not sent:
-                account.give_slot_back()
+                account.give_slot_back(call)
         return None
 
     # --- Kubernetes -----------------------------------------------------------------------------------------------

@@ -39,12 +39,13 @@ class VercelCalls:
         self._accounts = accounts
         self._clock = clock
 
-    def take_slot(self, key: Key | ScopeKey, call: Call, scope: Scope, token: Token) -> Account:
+    def take_slot(self, key: Key | ScopeKey, call: Call, scope: Scope, token: Token, *, urgent: bool = True) -> Account:
         """Returns the token's account with a slot for one call. Give it back with ``give_slot_back``."""
         account = self._accounts.of(token)
-        if (pause := account.pause(call, scope)) is not None:
+        pause = account.pause(call, scope) or account.used_up(call, urgent=urgent)
+        if pause is not None:
             raise Paused(call, pause)
-        if not account.take_slot(key):
+        if not account.take_slot(key, call, urgent=urgent):
             raise Waiting
         return account
 
@@ -58,7 +59,7 @@ class VercelCalls:
             self.note_failure(account, call, scope, failure_of(error))
             raise
         finally:
-            account.give_slot_back()
+            account.give_slot_back(call)
 
     def note_failure(self, account: Account, call: Call, scope: Scope, failure: Failure) -> None:
         """Notes a failure that may concern everything that uses the token."""

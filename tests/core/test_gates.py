@@ -352,7 +352,9 @@ def test_a_resource_that_does_not_issue_gets_no_finalizer() -> None:
 def test_a_post_during_a_pause_waits_before_it_is_recorded() -> None:
     facts = known(listing=listed(), pauses=paused("issue", NOW + 20 * SECOND))
     decision = decide(facts)
-    assert (decision.policy, decision.action) == ("attempt_is_made", Wait(NOW + 20 * SECOND))
+    assert (decision.policy, decision.action) == ("attempt_is_made", Wait(NOW + 21 * SECOND)), "renewals go first"
+    renewal = known(status=ready(), renew="1", listing=listed(cert()), pauses=paused("issue", NOW + 20 * SECOND))
+    assert decide(renewal).action == Wait(NOW + 20 * SECOND)
     assert decision.status is not None
     assert decision.status.attempt is None
     assert isinstance(decide(replace(facts, pauses=paused("remove", NOW + HOUR))).action, Issue)

@@ -67,7 +67,7 @@ def woken() -> list[Hashable]:
 @pytest.fixture
 def account(vercel: Vercel, clock: TestClock, woken: list[Hashable]) -> Account:
     return Account(
-        lambda _: cast(VercelClient, vercel), TOKEN, clock, slots=SLOTS, wake=lambda key, account: woken.append(key)
+        lambda *_: cast(VercelClient, vercel), TOKEN, clock, slots=SLOTS, wake=lambda key, account: woken.append(key)
     )
 
 
@@ -75,36 +75,36 @@ def account(vercel: Vercel, clock: TestClock, woken: list[Hashable]) -> Account:
 
 
 def test_there_are_so_many_slots_and_no_more(account: Account) -> None:
-    assert account.take_slot("a")
-    assert account.take_slot("b")
-    assert not account.take_slot("c")
+    assert account.take_slot("a", "issue")
+    assert account.take_slot("b", "issue")
+    assert not account.take_slot("c", "issue")
 
 
 def test_whoever_has_waited_longest_is_next(account: Account, woken: list[Hashable]) -> None:
     for key in "abcdc":
-        account.take_slot(key)
-    account.give_slot_back()
+        account.take_slot(key, "issue")
+    account.give_slot_back("issue")
     assert woken == ["c"]
-    assert account.take_slot("c")
-    account.give_slot_back()
+    assert account.take_slot("c", "issue")
+    account.give_slot_back("issue")
     assert woken == ["c", "d"]
-    account.give_slot_back()
+    account.give_slot_back("issue")
     assert woken == ["c", "d"]
 
 
 def test_a_slot_that_nobody_waits_for_is_there_for_the_next(account: Account, woken: list[Hashable]) -> None:
     for _ in range(10):
-        assert account.take_slot("a")
-        assert account.take_slot("b")
-        account.give_slot_back()
-        account.give_slot_back()
+        assert account.take_slot("a", "issue")
+        assert account.take_slot("b", "issue")
+        account.give_slot_back("issue")
+        account.give_slot_back("issue")
     assert woken == []
 
 
 def test_a_woken_key_that_takes_no_slot_passes_it_on(account: Account, woken: list[Hashable]) -> None:
     for key in "abcd":
-        account.take_slot(key)
-    account.give_slot_back()
+        account.take_slot(key, "issue")
+    account.give_slot_back("issue")
     account.wake_waiting()
     assert woken == ["c", "d"]
 
@@ -239,18 +239,18 @@ async def test_after_a_pause_calls_that_waited_are_made_one_at_a_time(
 ) -> None:
     fail(account, 429, retry_after=60)
     await clock.advance(70)
-    assert account.take_slot("a")
-    assert not account.take_slot("b"), "one probe"
-    assert not account.take_slot("c")
+    assert account.take_slot("a", "issue")
+    assert not account.take_slot("b", "issue"), "one probe"
+    assert not account.take_slot("c", "issue")
     account.succeeded("issue", TEAM)
-    account.give_slot_back()
+    account.give_slot_back("issue")
     assert woken == ["b"], "still one at a time"
-    assert account.take_slot("b")
+    assert account.take_slot("b", "issue")
     for _ in range(SLOTS - 1):
         account.succeeded("issue", TEAM)
     account.wake_waiting()
     assert woken == ["b", "c"], "two at a time, after as many successes as there are slots"
-    assert account.take_slot("c")
+    assert account.take_slot("c", "issue")
 
 
 async def test_a_probe_that_fails_begins_the_next_pause(
@@ -258,10 +258,10 @@ async def test_a_probe_that_fails_begins_the_next_pause(
 ) -> None:
     fail(account, 401)
     await clock.advance(70)
-    assert account.take_slot("a")
-    assert not account.take_slot("b")
+    assert account.take_slot("a", "issue")
+    assert not account.take_slot("b", "issue")
     fail(account, 401)
-    account.give_slot_back()
+    account.give_slot_back("issue")
     assert account.pause() is not None
     assert woken == ["b"], "so that it reports the pause"
 
@@ -273,7 +273,7 @@ def ask(account: Account, key: Hashable, begun_after: float, scope: Scope = TEAM
     """As whoever needs a list does: use the newest one, or wait for the one in progress, or start one."""
     listing = account.listing(scope, begun_after)
     if listing is None and account.failed_list(key) is None and not account.join_list(scope, key):
-        assert account.take_slot(key)
+        assert account.take_slot(key, "issue")
         account.start_list(scope, key)
     return listing
 
@@ -387,8 +387,8 @@ async def test_a_list_occupies_a_slot_until_its_end(
     account: Account, vercel: Vercel, clock: TestClock, woken: list[Hashable]
 ) -> None:
     ask(account, "a", clock.monotonic())
-    assert account.take_slot("b")
-    assert not account.take_slot("c")
+    assert account.take_slot("b", "issue")
+    assert not account.take_slot("c", "issue")
     await settle()
     await vercel.fail()
     assert woken == ["a", "c"]
@@ -412,7 +412,7 @@ async def test_lists_are_ordered_by_the_monotonic_clock_alone(
 class Clients(list[Vercel]):
     """All clients that were made."""
 
-    def __call__(self, token: SecretStr) -> VercelClient:
+    def __call__(self, token: SecretStr, allowed: object) -> VercelClient:
         self.append(Vercel(token))
         return cast(VercelClient, self[-1])
 
@@ -424,9 +424,9 @@ async def test_each_token_has_its_own_account(clock: TestClock) -> None:
     assert accounts.of(one) is accounts.of(Token.of("test-token-one\n", "a Secret"))
     assert accounts.of(one) is not accounts.of(other)
     assert accounts.of(one).client is not accounts.of(other).client is not None
-    assert accounts.of(one).take_slot("a")
-    assert not accounts.of(one).take_slot("b")
-    assert accounts.of(other).take_slot("b")
+    assert accounts.of(one).take_slot("a", "issue")
+    assert not accounts.of(one).take_slot("b", "issue")
+    assert accounts.of(other).take_slot("b", "issue")
     fail(accounts.of(one), 401)
     assert accounts.of(other).pause() is None
     await accounts.aclose()
@@ -438,14 +438,14 @@ async def test_a_rejected_token_keeps_no_client(clock: TestClock) -> None:
     clients = Clients()
     accounts = Accounts(clients, clock, slots=2)
     account = accounts.of(Token.of("test-token-rejected", "a file"))
-    assert account.take_slot("a")
-    assert account.take_slot("b")
+    assert account.take_slot("a", "issue")
+    assert account.take_slot("b", "issue")
     assert account.client is not None
     fail(account, 401)
-    account.give_slot_back()
+    account.give_slot_back("issue")
     await settle()
     closed = [clients[0].closed]
-    account.give_slot_back()
+    account.give_slot_back("issue")
     await settle()
     closed.append(clients[0].closed)
     assert closed == [False, True], "not while a call is in flight"
@@ -473,7 +473,7 @@ async def test_a_token_that_nobody_uses_any_longer_is_dropped_when_another_one_c
     for token in (old, used, busy, paused):
         assert accounts.of(token).client is not None
     with_a_call, resting = accounts.of(busy), accounts.of(paused)
-    assert with_a_call.take_slot("a")
+    assert with_a_call.take_slot("a", "issue")
     await clock.advance(KEPT)
     accounts.of(used)
     fail(resting, 429, retry_after=86400)

@@ -112,6 +112,6 @@ class GatedVercel:
             await self._gate.passed((kind, "after"))
 
 
-def gated(new_client: Callable[[Any], VercelClient], gate: Gate) -> Callable[[Any], Any]:
+def gated(new_client: Callable[..., VercelClient], gate: Gate) -> Callable[..., Any]:
     """Returns a factory of clients that stop while the process is paused."""
-    return lambda token: GatedVercel(new_client(token), gate)
+    return lambda *args: GatedVercel(new_client(*args), gate)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vercel_certificate_operator.vercel.times import LONGEST_WAIT, http_date, retry_after
+from vercel_certificate_operator.vercel.times import LONGEST_WAIT, Allowance, allowance, http_date, retry_after
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 VERCEL_NOW = NOW + timedelta(hours=1)
@@ -103,3 +103,34 @@ def test_the_three_forms_of_http_dates_are_read(value: str) -> None:
 )
 def test_what_is_no_date_is_none(value: str | None) -> None:
     assert http_date(value) is None
+
+
+# --- rate-limit headers -----------------------------------------------------------------------------------------------
+
+
+def left(limit: str = "100", remaining: str = "7", reset: str = epoch(VERCEL_NOW + timedelta(seconds=11))) -> Any:
+    return {"x-ratelimit-limit": limit, "x-ratelimit-remaining": remaining, "x-ratelimit-reset": reset}
+
+
+def test_rate_limit_headers_say_how_many_requests_are_left_and_for_how_long() -> None:
+    assert allowance({**left(), **DATED}, NOW) == Allowance(100, 7, 11.0)
+    assert allowance(left(reset=epoch(NOW + timedelta(seconds=3))), NOW) == Allowance(100, 7, 3.0)
+    assert allowance(left(reset=epoch(NOW - timedelta(seconds=3))), NOW) == Allowance(100, 7, 0.0)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"x-ratelimit-limit": "100", "x-ratelimit-remaining": "7"},
+        left(limit="0", remaining="0"),
+        left(remaining="-1"),
+        left(remaining="101"),
+        left(limit="many"),
+        left(reset="soon"),
+        left(reset="12"),
+    ],
+    ids=str,
+)
+def test_rate_limit_headers_that_make_no_sense_say_nothing(headers: dict[str, str]) -> None:
+    assert allowance(headers, NOW) is None

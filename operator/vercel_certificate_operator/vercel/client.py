@@ -20,11 +20,12 @@ from pydantic import SecretStr
 from vercel_certificate_operator._version import __version__
 from vercel_certificate_operator.core.certificate import Certificate, Scope, normalized
 from vercel_certificate_operator.core.domains import DomainConfig
+from vercel_certificate_operator.core.failures import Call
 from vercel_certificate_operator.vercel import models
 from vercel_certificate_operator.vercel.errors import ApiError, NotSent, OutcomeUnknown, VercelError
 from vercel_certificate_operator.vercel.lanes import Lanes
 from vercel_certificate_operator.vercel.network import Network
-from vercel_certificate_operator.vercel.times import http_date, retry_after
+from vercel_certificate_operator.vercel.times import Allowance, allowance, http_date, retry_after
 
 MAX_BODY = 4 * 2**20
 """Bytes; a page of a hundred certificates is some 30,000."""
@@ -94,6 +95,8 @@ class VercelClient:
     ``max_body``
         Bytes of an answer that are read; one that is larger is no answer. Never more than
         :data:`MAX_CERTIFICATE_BODY` where the answer is one certificate.
+    ``allowed``
+        Called with what the rate-limit headers of an answer (of any status) say about this kind of call.
     ``connections``
         At most so many at a time. Calls beyond wait :data:`POOL_TIMEOUT`.
     ``network``
@@ -128,6 +131,7 @@ class VercelClient:
     def __init__(
         self,
         token: SecretStr,
+        allowed: Callable[[Call, Allowance], None] = lambda call, allowance: None,
         *,
         base_url: str,
         post_timeout: float,
@@ -152,6 +156,7 @@ class VercelClient:
         self._observe = observe
         self._dated = dated
         self.clock_offset = None
+        self._allowed = allowed
         self._hidden: Counter[str] = Counter()
         # Whether the connection tells (by httpcore's trace) when a request's first byte is about to leave.
         self._traced = transport is None
@@ -242,7 +247,7 @@ class VercelClient:
 
     async def _call(
         self,
-        call: str,
+        call: Call,
         method: str,
         path: str,
         scope: Scope,
@@ -276,6 +281,8 @@ class VercelClient:
         finally:
             sent = answer.request_started or isinstance(failure, OutcomeUnknown)
             self._observe(call, str(answer.status or ("none" if sent else "not-sent")), monotonic() - began)
+        if answer.received is not None and (said := allowance(answer.headers, answer.received)) is not None:
+            self._allowed(call, said)
         if failure is not None and not answer.is_whole:
             # Not in the handler above: what is raised there holds on to httpx's exception, and by it to the request
             # with the token among its headers. "from None" would only hide it from the usual traceback.

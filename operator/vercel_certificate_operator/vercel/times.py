@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
@@ -75,6 +76,33 @@ def retry_after(status: int, headers: Mapping[str, str], error: Mapping[str, obj
     waits.append(_number(error.get("retryAfter")))
     wait = next((wait for wait in waits if wait is not None), None)
     return None if wait is None else min(max(wait, 0.0), LONGEST_WAIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What the rate-limit headers of an answer say."""
+
+    limit: int
+    """Requests in a window."""
+    remaining: int
+    seconds: float
+    """Until the window ends."""
+
+
+def allowance(headers: Mapping[str, str], now: datetime) -> Allowance | None:
+    """Returns what ``X-RateLimit-Limit``, ``-Remaining`` and ``-Reset`` (epoch seconds) say; None: they don't.
+
+    Args:
+        headers: by lower-case name or without regard to case.
+        now: our time, for an answer without a ``Date``.
+
+    Source: Vercel's REST API reference, "Rate limits".
+    """
+    limit, remaining, reset = (_number(headers.get(f"x-ratelimit-{name}")) for name in ("limit", "remaining", "reset"))
+    if limit is None or remaining is None or reset is None or not 0 <= remaining <= limit or limit < 1:
+        return None
+    seconds = _until(from_epoch(reset), http_date(headers.get("date")) or now)
+    return Allowance(int(limit), int(remaining), max(seconds, 0.0)) if seconds is not None else None
 
 
 def _until(time: datetime | None, now: datetime) -> float | None:

@@ -1,11 +1,12 @@
 """A call that can't be made now: it failed a moment ago, or its token is paused."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.facts import earliest, kept, kept_waiting, next_moment
-from vercel_certificate_operator.core.failures import Call, Failure, Meaning, Pauses, explain, meaning
+from vercel_certificate_operator.core.failures import RATE_LIMITED, Call, Failure, Meaning, Pauses, explain, meaning
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
     CallKey,
@@ -31,6 +32,8 @@ from vercel_certificate_operator.core.rules.attempts import GO_ANYWAY
 from vercel_certificate_operator.core.schema import whole_seconds
 from vercel_certificate_operator.core.times import TOKEN_CHECK
 
+FIRST_LATER = timedelta(seconds=1)
+"""After a pause, what has no certificate yet goes so much later than what has one: a renewal is more urgent."""
 ACTIONS: dict[Call, str] = {
     "issue": "Issue",
     "upload": "Upload",
@@ -71,7 +74,7 @@ def waited_for(known: Known, decision: Decision) -> Decision:
     if call is None:
         return decision
     if (pause := known.pauses.get(call[0])) is not None:
-        return replace(_paused(known, pause), policy=decision.policy)
+        return replace(_paused(known, call[0], pause), policy=decision.policy)
     if (failed := known.waits(*call)) is not None:
         return replace(_failed(known, call, failed), policy=decision.policy)
     return decision
@@ -83,10 +86,11 @@ def _concerns_token(failed: FailedCall, call: Call) -> bool:
     return failed.token_hash is not None and meaning(failed.failure, call).reason in reasons
 
 
-def _paused(known: Known, pause: Pause) -> Decision:
+def _paused(known: Known, call: Call, pause: Pause) -> Decision:
     """The token isn't used for this call. A resource without a usable certificate says so."""
     resource, status = known.resource, known.resource.status
-    until = min(known.wall(pause.until), known.now + TOKEN_CHECK)
+    later = FIRST_LATER if call in ("issue", "upload") and status.id is None else timedelta()
+    until = min(known.wall(pause.until) + later, known.now + TOKEN_CHECK)
     if usable(status, resource.cns, known.now) and not resource.deleting:
         return kept_waiting(known, until)
     message = f"{pause.message} {GO_ANYWAY}" if resource.deleting else pause.message
@@ -121,6 +125,11 @@ def _failed(known: Known, call: CallKey, failed: FailedCall) -> Decision:
         status = status.changed(last_failure_time=whole_seconds(known.now))
     status = conditions(resource, status, now=known.now, problem=Problem(row.reason, message))
     return Decision(Wait(earliest(until, next_moment(known, status))), status, note)
+
+
+def used_up_message(token: str, call: Call) -> str:
+    """Returns what a resource reports while Vercel's rate-limit headers leave no call of this kind with the token."""
+    return f"Vercel is rate limiting {CALLS[call]} with {token}: it allows no more requests now. {RATE_LIMITED.advice}"
 
 
 def pause_message(token: str, call: Call, scope: Scope, failure: Failure, row: Meaning) -> str:

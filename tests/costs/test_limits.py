@@ -1,0 +1,41 @@
+"""Vercel's rate limits, with many certificates at once."""
+
+from datetime import timedelta
+
+import pytest
+
+from support.acting import DAY, MINUTE, asked, create_many, reasons
+from support.memory_api import SimulatedWorld
+from vercel_emulator.models import Behaviour, RateLimit
+
+A_HUNDRED_A_MINUTE = RateLimit(limit=100, window=60)
+
+
+def refused(world: SimulatedWorld) -> int:
+    return sum(entry.status == 429 for entry in world.emulator.journal.since())
+
+
+@pytest.mark.slow
+async def test_a_thousand_new_certificates_are_issued_at_a_hundred_requests_a_minute(world: SimulatedWorld) -> None:
+    world.emulator.limits.rule = A_HUNDRED_A_MINUTE
+    await create_many(world, 1000)
+    await world.quiet()
+    await world.advance(13 * MINUTE)
+    assert set((await reasons(world, "Ready")).values()) == {"Issued"}
+    requests = len(world.emulator.journal.since())
+    assert refused(world) <= requests / 100
+
+
+async def test_a_renewal_that_is_due_goes_before_the_first_certificates_of_an_import(world: SimulatedWorld) -> None:
+    world.emulator.state.behaviour = Behaviour(lifetime=DAY)
+    await world.apply("live", ["live.example.com"], renewBefore="12h")
+    await world.advance(timedelta(hours=10))
+    world.emulator.limits.rule = A_HUNDRED_A_MINUTE
+    await create_many(world, 400)
+    await world.advance(MINUTE)
+    since = world.emulator.journal.last
+    await world.annotate("live", "renew", "1")
+    await world.advance(timedelta(seconds=61))
+    issued = [entry.cns for entry in asked(world, "issue", since=since) if entry.status == 200]
+    assert ["live.example.com"] in issued
+    assert len(asked(world, "issue")) < 400, "the import goes on"
