@@ -10,7 +10,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 SPREAD := --numprocesses=auto --dist=loadgroup --failed-first
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast bench mutants image image-test test-cluster test-prometheus check format generate lock release venv clean
+.PHONY: help demo test test-fast bench mutants image image-test test-cluster test-prometheus check format generate recording lock release venv clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,7 +62,11 @@ format: $(READY)  ## format the code, and fix what ruff can fix
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
-generate: $(READY)  ## write the generated files: dashboard, chart README, Argo CD ConfigMap, the chart's copy of the CRD
+generate: $(READY)  ## write the generated files: dashboard, chart README and CRD, Argo CD's ConfigMap, the README's picture
+	@$(BIN)/python hack/generate.py
+
+recording: $(READY)  ## record the demo for the README; it needs the control plane, so 'make generate' only draws it
+	@$(BIN)/python hack/recording.py
 	@$(BIN)/python hack/generate.py
 
 venv: $(READY)  ## set up the virtual environment (other targets do so by themselves)
