@@ -116,7 +116,9 @@ class Demo:
             self.ask_for_it()
             self.kubectl("get", "vcert")
             first = self.show_status()
-        with self.screen.step(f"4. The certificate is valid for {LIFETIME:g} s; the operator renews it before it expires"):
+        with self.screen.step(
+            f"4. The certificate is valid for {LIFETIME:g} s; the operator renews it before it expires"
+        ):
             self.wait_for_another(first)
             self.show_status()
             self.wait("waiting for the Events", lambda: len(self.events()) > 1)
