@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 """List the certificates at Vercel that no VercelCertificate uses, or print VercelCertificates for them.
 
-It needs Python 3.11 or newer and kubectl, and nothing that must be installed. It changes nothing: it lists the
-certificates of a team or account, and reads the VercelCertificates of all namespaces, with the current context of kubectl
-or with each ``--context``. docs/existing-certificates.md says how to use it.
+It needs only Python 3.11 or newer and kubectl. It changes nothing: it lists the certificates of a team or account, and
+reads the VercelCertificates of all namespaces, with the current context of kubectl or with each ``--context``.
+docs/existing-certificates.md says how to use it.
 """
 
 import argparse
