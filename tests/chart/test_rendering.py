@@ -520,10 +520,10 @@ def test_without_tokens_of_namespaces_it_has_no_right_on_secrets(helm: Helm) -> 
         assert "secrets" not in str([item.get("rules") for item in objects])
 
 
-def test_its_rights_are_the_same_namespaced_and_cluster_wide_and_those_that_the_readme_shows(helm: Helm) -> None:
+def test_its_rights_are_the_same_namespaced_and_cluster_wide_and_those_that_the_documentation_shows(helm: Helm) -> None:
     everywhere = one(helm.template({}), "ClusterRole")["rules"]
     assert one(helm.template({"watchNamespaces": ["web"]}), "Role")["rules"] == everywhere
-    text = (CHART.parents[2] / "README.md").read_text(encoding="utf-8")
+    text = (CHART.parents[2] / "docs" / "installing.md").read_text(encoding="utf-8")
     (shown,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "kind: ClusterRole" in block]
     assert yaml.safe_load(textwrap.dedent(shown))["rules"] == everywhere
 
