@@ -528,6 +528,20 @@ def test_its_rights_are_the_same_namespaced_and_cluster_wide_and_those_that_the_
     assert yaml.safe_load(textwrap.dedent(shown))["rules"] == everywhere
 
 
+def test_what_it_tells_artifact_hub_is_so() -> None:
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    annotations = {key.removeprefix("artifacthub.io/"): text for key, text in about["annotations"].items()}
+    [crd] = yaml.safe_load(annotations["crds"])
+    definition = yaml.safe_load((CHART / "files" / "vercelcertificates.yaml").read_text(encoding="utf-8"))
+    assert (crd["name"], crd["kind"]) == (definition["metadata"]["name"], definition["spec"]["names"]["kind"])
+    assert crd["version"] in {version["name"] for version in definition["spec"]["versions"]}
+    examples = CHART.parents[2] / "examples"
+    example = yaml.safe_load((examples / "example-com.yaml").read_text(encoding="utf-8"))
+    assert yaml.safe_load(annotations["crdsExamples"]) == [example]
+    assert all(link["url"].startswith("https://") for link in yaml.safe_load(annotations["links"]))
+    assert (CHART.parents[2] / about["icon"].partition("/main/")[2]).exists()
+
+
 def test_two_releases_of_one_name_share_no_object_beyond_their_namespaces(helm: Helm) -> None:
     def wide(namespace: str) -> set[tuple[str, str, str]]:
         return {
