@@ -10,7 +10,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 SPREAD := --numprocesses=auto --dist=loadgroup --failed-first
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast bench mutants image image-test test-cluster test-prometheus check format generate recording lock release venv clean
+.PHONY: help demo test test-fast bench mutants image image-test test-cluster test-prometheus check format generate recording dashboard-picture lock release venv clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,11 @@ generate: $(READY)  ## write the generated files: dashboard, chart README and CR
 recording: $(READY)  ## record the demo for the README; it needs the control plane, so 'make generate' only draws it
 	@$(BIN)/python hack/recording.py
 	@$(BIN)/python hack/generate.py
+
+dashboard-picture: $(READY)  ## draw the dashboard for the documentation again, from a real Prometheus, which must be on PATH
+	@$(BIN)/python hack/dashboard_picture.py collect > $(VENV)/dashboard.json
+	@$(BIN)/python -m venv $(VENV)/plot && $(VENV)/plot/bin/pip install --quiet --disable-pip-version-check 'matplotlib~=3.11'
+	@$(VENV)/plot/bin/python hack/dashboard_picture.py draw $(VENV)/dashboard.json docs/dashboard.svg
 
 venv: $(READY)  ## set up the virtual environment (other targets do so by themselves)
 

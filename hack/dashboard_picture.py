@@ -2,8 +2,8 @@
 
 ``collect`` runs an API server, an emulated Vercel, the operator and a Prometheus (which must be on PATH), creates some
 certificates and some trouble for three minutes, and prints what Prometheus answers to the queries of the dashboard.
-``draw`` draws the panels of its first three rows with matplotlib, which is installed in a virtual environment of its own:
-nothing else needs it. It is no screenshot of Grafana, but the titles, queries, places and units are the dashboard's.
+``draw`` draws the panels of its first three rows with matplotlib. That has a virtual environment of its own, because
+nothing else needs it. It is no screenshot of Grafana, but titles, queries, places and units are the dashboard's.
 """
 
 import argparse
@@ -172,6 +172,7 @@ async def _until_it_answers(*urls: str) -> None:
 # --- draw -------------------------------------------------------------------------------------------------------------
 
 BACKGROUND, PANEL, TEXT, DIM = "#111217", "#1a1d23", "#d8d9da", "#8e9299"
+NAMED = {"True": "#73bf69", "False": "#f2495c", "Unknown": "#f2cc0c"}
 COLOURS = ("#73bf69", "#f2cc0c", "#5794f2", "#ff780a", "#b877d9", "#f2495c", "#8ab8ff", "#c8f2c2", "#ffa6b0")
 UNIT = 0.46
 """Inches of a column; a line of the grid is two thirds of that."""
@@ -183,11 +184,11 @@ def draw(results: Path, picture: Path) -> None:
 
     mpl.use("svg")
     mpl.rcParams.update({"svg.hashsalt": "dashboard", "font.size": 7.5, "text.color": TEXT, "axes.labelcolor": TEXT})
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
     content = json.loads(results.read_text(encoding="utf-8"))
     lines = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in content["panels"])
-    figure = pyplot.figure(figsize=(24 * UNIT, lines * UNIT * 0.62), facecolor=BACKGROUND)
+    figure = plt.figure(figsize=(24 * UNIT, lines * UNIT * 0.62), facecolor=BACKGROUND)
     kinds: dict[str, Callable[..., None]] = {
         "stat": _stat,
         "timeseries": _curves,
@@ -225,7 +226,7 @@ def _stat(_figure: Any, frame: Any, _inside: Any, panel: Json, end: float) -> No
 
 
 def _series(panel: Json) -> list[tuple[str, list[float], list[float]]]:
-    """Return name, times and values of each curve."""
+    """Return name, times and values of each curve. Curves that are always 0 are left out."""
     found = []
     for target in panel["targets"]:
         for one in target["result"]:
@@ -233,7 +234,7 @@ def _series(panel: Json) -> list[tuple[str, list[float], list[float]]]:
             for label, value in one["metric"].items():
                 name = name.replace("{{" + label + "}}", value)
             points = [(at, float(value)) for at, value in one["values"] if value not in ("NaN", "+Inf", "-Inf")]
-            if points:
+            if any(value for _, value in points) or panel["type"] == "state-timeline":
                 found.append((name, [at for at, _ in points], [value for _, value in points]))
     return found
 
@@ -243,29 +244,45 @@ def _curves(figure: Any, _frame: Any, inside: Any, panel: Json, _end: float) -> 
     custom = panel["fieldConfig"]["defaults"].get("custom", {})
     series = sorted(_series(panel))
     if "stacking" in custom and series:
+        series.sort(key=lambda one: (one[0] not in NAMED, one[0] != "True", one[0]))
         moments = sorted({at for _, times, _ in series for at in times})
-        values = [[dict(zip(times, ys, strict=True)).get(at, 0.0) for at in moments] for _, times, ys in series]
-        axes.stackplot(moments, values, labels=[name for name, _, _ in series], colors=COLOURS, alpha=0.55)
+        moments = [moments[0] + second for second in range(int(moments[-1] - moments[0]) + 1)]
+        layers = [[dict(zip(times, ys, strict=True)).get(at, 0.0) for at in moments] for _, times, ys in series]
+        colours = [NAMED.get(name, colour) for (name, _, _), colour in zip(series, COLOURS * 3, strict=False)]
+        axes.stackplot(moments, layers, labels=[name for name, _, _ in series], colors=colours, alpha=0.55)
     else:
         for (name, times, values), colour in zip(series, COLOURS * 3, strict=False):
-            axes.plot(times, values, label=name, color=colour, linewidth=1)
+            axes.plot(*_with_gaps(times, values), label=name, color=colour, linewidth=1)
     axes.set_ylim(bottom=0)
     if panel["fieldConfig"]["defaults"].get("unit") == "percentunit":
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     _plain(axes, (at for _, times, _ in series for at in times))
     if series:
-        axes.legend(
-            loc="upper left", bbox_to_anchor=(-0.06, -0.13), ncols=4, frameon=False, fontsize=6, labelcolor=TEXT,
-            handlelength=1.2, columnspacing=1.0, borderaxespad=0.0,
-        )  # fmt: skip
+        columns = 4 if panel["gridPos"]["w"] > 8 else 3
+        style: Json = {"frameon": False, "fontsize": 6, "labelcolor": TEXT, "handlelength": 1.2, "columnspacing": 1.0}
+        axes.legend(loc="upper left", bbox_to_anchor=(-0.06, -0.13), ncols=columns, borderaxespad=0.0, **style)
+
+
+def _with_gaps(times: list[float], values: list[float]) -> tuple[list[float], list[float]]:
+    """Return a curve that is interrupted where Prometheus had no value for some seconds."""
+    xs, ys = [times[0]], [values[0]]
+    for before, at, value in zip(times, times[1:], values[1:], strict=False):
+        if at - before > 3:
+            xs.append(before + 1)
+            ys.append(float("nan"))
+        xs.append(at)
+        ys.append(value)
+    return xs, ys
 
 
 def _bands(figure: Any, _frame: Any, inside: Any, panel: Json, _end: float) -> None:
     axes = figure.add_axes(inside, facecolor=PANEL)
     series = sorted(_series(panel))
     for row, (_, times, values) in enumerate(series):
-        for at, value in zip(times, values, strict=True):
-            axes.barh(row, 1.02, left=at, height=0.6, color=COLOURS[5] if value else COLOURS[0], linewidth=0)
+        changes = [n for n in range(len(values)) if not n or values[n] != values[n - 1]]
+        for first, after in zip(changes, [*changes[1:], len(values) - 1], strict=True):
+            colour = COLOURS[5] if values[first] else COLOURS[0]
+            axes.barh(row, times[after] - times[first], left=times[first], align="center", height=0.6, color=colour)
     for row, (name, times, _) in enumerate(series):
         axes.text(times[0], row + 0.36, name, fontsize=6, color=TEXT)
     axes.set(yticks=[], ylim=(-0.6, max(len(series), 2) - 0.2))
