@@ -13,6 +13,8 @@ import click
 import pytest
 import yaml
 
+import tools
+from control_plane import binaries
 from vercel_certificate_operator.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -146,3 +148,19 @@ def test_each_path_exists(page: Path) -> None:
     text = text.replace("hack/generate-actions-list.sh", "")  # Argo CD's
     for path in re.findall(rf"(?<![\w/.~-])((?:{folders})/[\w./*-]*)", text):
         assert list(ROOT.glob(path.rstrip("./"))), path
+
+
+def test_the_tested_versions_are_those_that_are_used() -> None:
+    page = (ROOT / "docs" / "versions.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([\w ]+) \| (.*) \|$", page, re.MULTILINE))
+    ci = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yaml").read_text(encoding="utf-8"))["jobs"]
+    others = ci["kubernetes"]["strategy"]["matrix"]["kubernetes"]
+    assert f"{others[0]} to {others[-1]}" in rows["Kubernetes"]
+    newest = re.match(r"v(1\.\d+)\.", binaries.kubernetes_version())
+    assert newest
+    assert f" {newest[1]}: all tests" in rows["Kubernetes"]
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    assert f'`kubeVersion: "{chart["kubeVersion"]}"`' in page
+    for tool in (tools.HELM, tools.HELM_4):
+        assert ".".join(tool.version.removeprefix("v").split(".")[:2]) in rows["Helm"]
+    assert " and ".join(ci["test"]["strategy"]["matrix"]["python"]) in rows["Python"]
