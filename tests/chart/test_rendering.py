@@ -320,7 +320,7 @@ def test_values_of_the_wrong_shape_are_refused(helm: Helm, values: dict[str, Any
         ({"policy": {"enabled": True}}, "policy.allow: is required with policy.enabled, since what no entry allows is"),
         (
             {"policy": {"allow": [{"namespaces": ["*-a"], "cns": ["*"]}]}},
-            'policy: "*-a" is neither the name of a namespace nor the beginning of one with * behind it, as in team-',
+            'policy: "*-a" is neither the name of a namespace nor a prefix with *, such as team-',
         ),
         (
             {"policy": {"allow": [{"namespaces": ["a"], "cns": ["www.*.com"]}]}},
