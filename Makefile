@@ -1,5 +1,4 @@
-# Everything that a developer does here is a target; `make` alone lists them.
-# The virtual environment and the control plane set themselves up when a target needs them.
+# `make` lists the targets. Each target sets up the virtual environment and the control plane if it needs them.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -10,43 +9,43 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 SPREAD := --numprocesses=auto --dist=loadgroup --failed-first
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast bench mutants image image-test test-cluster test-prometheus check format generate lock release venv clean
+.PHONY: help demo test test-fast bench mutants image image-test test-cluster test-prometheus check format generate recording dashboard-picture lock release venv clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(READY)  ## the main job, on a real API server and an emulated Vercel (KEEP=1: leave it up to play with)
+demo: $(READY)  ## show what the operator does, on a real API server and an emulated Vercel (KEEP=1: leave everything up)
 	@$(BIN)/python hack/demo.py $(if $(KEEP),--keep)
 
-test: $(READY)  ## all tests that need nothing more than this machine, in parallel (T="-k name": some; T=-n0: in one process)
+test: $(READY)  ## run all tests that need only this machine, in parallel (T="-k name": some; T=-n0: in one process)
 	@$(if $(T),,$(BIN)/python hack/tools.py >/dev/null)
 	@$(PYTEST) $(SPREAD) $(T)
 
-test-fast: $(READY)  ## the tests that need no control plane and start few processes, for the edit loop
+test-fast: $(READY)  ## run the tests that need no control plane and start few processes, for the edit loop
 	@$(PYTEST) $(SPREAD) -m fast $(T)
 
-bench: $(READY)  ## what the operator costs, beside the same controller in Go (N="1000 5000 10000": for so many certificates)
+bench: $(READY)  ## measure what the operator costs, and the same controller in Go (N="1000 5000 10000": for so many certificates)
 	@PYTHONPATH=hack $(BIN)/python benchmarks/bench.py $(N)
 
-mutants: $(READY)  ## what of the core could be changed without a test noticing (N=50: so many mutants, drawn at random)
+mutants: $(READY)  ## find what can be changed in the core without a failing test (N=50: so many mutants, chosen at random)
 	@$(BIN)/python hack/mutants.py $(if $(N),--sample $(N))
 
 image:  ## build the container image, by docker, podman or buildah (BASE_IMAGE=..., BUILD_FLAGS=... for the builder)
 	@$(PYTHON) hack/container_image.py $(if $(BASE_IMAGE),--base-image=$(BASE_IMAGE)) $(BUILD_FLAGS)
 
-image-test: $(READY) image  ## build the image and run it, by docker or podman, as restricted as a pod would be
+image-test: $(READY) image  ## build the image and run it with docker or podman, as restricted as a pod
 	@$(PYTEST) tests/image
 
-test-cluster: $(READY)  ## try it on the cluster of KUBECONFIG (LOAD="kind load docker-image", or IMAGE=... for one that it has)
+test-cluster: $(READY)  ## install image and chart on the cluster of KUBECONFIG, and cause faults (LOAD="kind load docker-image", or IMAGE=...)
 	@test -n "$$KUBECONFIG" || { echo "set KUBECONFIG to a kubeconfig file of a cluster for tests"; exit 1; }
 	@test -n "$(IMAGE)$(LOAD)" || { echo 'set LOAD to what gets an image there, such as LOAD="kind load docker-image"'; exit 1; }
 	@$(if $(IMAGE),,$(MAKE) --no-print-directory image && $(LOAD) $$($(PYTHON) hack/container_image.py --show-tag))
 	@$(PYTEST) tests/cluster $(T)
 
-test-prometheus: $(READY)  ## the alerts and the dashboard, by a real Prometheus that watches a real operator
+test-prometheus: $(READY)  ## test the alerts and the dashboard with a real Prometheus, which must be on PATH
 	@$(PYTEST) tests/prometheus
 
-check: $(READY)  ## the static checks: format, lint, types, layers, generated files, Dockerfile, shell scripts, workflows
+check: $(READY)  ## run the static checks: format, lint, types, layers, generated files, Dockerfile, shell scripts, workflows
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/python hack/generate.py --check
@@ -62,10 +61,19 @@ format: $(READY)  ## format the code, and fix what ruff can fix
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
-generate: $(READY)  ## write the generated files: dashboard, chart README, Argo CD ConfigMap, the chart's copy of the CRD
+generate: $(READY)  ## write the generated files: dashboard, chart README and CRD, Argo CD's ConfigMap, the README's picture
 	@$(BIN)/python hack/generate.py
 
-venv: $(READY)  ## set up the virtual environment (other targets do so by themselves)
+recording: $(READY)  ## record the demo for the README ('make generate' draws the recording)
+	@$(BIN)/python hack/recording.py
+	@$(BIN)/python hack/generate.py
+
+dashboard-picture: $(READY)  ## draw the dashboard for the documentation, with a real Prometheus, which must be on PATH
+	@$(BIN)/python hack/dashboard_picture.py collect > $(VENV)/dashboard.json
+	@$(BIN)/python -m venv $(VENV)/plot && $(VENV)/plot/bin/pip install --quiet --disable-pip-version-check 'matplotlib~=3.11'
+	@$(VENV)/plot/bin/python hack/dashboard_picture.py draw $(VENV)/dashboard.json docs/dashboard.svg
+
+venv: $(READY)  ## set up the virtual environment (other targets do that by themselves)
 
 $(READY): requirements/dev.txt pyproject.toml
 	@echo "setting up $(VENV): installing the locked dependencies (about half a minute with an empty cache)"
@@ -75,14 +83,14 @@ $(READY): requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch $@
 
-lock: $(READY)  ## look up the newest versions that pyproject.toml allows, and lock them with their hashes
+lock: $(READY)  ## lock the newest versions that pyproject.toml allows, with their hashes
 	@$(BIN)/python -m venv $(VENV)/uv && $(VENV)/uv/bin/pip install --quiet --disable-pip-version-check uv
 	@for what in "runtime:pyproject.toml --extra emulator" "dev:pyproject.toml --extra emulator --group dev" "build:--group build"; do \
 	  $(VENV)/uv/bin/uv pip compile $${what#*:} --upgrade --universal --python-version 3.11 \
 	    --generate-hashes --no-header --quiet -o requirements/$${what%%:*}.txt || exit 1; done
 
-release:  ## set the version everywhere and date the changelog (VERSION=0.2.0); the commit and the tag are yours
+release:  ## set the version everywhere and date the changelog (VERSION=0.2.0); you commit and tag
 	@$(PYTHON) hack/release.py prepare "$(or $(VERSION),VERSION)"
 
-clean:  ## remove what the targets have made here (the cached control plane stays, under ~/.cache)
+clean:  ## remove what the targets have created here (the cached control plane stays, under ~/.cache)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

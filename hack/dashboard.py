@@ -213,7 +213,7 @@ FLEET = Row(
             stacked=True,
         ),
         lines(
-            "Why nothing is issued, or what is",
+            "Reasons of Issuing",
             "The reasons of the condition Issuing, except Issued, with which there is nothing to do. "
             "docs/reasons.md explains each of them.",
             Query(

@@ -57,8 +57,9 @@ class Stopped(BaseException):  # like KeyboardInterrupt, it is no error
 class Screen:
     """What the user reads."""
 
-    def __init__(self) -> None:
-        self._colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    def __init__(self, *, colour: bool | None = None) -> None:
+        """:param colour: whether to use colours; None: on a terminal, unless NO_COLOR is set"""
+        self._colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR") if colour is None else colour
 
     def say(self, text: str = "") -> None:
         """A line."""
@@ -104,24 +105,26 @@ class Demo:
 
         :raises DemoError: a step has failed
         """
-        with self.screen.step("1. The virtual environment and the control plane"):
+        with self.screen.step("1. Set-up: the virtual environment and the control plane"):
             assets = binaries.find()
-            self.screen.detail(f"Python {sys.version.split()[0]}, kubectl and all else in {_short(Path(sys.prefix))}")
+            self.screen.detail(f"Python {sys.version.split()[0]} and kubectl in {_short(Path(sys.prefix))}")
             self.screen.detail(f"etcd and kube-apiserver in {_short(assets.folder)}")
-        with self.screen.step("2. The API server, an emulated Vercel and the operator start"):
+        with self.screen.step("2. Start an API server, an emulated Vercel and the operator"):
             self.start()
-        with self.screen.step("3. A certificate is wanted, and issued"):
+        with self.screen.step("3. Create a VercelCertificate; the operator issues the certificate"):
             self.kubectl("apply", "-f", "deploy/crds/")
             self.ask_for_it()
-            self.kubectl("get", "vcert", "-o", "wide")
+            self.kubectl("get", "vcert")
             first = self.show_status()
-        with self.screen.step(f"4. It lives for {LIFETIME:g} s only, so it is soon issued again, before it expires"):
+        with self.screen.step(
+            f"4. The certificate is valid for {LIFETIME:g} s; the operator renews it before it expires"
+        ):
             self.wait_for_another(first)
             self.show_status()
-            self.wait("waiting for the events", lambda: len(self.events()) > 1)
+            self.wait("waiting for the Events", lambda: len(self.events()) > 1)
             self.kubectl("events", "--for", f"vcert/{EXAMPLE}")
-            self.wait("waiting for the old one to be removed at Vercel", lambda: len(self.certificates()["certs"]) == 1)
-        with self.screen.step("5. It is deleted, at Vercel too"):
+            self.wait("waiting for the old one's removal at Vercel", lambda: len(self.certificates()["certs"]) == 1)
+        with self.screen.step("5. Delete the resource; the operator removes the certificate at Vercel"):
             self.show_what_vercel_has()
             self.kubectl("delete", "vcert", EXAMPLE, f"--timeout={PATIENCE:g}s")
             if left := self.show_what_vercel_has():
@@ -129,19 +132,19 @@ class Demo:
 
     def say_what_next(self) -> None:
         """Step 6."""
-        self.screen.say(self.screen.bold("6. What to try next"))
-        self.screen.detail("make demo KEEP=1   the same, and then it stays up for you to play with")
-        self.screen.detail("make test          the tests, on an API server like this one")
-        self.screen.detail("README.md          what a VercelCertificate can say, and how all this works")
+        self.screen.say(self.screen.bold("6. What to do next"))
+        self.screen.detail("make demo KEEP=1   run the demo again and leave everything up, to try things")
+        self.screen.detail("make test          run the tests on such an API server")
+        self.screen.detail("README.md          install the operator in a cluster")
 
     def keep_until_ctrl_c(self) -> None:
         """Step 6, with a certificate to play with.
 
         :raises DemoError: one of the processes ends
         """
-        self.screen.say(self.screen.bold("6. It is wanted again, and all stays up until Ctrl-C"))
+        self.screen.say(self.screen.bold("6. The resource is created again; everything stays up until Ctrl-C"))
         self.ask_for_it()
-        self.screen.say(self.screen.bold("In another terminal:"))
+        self.screen.say(self.screen.bold("Type in another terminal:"))
         self.screen.detail(
             f"""
 export KUBECONFIG={self.control_plane.kubeconfig} PATH={Path(sys.prefix) / "bin"}:$PATH
@@ -187,7 +190,7 @@ curl -H 'Authorization: Bearer {TOKEN}' {self.vercel_url}/v8/certs
         self.kubectl("wait", "--for=condition=Ready", f"vcert/{EXAMPLE}", f"--timeout={PATIENCE:g}s")
 
     def show_status(self) -> dict[str, Any]:
-        columns = "ID:.status.id,ISSUED:.status.createdAt,EXPIRES:.status.expiresAt,RENEWS:.status.renewalTime"
+        columns = "ID:.status.id,EXPIRES:.status.expiresAt"
         self.kubectl("get", "vcert", EXAMPLE, "-o", f"custom-columns={columns}")
         return self.status()
 
@@ -273,7 +276,7 @@ curl -H 'Authorization: Bearer {TOKEN}' {self.vercel_url}/v8/certs
             while not (found := look()):
                 self.check_processes()
                 if time.monotonic() > deadline:
-                    raise DemoError(f"{what}: no end of it after {elapsed(timeout)}.\n{self.log('operator')}")
+                    raise DemoError(f"{what}: not done after {elapsed(timeout)}.\n{self.log('operator')}")
                 time.sleep(0.05)
             return found
 
@@ -309,7 +312,7 @@ def _stop(number: int, _frame: FrameType | None) -> NoReturn:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keep", action="store_true", help="leave it all up to play with, until Ctrl-C")
+    parser.add_argument("--keep", action="store_true", help="leave everything up until Ctrl-C")
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)

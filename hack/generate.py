@@ -11,6 +11,7 @@ from pathlib import Path
 import argocd_cm
 import chart_readme
 import dashboard
+import recording
 
 ROOT = Path(__file__).parents[1]
 CHART = Path("deploy") / "helm" / "vercel-certificate-operator"
@@ -27,6 +28,7 @@ GENERATED: dict[Path, Callable[[], str]] = {
     CHART / "files" / "dashboard.json": dashboard.text,
     CHART / "README.md": chart_readme.readme,
     Path("deploy") / "argocd" / "argocd-cm.yaml": argocd_cm.config_map,
+    Path("docs") / "demo.svg": recording.svg,
 }
 """What each generated file contains. The paths are relative to the root."""
 

@@ -116,11 +116,12 @@ def prepare(version: str, day: date, root: Path = ROOT) -> None:
             file.write_text(text, encoding="utf-8")
 
 
-def chart(image: str, to: Path, root: Path = ROOT) -> None:
-    """Copy the chart, with another default image.
+def chart(image: str, owner: str, to: Path, root: Path = ROOT) -> None:
+    """Copy the chart, with another default image, and with links to the repository that releases it.
 
     Args:
         image: The image that is released with the chart: ``repository@sha256:…``.
+        owner: The owner of the repository on GitHub, for the links in ``Chart.yaml``.
         to: The folder for the copy. It must not exist yet.
         root: The repository.
 
@@ -131,6 +132,8 @@ def chart(image: str, to: Path, root: Path = ROOT) -> None:
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
         raise ReleaseError(f"{image!r} has no digest: write it as in ghcr.io/owner/image@sha256:…")
     shutil.copytree(root / CHART, to)
+    about = to / "Chart.yaml"
+    about.write_text(about.read_text(encoding="utf-8").replace("/OWNER/", f"/{owner}/"), encoding="utf-8")
     file = to / "values.yaml"
     text = file.read_text(encoding="utf-8")
     for expression, value in (
@@ -185,6 +188,7 @@ def main() -> int:
         commands.add_parser(name, help=text).add_argument("version", help="as in 0.2.0")
     chart_parser = commands.add_parser("chart", help="copy the chart, with an image by digest as its default")
     chart_parser.add_argument("--image", required=True, help="repository@sha256:…")
+    chart_parser.add_argument("--owner", required=True, help="the owner of the repository on GitHub")
     chart_parser.add_argument("to", type=Path, help="a folder that is not there yet")
     options = parser.parse_args()
     try:
@@ -193,7 +197,7 @@ def main() -> int:
         elif options.command == "notes":
             print(notes(options.version))
         else:
-            chart(options.image, options.to)
+            chart(options.image, options.owner, options.to)
     except ReleaseError as error:
         print(f"release.py: {error}", file=sys.stderr)
         return 1

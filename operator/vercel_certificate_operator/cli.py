@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
 from pydantic import ValidationError
 
 from vercel_certificate_operator import __version__
@@ -15,6 +16,7 @@ from vercel_certificate_operator.core.durations import readable
 from vercel_emulator.cli import emulate
 
 _PATH = click.Path(path_type=Path)
+_SHELLS: dict[str, type[ShellComplete]] = {"bash": BashComplete, "fish": FishComplete, "zsh": ZshComplete}
 _DURATION = "DURATION"
 """The metavar of options that take seconds, or a duration such as 1h30m."""
 
@@ -268,6 +270,20 @@ def first_problem(error: ValidationError) -> str:
     if not field:
         return text
     return f"{option.opts[0] if option is not None else field}: {text}"
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(sorted(_SHELLS)))
+def completion(shell: str) -> None:
+    """Print a script that completes commands and options.
+
+    For bash, for example:
+
+        source <(vercel-certificate-operator completion bash)
+    """
+    name = "vercel-certificate-operator"
+    complete = _SHELLS[shell](main, {}, name, f"_{name.replace('-', '_').upper()}_COMPLETE")
+    click.echo(complete.source())
 
 
 main.add_command(emulate)

@@ -47,8 +47,14 @@ def test_all_of_them_apply_server_side(found: dict[str, Any]) -> None:
 
 def test_no_certificate_is_removed_without_a_confirmation() -> None:
     assert "finalizers" not in CERTIFICATES["metadata"]
-    assert {"Prune=confirm", "Delete=confirm"} <= set(CERTIFICATES["spec"]["syncPolicy"]["syncOptions"])
+    assert CERTIFICATES["spec"]["syncPolicy"]["automated"]["prune"] is False
+    assert "Delete=confirm" in CERTIFICATES["spec"]["syncPolicy"]["syncOptions"]
     assert "finalizers" not in application("root.yaml")["metadata"]
+
+
+def test_the_operator_stays_whatever_happens_to_the_application_of_applications() -> None:
+    options = OPERATOR["metadata"]["annotations"]["argocd.argoproj.io/sync-options"]
+    assert set(options.split(",")) == {"Prune=false", "Delete=false"}
 
 
 def test_the_namespaces_are_created() -> None:

@@ -42,6 +42,9 @@ def test_certificates_survive_an_uninstall_and_are_taken_up_again(
     helm: Helm, release: Release, control_plane: ControlPlane, ns: Namespace
 ) -> None:
     assert "get vercelcertificates" in release.install({})
+    said = release.install({"image": {"repository": "registry.example.com/operator"}, "emulator": {"enabled": True}})
+    assert "can't get the image registry.example.com/operator:" in said
+    assert "Check image.repository and image.tag" in said
     ns.kubectl("apply", "-f", "-", stdin=manifest("kept"))
     before = ns.get("kept")
     release("uninstall")
@@ -51,7 +54,7 @@ def test_certificates_survive_an_uninstall_and_are_taken_up_again(
     for kind in ("clusterrole", "clusterrolebinding"):
         assert NAME not in control_plane.kubectl("get", kind, "-o", "name").stdout
 
-    release.install({})
+    assert "Build it (make image)" in release.install({})
     assert ns.get("kept") == before
     release("uninstall")
     # Under another name Helm has to be told that the definition which was kept is to be its own.

@@ -320,7 +320,7 @@ def test_values_of_the_wrong_shape_are_refused(helm: Helm, values: dict[str, Any
         ({"policy": {"enabled": True}}, "policy.allow: is required with policy.enabled, since what no entry allows is"),
         (
             {"policy": {"allow": [{"namespaces": ["*-a"], "cns": ["*"]}]}},
-            'policy: "*-a" is neither the name of a namespace nor the beginning of one with * behind it, as in team-',
+            'policy: "*-a" is neither the name of a namespace nor a prefix with *, such as team-',
         ),
         (
             {"policy": {"allow": [{"namespaces": ["a"], "cns": ["www.*.com"]}]}},
@@ -520,12 +520,26 @@ def test_without_tokens_of_namespaces_it_has_no_right_on_secrets(helm: Helm) -> 
         assert "secrets" not in str([item.get("rules") for item in objects])
 
 
-def test_its_rights_are_the_same_namespaced_and_cluster_wide_and_those_that_the_readme_shows(helm: Helm) -> None:
+def test_its_rights_are_the_same_namespaced_and_cluster_wide_and_those_that_the_documentation_shows(helm: Helm) -> None:
     everywhere = one(helm.template({}), "ClusterRole")["rules"]
     assert one(helm.template({"watchNamespaces": ["web"]}), "Role")["rules"] == everywhere
-    text = (CHART.parents[2] / "README.md").read_text(encoding="utf-8")
+    text = (CHART.parents[2] / "docs" / "installing.md").read_text(encoding="utf-8")
     (shown,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "kind: ClusterRole" in block]
     assert yaml.safe_load(textwrap.dedent(shown))["rules"] == everywhere
+
+
+def test_what_it_tells_artifact_hub_is_so() -> None:
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    annotations = {key.removeprefix("artifacthub.io/"): text for key, text in about["annotations"].items()}
+    [crd] = yaml.safe_load(annotations["crds"])
+    definition = yaml.safe_load((CHART / "files" / "vercelcertificates.yaml").read_text(encoding="utf-8"))
+    assert (crd["name"], crd["kind"]) == (definition["metadata"]["name"], definition["spec"]["names"]["kind"])
+    assert crd["version"] in {version["name"] for version in definition["spec"]["versions"]}
+    examples = CHART.parents[2] / "examples"
+    example = yaml.safe_load((examples / "example-com.yaml").read_text(encoding="utf-8"))
+    assert yaml.safe_load(annotations["crdsExamples"]) == [example]
+    assert all(link["url"].startswith("https://") for link in yaml.safe_load(annotations["links"]))
+    assert (CHART.parents[2] / about["icon"].partition("/main/")[2]).exists()
 
 
 def test_two_releases_of_one_name_share_no_object_beyond_their_namespaces(helm: Helm) -> None:

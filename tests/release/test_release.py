@@ -127,16 +127,19 @@ def test_versions_that_differ_are_told(root: Path) -> None:
 
 
 def test_the_released_chart_has_the_released_image_by_its_digest(helm: Helm, tmp_path: Path) -> None:
-    release.chart(f"ghcr.io/somebody/vercel-certificate-operator@{DIGEST}", tmp_path / "chart")
+    release.chart(f"ghcr.io/somebody/vercel-certificate-operator@{DIGEST}", "Somebody", tmp_path / "chart")
     helm("package", tmp_path / "chart", "--destination", tmp_path)
     package = tmp_path / f"vercel-certificate-operator-{__version__}.tgz"
     rendered = yaml.safe_load_all(helm("template", "vco", package, KUBE_VERSION))
     [deployment] = [found for found in rendered if found and found["kind"] == "Deployment"]
     [container] = deployment["spec"]["template"]["spec"]["containers"]
     assert container["image"] == f"ghcr.io/somebody/vercel-certificate-operator@{DIGEST}"
+    about = helm("show", "chart", package)
+    assert "https://github.com/Somebody/vercel-certificate-operator" in about
+    assert "OWNER" not in about.replace("# The release workflow replaces OWNER.", "")
 
 
 @pytest.mark.parametrize("image", ["ghcr.io/somebody/image:0.1.0", "ghcr.io/somebody/image@", f"image@{DIGEST}x"])
 def test_a_chart_without_a_digest_is_not_made(tmp_path: Path, image: str) -> None:
     with pytest.raises(release.ReleaseError, match="has no digest"):
-        release.chart(image, tmp_path / "chart")
+        release.chart(image, "Somebody", tmp_path / "chart")

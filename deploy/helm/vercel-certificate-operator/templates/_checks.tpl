@@ -104,7 +104,7 @@
 {{- range concat $v.policy.allow $v.policy.allowAdoption }}
   {{- range .namespaces }}
     {{- if not (regexMatch "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?|([a-z0-9][a-z0-9-]{0,61})?\\*)$" .) }}
-      {{- $wrong = append $wrong (printf "policy: %q is neither the name of a namespace nor the beginning of one with * behind it, as in team-a-*" .) }}
+      {{- $wrong = append $wrong (printf "policy: %q is neither the name of a namespace nor a prefix with *, such as team-a-*" .) }}
     {{- end }}
   {{- end }}
 {{- end }}
@@ -122,6 +122,6 @@
 {{- end }}
 
 {{- with $wrong }}
-  {{- fail (printf "these values can't be used:\n  %s" (join "\n  " .)) }}
+  {{- fail (printf "these values are invalid:\n  %s" (join "\n  " .)) }}
 {{- end }}
 {{- end }}

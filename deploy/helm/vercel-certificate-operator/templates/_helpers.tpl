@@ -76,19 +76,19 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 
 {{- define "vco.rules" -}}
-# Patch: the finalizer, and the attempt that is written ahead. Get: what has become of one whose write was refused.
+# patch: to add and remove the finalizer. get: to read a resource again after a rejected write.
 - apiGroups: [vercel-operator.io]
   resources: [vercelcertificates]
   verbs: [get, list, watch, patch]
 - apiGroups: [vercel-operator.io]
   resources: [vercelcertificates/status]
   verbs: [patch]
-# Patch: an Event that is said again is counted.
+# patch: to count a repeated Event.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
 {{- if .Values.tokenSecrets.enabled }}
-# The tokens of spec.tokenSecretRef. No list and no watch.
+# For spec.tokenSecretRef and spec.certificateSecretRef. No list, and no watch.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get]
