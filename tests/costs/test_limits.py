@@ -29,9 +29,11 @@ async def test_a_thousand_new_certificates_are_issued_at_a_hundred_requests_a_mi
 async def test_a_renewal_that_is_due_goes_before_the_first_certificates_of_an_import(world: SimulatedWorld) -> None:
     world.emulator.state.behaviour = Behaviour(lifetime=DAY)
     await world.apply("live", ["live.example.com"], renewBefore="12h")
+    await world.quiet()
     await world.advance(timedelta(hours=10))
     world.emulator.limits.rule = A_HUNDRED_A_MINUTE
     await create_many(world, 400)
+    await world.quiet()
     await world.advance(MINUTE)
     since = world.emulator.journal.last
     await world.annotate("live", "renew", "1")
@@ -39,3 +41,15 @@ async def test_a_renewal_that_is_due_goes_before_the_first_certificates_of_an_im
     issued = [entry.cns for entry in asked(world, "issue", since=since) if entry.status == 200]
     assert ["live.example.com"] in issued
     assert len(asked(world, "issue")) < 400, "the import goes on"
+
+
+async def test_while_everything_is_renewed_a_scope_is_listed_every_ten_minutes_at_most(world: SimulatedWorld) -> None:
+    """A page has 100 certificates: so 10,000 of them take 600 requests an hour."""
+    world.emulator.state.behaviour = Behaviour(lifetime=2 * DAY)
+    await create_many(world, 300)
+    await world.quiet()
+    await world.advance(timedelta(hours=30))
+    since = world.emulator.journal.last
+    await world.advance(timedelta(hours=2))  # the renewals are spread over these
+    assert len(asked(world, "issue", since=since)) == 300
+    assert len(asked(world, "list", since=since)) <= 2 * 6 * 4, "with what was replaced, there are up to four pages"
