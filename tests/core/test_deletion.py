@@ -180,7 +180,10 @@ def test_a_removal_that_fails_does_not_hold_up_the_others() -> None:
     assert decision.action == Wait(NOW + MINUTE)
     assert note_of(decision) == ("Warning", "DeletionFailed", "Remove")
     assert message(decision, "Issuing").startswith("Can't remove certificate cert_2 at Vercel: connection refused.")
-    assert "To let the resource go without that, set spec.deletionPolicy to Retain." in message(decision, "Issuing")
+    assert (
+        "To delete the resource without waiting, set spec.deletionPolicy to Retain; its certificates then stay at"
+        in message(decision, "Issuing")
+    )
 
 
 def test_ready_says_why_a_deletion_hangs() -> None:
@@ -492,7 +495,9 @@ def test_a_removal_that_fails_is_reported_and_changes_nothing_else() -> None:
     assert (decision.action, decision.status) == (Write(), None)
     assert note_of(decision) == ("Warning", "RemovalFailed", "Remove")
     assert decision.note is not None
-    assert decision.note.text.startswith("Can't remove the replaced certificate cert_0 at Vercel: Vercel says no")
+    assert decision.note.text.startswith(
+        "Can't remove the replaced certificate cert_0 at Vercel with the default token: Vercel says no"
+    )
     rest = replace(facts, removed={"cert_1": True})
     rest = written(rest, decide(rest))
     decision = decide(rest)

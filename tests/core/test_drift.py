@@ -88,7 +88,10 @@ def test_a_certificate_that_is_gone_is_reported_and_issued_again() -> None:
     assert conditions_of(decision) == (("False", "CertificateGone"), ("True", "CertificateGone"))
     assert note_of(decision) == ("Warning", "CertificateGone", "List")
     assert decision.note is not None
-    assert decision.note.text == "Certificate cert_1 no longer exists at Vercel. The operator issues another one."
+    assert (
+        decision.note.text
+        == "Certificate cert_1 for example.com no longer exists at Vercel. The operator issues another one."
+    )
     status = written(before, decision).resource.status
     assert (status.id, status.cns, status.expires_at, status.superseded) == (None, (), None, ())
     assert_in_order(before, decision)
@@ -127,7 +130,7 @@ def test_what_is_gone_is_recorded_in_a_suspended_resource_and_not_issued() -> No
     assert conditions_of(decision) == (("False", "Suspended"),) * 2
     recorded = decide(seen(suspend=True, got=gone("cert_1")))
     assert recorded.note is not None
-    assert recorded.note.text == "Certificate cert_1 no longer exists at Vercel."
+    assert recorded.note.text == "Certificate cert_1 for example.com no longer exists at Vercel."
 
 
 def test_what_is_gone_is_not_issued_in_a_resource_that_is_being_deleted() -> None:
@@ -464,7 +467,9 @@ def test_with_another_accounts_token_nothing_is_issued() -> None:
         assert isinstance(decision.action, Wait)
         assert conditions_of(decision) == (READY, ("False", "ScopeChanged"))
         assert note_of(decision) == ("Warning", "ScopeChanged", "List")
-        assert "isn't visible with the current token" in message(decision, "Issuing")
+        assert "Vercel does not list certificate cert_1 for example.com with the default token" in message(
+            decision, "Issuing"
+        )
         assert_in_order(facts, decision)
     assert decide(other_token(listing=listed())).action == Wait(NOW + HOUR)
 

@@ -102,7 +102,7 @@ def test_a_failed_call_is_reported_and_made_again(call: Call, failure: Failure, 
     ("call", "what"),
     [
         ("issue", "Can't request a certificate for example.com: Secret web/vercel does not exist. "),
-        ("get", "Can't get certificate cert_1: "),
+        ("get", "Can't get certificate cert_1 for example.com: "),
         ("list", "Can't list the certificates in team team_a for example.com: "),
         ("remove", "Can't remove certificate cert_1 at Vercel: "),
     ],
@@ -289,6 +289,7 @@ def test_a_resource_without_a_certificate_says_why_it_waits() -> None:
     decision = decide(known(pauses=paused("list", NOW + HOUR)))
     assert conditions_of(decision) == (("False", "RateLimited"),) * 2
     assert message(decision, "Issuing") == (
+        "Can't list the certificates in team team_a for example.com: "
         "Vercel is rate limiting calls with this token. Next attempt: 2026-01-01T13:00:00Z."
     )
     assert decision.note is None, "it concerns the token"
@@ -323,12 +324,12 @@ def test_an_outcome_is_recorded_during_a_pause() -> None:
         (
             "issue",
             refusal(429, "rate_limit"),
-            "Vercel is rate limiting issuing with web/vercel/token: Vercel says no (rate_limit, HTTP 429). No action",
+            "Vercel is rate limiting requests to issue certificates with web/vercel/token: Vercel says no (rate_limit",
         ),
         (
             "list",
             Failure(Fate.UNKNOWN, "some\nproxy", 429),
-            "Vercel is rate limiting listing with web/vercel/token: some proxy (HTTP 429). No action",
+            "Vercel is rate limiting requests to list certificates with web/vercel/token: some proxy (HTTP 429).",
         ),
         (
             "list",
@@ -337,10 +338,26 @@ def test_an_outcome_is_recorded_during_a_pause() -> None:
         ),
         ("get", refusal(401, "x"), "Vercel rejected web/vercel/token: Vercel says no (x, HTTP 401). Replace the token"),
         ("get", Failure(Fate.REFUSED, "No."), "Vercel rejected web/vercel/token: No. No action"),
-        ("remove", refusal(429, "x"), "Vercel is rate limiting removal with web/vercel/token: Vercel says no (x"),
-        ("config", refusal(429, "x"), "Vercel is rate limiting domain checks with web/vercel/token: Vercel says no (x"),
-        ("upload", refusal(429, "x"), "Vercel is rate limiting uploads with web/vercel/token: Vercel says no (x"),
-        ("get", refusal(429, "x"), "Vercel is rate limiting reading with web/vercel/token: Vercel says no (x"),
+        (
+            "remove",
+            refusal(429, "x"),
+            "Vercel is rate limiting requests to remove certificates with web/vercel/token: Vercel says no (x",
+        ),
+        (
+            "config",
+            refusal(429, "x"),
+            "Vercel is rate limiting requests to check domains with web/vercel/token: Vercel says no (x",
+        ),
+        (
+            "upload",
+            refusal(429, "x"),
+            "Vercel is rate limiting requests to upload certificates with web/vercel/token: Vercel says no (x",
+        ),
+        (
+            "get",
+            refusal(429, "x"),
+            "Vercel is rate limiting requests to get certificates with web/vercel/token: Vercel says no (x",
+        ),
     ],
 )
 def test_a_pause_says_which_token_waits_and_why(call: Call, failure: Failure, text: str) -> None:

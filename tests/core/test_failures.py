@@ -356,34 +356,40 @@ def test_every_row_says_what_to_do(row: Meaning) -> None:
 @pytest.mark.parametrize(
     ("failure", "text"),
     [
-        (refusal(402, "payment_required"), "It failed: Vercel says no (payment_required, HTTP 402). Check"),
+        (
+            refusal(402, "payment_required"),
+            "It failed with token web/vercel/token: Vercel says no (payment_required, HTTP 402). Check",
+        ),
         (Failure(Fate.UNKNOWN, "a page of some proxy", 502), "It failed: a page of some proxy (HTTP 502). No action"),
         (NOT_SENT, "It failed: connection refused. Check"),
         (
             Failure(Fate.REFUSED, "", 400, "bad_request"),
             "It failed: no reason was given (bad_request, HTTP 400). Change",
         ),
-        (Failure(Fate.REFUSED, "...", 403), "It failed: no reason was given (HTTP 403). Check"),
+        (
+            Failure(Fate.REFUSED, "...", 403),
+            "It failed with token web/vercel/token: no reason was given (HTTP 403). Check",
+        ),
         (
             refusal(449, "configuration_error", cns=("www.example.com", "example.com")),
             "It failed: Vercel says no for example.com, www.example.com (configuration_error, HTTP 449). Check",
         ),
         (
             Failure(Fate.REFUSED, "two\nlines\u202e", 403, "a\x1bb"),
-            "It failed: two lines\\u202e (a\\x1bb, HTTP 403). Check",
+            "It failed with token web/vercel/token: two lines\\u202e (a\\x1bb, HTTP 403). Check",
         ),
     ],
 )
 def test_a_failure_is_explained_in_vercels_words_with_names_code_status_and_the_next_step(
     failure: Failure, text: str
 ) -> None:
-    explained = explain("It failed", failure, meaning(failure))
+    explained = explain("It failed", failure, meaning(failure), "token web/vercel/token")
     assert explained.startswith(text)
     assert explained.endswith(meaning(failure).advice)
 
 
 def test_an_explanation_ends_with_vercels_page_on_the_error() -> None:
-    explained = explain("It failed", refusal(403, help_url="https://example.com/help"), meaning(refusal(403)))
+    explained = explain("It failed", refusal(403, help_url="https://example.com/help"), meaning(refusal(403)), "")
     assert explained.endswith(f"{meaning(refusal(403)).advice} See <https://example.com/help>.")
 
 

@@ -13,6 +13,7 @@ from core.building import (
     HOUR,
     MINUTE,
     NOT_SENT,
+    NOTHING_TO_DO,
     NOW,
     OTHER_TEAM,
     PERSONAL,
@@ -61,7 +62,7 @@ def test_nothing_is_issued_in_another_scope_than_that_of_the_certificate(scope: 
     assert isinstance(decision.action, Wait)
     assert conditions_of(decision) == (READY, ("False", "ScopeChanged"))
     assert note_of(decision) == ("Warning", "ScopeChanged", "Issue")
-    assert f"was issued in team team_a; the operator is now set to {scope}." in message(decision, "Issuing")
+    assert f"was issued in team team_a, but the operator's default is now {scope}. " in message(decision, "Issuing")
     assert_in_order(facts, decision)
 
 
@@ -76,12 +77,23 @@ def test_a_scope_that_changes_before_anything_was_issued_is_no_change() -> None:
     assert issued_by(known(status=status_of(None), scope=OTHER_TEAM)).team == "team_b"
 
 
+def test_another_scope_is_reported_at_once_and_not_only_when_the_renewal_is_due() -> None:
+    facts = known(status=ready(), scope=OTHER_TEAM)
+    decision = decide(facts)
+    assert conditions_of(decision) == (READY, ("False", "ScopeChanged"))
+    assert note_of(decision) == ("Warning", "ScopeChanged", "Issue")
+    again = decide(written(facts, decision))
+    assert (again.policy, again.note) == ("scope_stays", None), "it is reported once"
+    back = decide(replace(written(facts, decision), scope=TEAM))
+    assert conditions_of(back) == (READY, NOTHING_TO_DO)
+
+
 def test_expired_in_another_scope_is_reported_and_not_issued() -> None:
     facts = known(status=ready(EXPIRED), scope=OTHER_TEAM)
     decision = decide(facts)
     assert decision.action == Wait(None)
     assert conditions_of(decision) == (("False", "ScopeChanged"),) * 2
-    assert message(decision, "Ready").count("Certificate cert_1 expired at 2025-12-31T12:00:00Z. ") == 1
+    assert message(decision, "Ready").count("Certificate cert_1 for example.com expired at 2025-12-31T12:00:00Z. ") == 1
     assert "Next attempt" not in message(decision, "Issuing"), "time alone doesn't end it"
     assert_in_order(facts, decision)
 
@@ -182,8 +194,8 @@ def test_whose_turn_it_is_is_asked_before_the_list_and_after_the_back_off() -> N
 @pytest.mark.parametrize(
     ("skew", "words"),
     [
-        (DAY, "Vercel's clock is 1d ahead of the Kubernetes API server's."),
-        (-3 * DAY, "Vercel's clock is 3d behind the Kubernetes API server's."),
+        (DAY, "Vercel's clock is 1d ahead of the Kubernetes API server's, "),
+        (-3 * DAY, "Vercel's clock is 3d behind the Kubernetes API server's, "),
     ],
 )
 @pytest.mark.parametrize("certificate", [DUE, EXPIRED], ids=["due", "expired"])

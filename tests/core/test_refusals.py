@@ -108,8 +108,8 @@ def test_a_refusal_is_recorded_with_its_reason_and_the_time_of_the_next_attempt(
 def test_a_message_says_what_was_tried_what_vercel_said_and_what_to_do() -> None:
     _, decision = recorded(known(**refused(refusal(402, "payment_required"))))
     assert message(decision, "Issuing").startswith(
-        "Vercel did not issue a certificate for example.com: Vercel says no (payment_required, HTTP 402). "
-        "Check the plan and the billing of the Vercel account. Next attempt: 2026-01-01T13:"
+        "Vercel did not issue a certificate for example.com with the default token: Vercel says no (payment_required, "
+        "HTTP 402). Check the plan and the billing of the Vercel account. Next attempt: 2026-01-01T13:"
     )
 
 
@@ -123,7 +123,7 @@ def test_only_some_of_many_names_are_shown() -> None:
     names = [f"{letter}.example.com" for letter in "hgfedcba"]
     _, decision = recorded(known(cns=names, **refused(refusal(403), attempted(cns=names))))
     shown = "a.example.com, b.example.com, c.example.com, d.example.com, e.example.com and 3 more"
-    assert f"a certificate for {shown}: Vercel says no" in message(decision, "Issuing")
+    assert f"a certificate for {shown} with the default token: Vercel says no" in message(decision, "Issuing")
 
 
 @pytest.mark.parametrize("status", [429, 403])
@@ -330,7 +330,7 @@ def test_a_wait_is_reported_again_after_something_else_was_reported(meanwhile: s
     assert decision.status.observed_generation == 3
     assert decision.status.next_attempt_time == NOW + HOUR
     text = message(decision, "Issuing")
-    assert "to issue a certificate for a.com, b.com failed; its Event has the details." in text
+    assert "to issue a certificate for a.com, b.com failed. Its Event and the operator's log" in text
     assert text.endswith("Next attempt: 2026-01-01T13:00:00Z.")
     assert decision.note is None, "nothing has failed again"
     assert decide(written(facts, decision)).status == decision.status

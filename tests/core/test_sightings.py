@@ -114,4 +114,6 @@ def test_orphans_have_a_resources_names_and_may_have_been_created_after_it() -> 
 
 def test_a_scope_is_named_with_its_token() -> None:
     assert str(ScopeKey(None, TEAM)) == "team team_a with the default token"
-    assert str(ScopeKey(("web", "vercel", "token"), Scope())) == "the token's personal account with web/vercel/token"
+    assert (
+        str(ScopeKey(("web", "vercel", "token"), Scope())) == "the token's personal account with token web/vercel/token"
+    )

@@ -66,6 +66,7 @@ LEAF = Source("f1", NAMES, NOW - 10 * DAY, NOW + 80 * DAY)
 NEXT = Source("f2", NAMES, NOW, NOW + 90 * DAY)
 AT_VERCEL = cert("cert_2", created=NOW)
 """What Vercel makes of it."""
+CORRECT = "Correct the Secret. The operator reads it again every 10m."
 
 
 def uploading(source: Source | SourceProblem | None = LEAF, **more: Any) -> Known:
@@ -116,7 +117,7 @@ def test_what_is_wrong_with_it_is_reported_and_nothing_is_sent(
     assert isinstance(decision.action, Wait)
     assert conditions_of(decision) == (READY if status else ("False", "SourceInvalid"), ("False", "SourceInvalid"))
     assert note_of(decision) == ("Warning", "SourceInvalid", "Upload")
-    assert message(decision, "Issuing") == f"{why} Nothing was sent to Vercel. Correct the Secret."
+    assert message(decision, "Issuing") == f"{why} Nothing was sent to Vercel for example.com. {CORRECT}"
     assert_in_order(facts, decision)
 
 
@@ -169,7 +170,7 @@ def test_the_needs_say_why() -> None:
     changed, removed = need_of(uploading(NEXT, status=uploaded())), need_of(known(status=uploaded()))
     assert changed is not None
     assert removed is not None
-    assert changed.message == "The Secret holds another certificate than cert_1."
+    assert changed.message == "The Secret holds another certificate for example.com than cert_1."
     assert removed.message == "Certificate cert_1 was uploaded, and spec no longer names a Secret."
 
 
@@ -204,7 +205,7 @@ def test_a_secret_that_nobody_renews_is_reported(source: Source, who: str) -> No
     assert conditions_of(decision) == (READY, ("False", "SourceNotRenewed"))
     assert note_of(decision) == ("Warning", "SourceNotRenewed", "Upload")
     assert message(decision, "Issuing") == (
-        "Certificate cert_1 expires at 2026-01-26T12:00:00Z, and Secret web/tls holds no newer one. "
+        "Certificate cert_1 for example.com expires at 2026-01-26T12:00:00Z, and Secret web/tls holds no newer one. "
         f"Check {who}. The operator uploads the new certificate when it is there."
     )
     assert_in_order(facts, decision)

@@ -43,6 +43,7 @@ from vercel_certificate_operator.core.source import Source, SourceProblem
 
 FINGERPRINT, OTHER_FINGERPRINT = "a" * 64, "b" * 64
 REF = CertificateSecretRef(name="shop-tls")
+CORRECT = "Correct the Secret. The operator reads it again every 10m."
 
 
 def source(fingerprint: str = FINGERPRINT, **changes: Any) -> Source:
@@ -132,13 +133,13 @@ def test_a_certificate_that_can_not_serve_is_not_sent(changes: dict[str, Any], s
     _, decision = led_to(facts)
     assert isinstance(decision.action, Wait)
     assert conditions_of(decision) == (("False", "SourceInvalid"), ("False", "SourceInvalid"))
-    assert message(decision, "Issuing") == f"{sentence} Nothing was sent to Vercel. Correct the Secret."
+    assert message(decision, "Issuing") == f"{sentence} Nothing was sent to Vercel for example.com. {CORRECT}"
     assert note_of(decision) == ("Warning", "SourceInvalid", "Upload")
 
 
 def test_a_secret_that_can_not_be_used_says_why() -> None:
     decision = decide(uploads(SourceProblem("Secret web/shop-tls does not exist")))
-    expected = "Secret web/shop-tls does not exist. Nothing was sent to Vercel. Correct the Secret."
+    expected = f"Secret web/shop-tls does not exist. Nothing was sent to Vercel for example.com. {CORRECT}"
     assert message(decision, "Issuing") == expected
 
 
@@ -401,8 +402,8 @@ def test_a_secret_that_is_not_renewed_in_time_is_reported() -> None:
     assert isinstance(decision.action, Wait)
     assert conditions_of(decision) == (("True", "Issued"), ("False", "SourceNotRenewed"))
     assert message(decision, "Issuing") == (
-        "Certificate cert_1 expires at 2026-01-11T12:00:00Z, and Secret web/shop-tls holds no newer one. Check Secret "
-        "web/shop-tls. The operator uploads the new certificate when it is there."
+        "Certificate cert_1 for example.com expires at 2026-01-11T12:00:00Z, and Secret web/shop-tls holds no newer one. "
+        "Check Secret web/shop-tls. The operator uploads the new certificate when it is there."
     )
 
 
@@ -430,7 +431,7 @@ def test_an_uploaded_certificate_that_expired_makes_the_resource_not_ready() -> 
     _, decision = led_to(facts, at_vercel(leaf=leaf))
     assert isinstance(decision.action, Wait)
     assert conditions_of(decision) == (("False", "SourceNotRenewed"), ("False", "SourceNotRenewed"))
-    assert "Certificate cert_1 expired at 2025-12-31T12:00:00Z" in message(decision, "Issuing")
+    assert "Certificate cert_1 for example.com expired at 2025-12-31T12:00:00Z" in message(decision, "Issuing")
     assert "Check the cert-manager Certificate shop." in message(decision, "Issuing")
 
 

@@ -38,6 +38,7 @@ from vercel_certificate_operator.core.rules.standing import (
     nothing_is_needed,
     record_must_be_readable,
     record_must_be_stored,
+    scope_stays,
     suspended_changes_nothing,
 )
 from vercel_certificate_operator.core.rules.superseded import finalizer_is_restored, superseded_is_removed_in_time
@@ -70,6 +71,7 @@ POLICIES: tuple[Policy, ...] = (
     confirmed_absence_is_recorded,  # before drift: a renewal by Vercel counts then, whenever it was made
     drift_is_detected,
     suspended_changes_nothing,  # after drift, which is reported in suspended resources too
+    scope_stays,  # before the needs: a call would go to another scope
     source_is_usable,  # before the needs, which compare the Secret with what is at Vercel
     source_that_is_not_renewed_is_reported,
     issued_when_needed,

@@ -80,6 +80,8 @@ class Meaning:
     pauses: Pauses = Pauses.NOTHING
     unknown: bool = False
     """Whether the request may have been carried out."""
+    names_token: bool = False
+    """Whether the failure may depend on the token, so that the message names it."""
 
 
 INVALID_REQUEST = Meaning(
@@ -93,7 +95,11 @@ WILDCARD_NOT_ALLOWED = Meaning(
     "--challenge-only); the operator uses the certificate when it exists.",
 )
 REFUSED_OTHERWISE = Meaning(
-    Reason.INVALID_REQUEST, HOUR, 32 * HOUR, "Change spec or the Vercel account as Vercel's message says."
+    Reason.INVALID_REQUEST,
+    HOUR,
+    32 * HOUR,
+    "Change spec or the Vercel account as Vercel's message says.",
+    names_token=True,
 )
 CREDENTIALS_INVALID = Meaning(
     Reason.CREDENTIALS_INVALID,
@@ -101,6 +107,7 @@ CREDENTIALS_INVALID = Meaning(
     HOUR,
     "Replace the token: it is revoked, expired or made for another team.",
     pauses=Pauses.TOKEN,
+    names_token=True,
 )
 CREDENTIALS_INVALID_HERE = Meaning(
     Reason.CREDENTIALS_INVALID,
@@ -108,18 +115,25 @@ CREDENTIALS_INVALID_HERE = Meaning(
     HOUR,
     "Replace the token with one that may manage the certificates of this team.",
     pauses=Pauses.TOKEN_IN_TEAM,
+    names_token=True,
 )
 PAYMENT_REQUIRED = Meaning(
-    Reason.PAYMENT_REQUIRED, HOUR, 32 * HOUR, "Check the plan and the billing of the Vercel account."
+    Reason.PAYMENT_REQUIRED, HOUR, 32 * HOUR, "Check the plan and the billing of the Vercel account.", names_token=True
 )
 PERMISSION_DENIED = Meaning(
     Reason.PERMISSION_DENIED,
     HOUR,
     32 * HOUR,
     "Check that the token may manage certificates of this team and that the team owns the domain.",
+    names_token=True,
 )
 DOMAIN_NOT_FOUND = Meaning(
-    Reason.DOMAIN_NOT_FOUND, HOUR, 32 * HOUR, "Add the domain to the Vercel team, or correct spec.cns or spec.team."
+    Reason.DOMAIN_NOT_FOUND,
+    HOUR,
+    32 * HOUR,
+    "Add the domain to the Vercel team, or correct spec.cns. If the domain is in another team, create a resource with "
+    "spec.team for that team.",
+    names_token=True,
 )
 RATE_LIMITED = Meaning(
     Reason.RATE_LIMITED,
@@ -127,6 +141,7 @@ RATE_LIMITED = Meaning(
     HOUR,
     "No action is needed: the operator waits as long as Vercel asks.",
     pauses=Pauses.CALL,
+    names_token=True,
 )
 RATE_LIMITED_NAMES = Meaning(
     Reason.RATE_LIMITED,
@@ -177,13 +192,21 @@ VERCEL_UNAVAILABLE = Meaning(
     unknown=True,
 )
 CALL_REFUSED = Meaning(
-    Reason.REQUEST_REFUSED, 5 * MINUTE, HOUR, "Change the Vercel account or the token as Vercel's message says."
+    Reason.REQUEST_REFUSED,
+    5 * MINUTE,
+    HOUR,
+    "Change the Vercel account or the token as Vercel's message says.",
+    names_token=True,
 )
 CALL_DENIED = Meaning(
-    Reason.PERMISSION_DENIED, 5 * MINUTE, HOUR, "Check that the token may manage the certificates of this team."
+    Reason.PERMISSION_DENIED,
+    5 * MINUTE,
+    HOUR,
+    "Check that the token may manage the certificates of this team.",
+    names_token=True,
 )
 CALL_UNPAID = Meaning(
-    Reason.PAYMENT_REQUIRED, 5 * MINUTE, HOUR, "Check the plan and the billing of the Vercel account."
+    Reason.PAYMENT_REQUIRED, 5 * MINUTE, HOUR, "Check the plan and the billing of the Vercel account.", names_token=True
 )
 
 BY_CODE: Mapping[str, Meaning] = MappingProxyType(
@@ -315,8 +338,14 @@ def wait_after(row: Meaning, failure: Failure, failures: int, seed: str) -> time
     return max(back_off(row, failures, seed), failure.retry_after)
 
 
-def explain(what: str, failure: Failure, row: Meaning) -> str:
-    """Returns a failure in plain words: what failed, what Vercel said (message, code, status), what to do."""
+def explain(what: str, failure: Failure, row: Meaning, token: str) -> str:
+    """Returns a failure in plain words: what failed, what Vercel said (message, code, status), what to do.
+
+    Args:
+        what: what failed, with the names concerned. No full stop.
+        token: the token's name. The message has it if the failure may depend on the token.
+    """
+    what = f"{what} with {token}" if row.names_token else what
     said = words.printable(failure.message).strip().rstrip(".") or "no reason was given"
     facts = [
         words.printable(fact) for fact in (failure.code, f"HTTP {failure.status}" if failure.status else "") if fact

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import Call, Failure
@@ -182,6 +183,12 @@ class Known:
     """Of these, the ones whose holder stays, or wouldn't remove them when it goes."""
     clock_skew: timedelta | None = None
     """Vercel's time minus the API server's, if they differ by a day or more."""
+
+    @property
+    def token(self) -> str:
+        """The resource's token as messages name it: by its Secret, never by its value."""
+        ref = self.resource.spec.token_secret_ref
+        return words.token((self.resource.key.namespace, ref.name, ref.key) if ref is not None else None)
 
     def wall(self, tick: Tick) -> datetime:
         """Returns a time of this process's monotonic clock on Vercel's clock, as both stand now."""

@@ -43,6 +43,17 @@ class Problem:
     message: str
 
 
+def problem(reason: str, *, wrong: str, advice: str, again: str = "") -> Problem:
+    """Returns a problem whose message has the order that all messages have.
+
+    Args:
+        wrong: what is wrong, with the names concerned, and what Vercel said.
+        advice: what to do.
+        again: when the operator tries again, if status.nextAttemptTime doesn't say so.
+    """
+    return Problem(reason, " ".join(part for part in (wrong, advice, again) if part))
+
+
 def scheduled(resource: Resource, status: Status) -> Schedule | None:
     """Returns when the certificate that status holds is due; None if it holds none, or not when that expires."""
     if status.id is None or status.expires_at is None:
@@ -185,4 +196,7 @@ def _why_not(status: Status, cns: frozenset[str]) -> tuple[str, str]:
         return Reason.NAMES_CHANGED, f"Certificate {status.id} does not cover {words.names(missing)}."
     if status.expires_at is None:
         return Reason.UNEXPECTED_ANSWER, f"Vercel does not say when certificate {status.id} expires."
-    return Reason.EXPIRED, f"Certificate {status.id} expired at {words.time(status.expires_at)}."
+    return (
+        Reason.EXPIRED,
+        f"Certificate {status.id} for {words.names(status.names)} expired at {words.time(status.expires_at)}.",
+    )

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate, Scope, normalized
 from vercel_certificate_operator.core.facts import youth
 from vercel_certificate_operator.core.known import Listing
@@ -26,7 +27,7 @@ class ScopeKey(NamedTuple):
     scope: Scope
 
     def __str__(self) -> str:
-        return f"{self.scope} with {'/'.join(self.token) if self.token else 'the default token'}"
+        return f"{self.scope} with {words.token(self.token)}"
 
 
 def scope_vanished(held: Collection[str], listing: Listing) -> bool:

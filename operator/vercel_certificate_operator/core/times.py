@@ -4,6 +4,8 @@ from datetime import timedelta
 
 CLOCK_TOLERANCE = timedelta(seconds=2)
 """How far Vercel's clock can be misjudged: its Date header has whole seconds, and an answer takes a while."""
+CLOCK_CHECK = timedelta(minutes=10)
+"""How often the operator checks whether Vercel's clock and the API server's agree again."""
 BACK_DATED = timedelta(hours=2)
 """How long before its attempt a certificate can claim to have been created. Issuers set notBefore back by an hour."""
 KNOWN_WINDOW = timedelta(hours=3)

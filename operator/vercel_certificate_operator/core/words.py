@@ -38,6 +38,15 @@ def ids(certificate_ids: Collection[str]) -> str:
     return ", ".join(printable(certificate_id, 100) for certificate_id in certificate_ids)
 
 
+def token(place: tuple[str, str, str] | None) -> str:
+    """Returns the name of a token for a message: where it is, never its value.
+
+    Args:
+        place: namespace, name and key of its Secret. None: the operator's default token.
+    """
+    return f"token {'/'.join(place)}" if place is not None else "the default token"
+
+
 def with_next(message: str, moment: datetime | None) -> str:
     """Returns a message that ends with the time of the next attempt, once."""
     message = message.partition(NEXT)[0]

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from vercel_certificate_operator.clock import Clock
+from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.record import token_hash
 from vercel_certificate_operator.core.resource import Key, TokenSecretRef
 from vercel_certificate_operator.core.sightings import Place
@@ -54,7 +55,7 @@ class Token:
     """Where it is from; None: the operator's own."""
 
     def __str__(self) -> str:
-        return f"token {'/'.join(self.place)}" if self.place is not None else "the default token"
+        return words.token(self.place)
 
     def hash_for(self, key: Key) -> str:
         """Returns which token it is, for the record of a resource."""

@@ -56,7 +56,9 @@ WHY: Mapping[str, str] = {
 """What the Event of an issuance says about its cause, if that isn't obvious."""
 MOST_BLAMED = 20
 """Names that a refusal blames and that are recorded."""
-GO_ANYWAY = "To let the resource go without that, set spec.deletionPolicy to Retain."
+GO_ANYWAY = (
+    "To delete the resource without waiting, set spec.deletionPolicy to Retain; its certificates then stay at Vercel."
+)
 
 
 # --- a reply --------------------------------------------------------------------------------------------------------
@@ -289,7 +291,7 @@ def _refusal(known: Known, attempt: Attempt, failure: Failure) -> Decision:
     failures = attempt.failures(row.reason)
     until = known.now + wait_after(row, failure, failures, attempt.id)
     what = f"Vercel did not issue a certificate for {words.names(attempt.names)}"
-    problem = Problem(row.reason, explain(what, failure, row))
+    problem = Problem(row.reason, explain(what, failure, row, known.token))
     after = failing(known.resource.status, now=known.now, failures=failures, until=until)
     closed = attempt.closed(Outcome.REFUSED, reason=row.reason, retry_time=until)
     closed = closed.changed(blamed_cns=failure.cns[:MOST_BLAMED])
@@ -456,7 +458,7 @@ def _still_unknown(known: Known, attempt: Attempt, again: Tick, grace_end: Tick)
     if reply and reply.failure:
         row = meaning(reply.failure)
         row = row if row.reason == OUTCOME_UNKNOWN.reason else replace(row, advice=OUTCOME_UNKNOWN.advice)
-        message = explain(what, reply.failure, row)
+        message = explain(what, reply.failure, row, known.token)
     else:
         message = f"{what}: the request was interrupted. {OUTCOME_UNKNOWN.advice}"
     before = resource.status.condition("Issuing")

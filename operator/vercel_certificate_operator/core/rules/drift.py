@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate
+from vercel_certificate_operator.core.durations import readable
 from vercel_certificate_operator.core.facts import (
     foreign,
     is_gone,
@@ -17,8 +18,8 @@ from vercel_certificate_operator.core.facts import (
 from vercel_certificate_operator.core.known import Decision, Get, Known, List, Note, ReadToken, Write
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Origin
-from vercel_certificate_operator.core.report import Need, Problem, conditions, held, succeeded
-from vercel_certificate_operator.core.resource import RENEW_ANNOTATION, Status
+from vercel_certificate_operator.core.report import Need, conditions, held, problem, succeeded
+from vercel_certificate_operator.core.resource import ADOPT_ANNOTATION, RENEW_ANNOTATION, Status
 from vercel_certificate_operator.core.schema import whole_seconds
 from vercel_certificate_operator.core.times import DRIFT_LIST_AGE, VANISHED_CHECK
 
@@ -44,17 +45,22 @@ def changed_token_is_checked(known: Known) -> Decision | None:
         return Decision(Write(), unchanged(known).changed(token_hash=known.token_hash))
     if renew_pending(known) and suspected:
         after = status.superseding(since=known.now).without_certificate()
-        need = Need(Reason.CERTIFICATE_GONE, f"Certificate {status.id} belongs to another account.")
+        need = Need(
+            Reason.CERTIFICATE_GONE,
+            f"Certificate {status.id} for {words.names(status.names)} belongs to another account.",
+        )
         return Decision(Write(), conditions(resource, after, now=known.now, need=need))
-    problem = Problem(
+    changed = problem(
         Reason.SCOPE_CHANGED,
-        f"Certificate {status.id} isn't visible with the current token, which may belong to another account. The "
-        "operator issues nothing. Restore the token, or name a certificate of this account with the annotation "
-        f"vercel-operator.io/adopt-id, or set the annotation {RENEW_ANNOTATION} to a new value to issue one here.",
+        wrong=f"Vercel does not list certificate {status.id} for {words.names(status.names)} with {known.token}, "
+        "which was replaced and may belong to another account. The operator does not renew the certificate.",
+        advice=f"Restore the token. Or name a certificate of this account with the annotation {ADOPT_ANNOTATION}. Or "
+        f"set the annotation {RENEW_ANNOTATION} to a new value to issue another certificate in this account.",
+        again=f"The operator lists again every {readable(VANISHED_CHECK)}.",
     )
     answered = resource.renew_request or status.last_renew_request  # only a newer request confirms
     after = status if suspected else status.changed(last_renew_request=answered)
-    return reported(known, problem, action="List", until=known.now + VANISHED_CHECK, status=after)
+    return reported(known, changed, action="List", until=known.now + VANISHED_CHECK, status=after)
 
 
 def vanished_scope_is_reported(known: Known) -> Decision | None:
@@ -66,7 +72,10 @@ def vanished_scope_is_reported(known: Known) -> Decision | None:
     if status.id is None:
         return None
     if status.scope_vanished and renew_pending(known):
-        need = Need(Reason.CERTIFICATE_GONE, f"Certificate {status.id} is gone, as the renew annotation confirms.")
+        need = Need(
+            Reason.CERTIFICATE_GONE,
+            f"Certificate {status.id} for {words.names(status.names)} is gone, as the renew annotation confirms.",
+        )
         after = conditions(resource, status.without_certificate(), now=known.now, need=need)
         return Decision(Write(), after, Note("Warning", Reason.CERTIFICATE_GONE, "List", need.message))
     if listing is None:
@@ -82,16 +91,18 @@ def vanished_scope_is_reported(known: Known) -> Decision | None:
         return Decision(Write(), conditions(resource, status.changed(scope_vanished=False), now=known.now))
     if not listing.scope_vanished and not status.scope_vanished:
         return None  # once reported, it stays so until the certificate is found or the user confirms
-    problem = Problem(
+    vanished = problem(
         Reason.SCOPE_VANISHED,
-        f"Certificate {status.id} and many others in {status.scope} are missing from Vercel's list. Check that the "
-        "token is the right one. The operator issues nothing until that is clear: to confirm that the certificates "
-        f"are gone, set the annotation {RENEW_ANNOTATION} to a new value.",
+        wrong=f"Certificate {status.id} for {words.names(status.names)} and many others in {status.scope} are missing "
+        f"from Vercel's list with {known.token}. The operator issues nothing until the cause is clear.",
+        advice="Check that this is the right token. If the certificate is really gone, confirm it: set the annotation "
+        f"{RENEW_ANNOTATION} to a new value, and the operator issues another one.",
+        again=f"The operator lists again every {readable(VANISHED_CHECK)}.",
     )
     again = known.now + VANISHED_CHECK
     answered = resource.renew_request or status.last_renew_request  # only a newer request confirms
     after = status.changed(scope_vanished=True, next_attempt_time=whole_seconds(again), last_renew_request=answered)
-    return reported(known, problem, action="List", until=again, status=after)
+    return reported(known, vanished, action="List", until=again, status=after)
 
 
 def confirmed_absence_is_recorded(known: Known) -> Decision | None:
@@ -108,7 +119,7 @@ def confirmed_absence_is_recorded(known: Known) -> Decision | None:
     renewal = vercels_renewal(known)
     if renewal is not None and (decision := _renewal(known, renewal)) is not None:
         return decision
-    message = f"Certificate {status.id} no longer exists at Vercel."
+    message = f"Certificate {status.id} for {words.names(status.names)} no longer exists at Vercel."
     if not resource.spec.suspend:
         message += " The operator issues another one."
     need = Need(Reason.CERTIFICATE_GONE, message)

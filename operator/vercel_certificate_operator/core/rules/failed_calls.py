@@ -43,14 +43,14 @@ ACTIONS: dict[Call, str] = {
 }
 """The action of an Event, by call."""
 CALLS: dict[Call, str] = {
-    "issue": "issuing",
-    "upload": "uploads",
-    "config": "domain checks",
-    "get": "reading",
-    "list": "listing",
-    "remove": "removal",
+    "issue": "issue certificates",
+    "upload": "upload certificates",
+    "config": "check domains",
+    "get": "get certificates",
+    "list": "list certificates",
+    "remove": "remove certificates",
 }
-"""How a kind of call reads in a message."""
+"""What a kind of call does, for a message."""
 
 
 def call_of(decision: Decision) -> CallKey | None:
@@ -74,7 +74,7 @@ def waited_for(known: Known, decision: Decision) -> Decision:
     if call is None:
         return decision
     if (pause := known.pauses.get(call[0])) is not None:
-        return replace(_paused(known, call[0], pause), policy=decision.policy)
+        return replace(_paused(known, call, pause), policy=decision.policy)
     if (failed := known.waits(*call)) is not None:
         return replace(_failed(known, call, failed), policy=decision.policy)
     return decision
@@ -86,34 +86,46 @@ def _concerns_token(failed: FailedCall, call: Call) -> bool:
     return failed.token_hash is not None and meaning(failed.failure, call).reason in reasons
 
 
-def _paused(known: Known, call: Call, pause: Pause) -> Decision:
+def _what_fails(known: Known, call: CallKey) -> str:
+    """Returns what can't be done now, with the names concerned."""
+    kind, certificate_id = call
+    names = words.names(known.resource.cns)
+    match kind:
+        case "issue":
+            return f"Can't request a certificate for {names}"
+        case "upload":
+            return f"Can't upload the certificate for {names}"
+        case "get":
+            return f"Can't get certificate {certificate_id} for {names}"
+        case "remove":
+            return f"Can't remove certificate {certificate_id} at Vercel"
+        case _:
+            return f"Can't list the certificates in {known.scope} for {names}"
+
+
+def _paused(known: Known, call: CallKey, pause: Pause) -> Decision:
     """The token isn't used for this call. A resource without a usable certificate says so."""
     resource, status = known.resource, known.resource.status
-    later = FIRST_LATER if call in ("issue", "upload") and status.id is None else timedelta()
+    later = FIRST_LATER if call[0] in ("issue", "upload") and status.id is None else timedelta()
     until = min(known.wall(pause.until) + later, known.now + TOKEN_CHECK)
     if usable(status, resource.cns, known.now) and not resource.deleting:
         return kept_waiting(known, until)
-    message = f"{pause.message} {GO_ANYWAY}" if resource.deleting else pause.message
+    message = f"{_what_fails(known, call)}: {pause.message}"
+    if resource.deleting:
+        message = f"{message} {GO_ANYWAY}"
     status = status.changed(next_attempt_time=kept(known, known.wall(pause.until)))
     return Decision(Wait(until), conditions(resource, status, now=known.now, problem=Problem(pause.reason, message)))
 
 
 def _failed(known: Known, call: CallKey, failed: FailedCall) -> Decision:
     resource, status = known.resource, known.resource.status
-    kind, certificate_id = call
+    kind, _ = call
     row, until = meaning(failed.failure, kind), known.wall(failed.retry_at)
     if _concerns_token(failed, kind):
         if not known.token_read:
             return Decision(ReadToken())
         until = min(until, known.now + TOKEN_CHECK)
-    what = {
-        "issue": f"Can't request a certificate for {words.names(resource.cns)}",
-        "upload": f"Can't upload the certificate for {words.names(resource.cns)}",
-        "get": f"Can't get certificate {certificate_id}",
-        "list": f"Can't list the certificates in {known.scope} for {words.names(resource.cns)}",
-        "remove": f"Can't remove certificate {certificate_id} at Vercel",
-    }[kind]
-    message = explain(what, failed.failure, row)
+    message = explain(_what_fails(known, call), failed.failure, row, known.token)
     if resource.deleting:
         message = f"{message} {GO_ANYWAY}"
     issuing = status.condition("Issuing")
@@ -145,7 +157,7 @@ def pause_message(token: str, call: Call, scope: Scope, failure: Failure, row: M
     said = f"{words.printable(failure.message).rstrip('.')}{f' ({details})' if details else ''}"
     match row.pauses:
         case Pauses.CALL:
-            return f"Vercel is rate limiting {CALLS[call]} with {token}: {said}. {row.advice}"
+            return f"Vercel is rate limiting requests to {CALLS[call]} with {token}: {said}. {row.advice}"
         case Pauses.TOKEN_IN_TEAM:
             return f"Vercel rejected {token} in {scope}: {said}. {row.advice}"
         case _:

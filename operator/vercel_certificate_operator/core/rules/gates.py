@@ -41,7 +41,7 @@ from vercel_certificate_operator.core.known import (
 )
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import MOST_SUPERSEDED, Attempt, Issuance, Outcome, names_hash
-from vercel_certificate_operator.core.report import Need, Problem, conditions
+from vercel_certificate_operator.core.report import Need, Problem, conditions, problem
 from vercel_certificate_operator.core.resource import RENEW_ANNOTATION, Status
 from vercel_certificate_operator.core.rules.adoption import existing_certificate_is_used
 from vercel_certificate_operator.core.rules.domains import is_about_dns, missing_records_are_reported
@@ -52,6 +52,7 @@ from vercel_certificate_operator.core.source import Source
 from vercel_certificate_operator.core.times import (
     ATTEMPT_ELSEWHERE_CHECK,
     BY_HAND_CHECK,
+    CLOCK_CHECK,
     CLOCK_TOLERANCE,
     DUPLICATE_CHECK,
     ISSUANCE_WINDOW,
@@ -76,31 +77,19 @@ def issued_when_needed(known: Known) -> Decision | None:
     raise AssertionError("the last gate always decides")
 
 
-def scope_stays(known: Known, need: Need) -> Decision | None:
-    """Nothing is issued in another scope than that of the current certificate."""
-    status = known.resource.status
-    if status.id is None or status.scope == known.scope:
-        return None
-    problem = Problem(
-        Reason.SCOPE_CHANGED,
-        f"Certificate {status.id} was issued in {status.scope}; the operator is now set to {known.scope}. "
-        f"{need.message} Restore the team. To move: create a resource for the new team first, or set "
-        "spec.deletionPolicy to Retain and adopt the certificate there.",
-    )
-    return reported(known, problem, action="Issue")
-
-
 def names_have_one_owner(known: Known, need: Need) -> Decision | None:
     """Another resource owns these names in this scope: this one neither requests nor uses a certificate."""
     owner = known.ownership.owner or _holder_in_this_scope(known)
     if owner is None:
         return None
-    problem = Problem(
+    duplicate = problem(
         Reason.DUPLICATE_OF,
-        f"{owner} owns the certificate for {words.names(known.resource.cns)} in {known.scope}. Change spec.cns, or "
-        f"delete one of the two. This resource takes over when {owner} is gone.",
+        wrong=f"{owner} owns the certificate for {words.names(known.resource.cns)} in {known.scope}.",
+        advice="Delete this resource, or change its spec.cns. To use this resource instead, set spec.deletionPolicy "
+        f"of {owner} to Retain before you delete {owner}: otherwise its certificate is removed at Vercel.",
+        again=f"This resource takes over when {owner} is gone.",
     )
-    return reported(known, problem, action="Issue", until=known.now + DUPLICATE_CHECK)
+    return reported(known, duplicate, action="Issue", until=known.now + DUPLICATE_CHECK)
 
 
 def _holder_in_this_scope(known: Known) -> str | None:
@@ -168,15 +157,18 @@ def _shown_again(known: Known, attempt: Attempt) -> Status | None:
     is_shown = issuing is not None and (issuing.status, issuing.reason) == ("False", reason)
     if is_shown and status.observed_generation == resource.generation:
         return None
-    problem = Problem(
-        reason,
-        f"The attempt at {words.time(attempt.start)} to issue a certificate for {words.names(attempt.names)} failed; "
-        f"its Event has the details. To try again now, set the annotation {RENEW_ANNOTATION} to a new value.",
-    )
     if is_shown and issuing is not None:
-        problem = Problem(reason, issuing.message.partition(words.NEXT)[0])
+        shown = Problem(reason, issuing.message.partition(words.NEXT)[0])
+    else:
+        shown = problem(
+            reason,
+            wrong=f"The attempt at {words.time(attempt.start)} to issue a certificate for {words.names(attempt.names)} "
+            "failed.",
+            advice="Its Event and the operator's log have the details. To try again now, set the annotation "
+            f"{RENEW_ANNOTATION} to a new value.",
+        )
     again = attempt.retry_time and whole_seconds(attempt.retry_time)
-    return conditions(resource, status.changed(next_attempt_time=again), now=known.now, problem=problem)
+    return conditions(resource, status.changed(next_attempt_time=again), now=known.now, problem=shown)
 
 
 def clocks_agree(known: Known, need: Need) -> Decision | None:
@@ -184,12 +176,14 @@ def clocks_agree(known: Known, need: Need) -> Decision | None:
     if known.clock_skew is None or not need.by_time:
         return None
     behind = "ahead of" if known.clock_skew == abs(known.clock_skew) else "behind"
-    problem = Problem(
+    skew = problem(
         Reason.CLOCK_SKEW,
-        f"Vercel's clock is {readable(abs(known.clock_skew))} {behind} the Kubernetes API server's. {need.message} The "
-        "operator issues nothing because of time until they agree. Check the clocks of the nodes.",
+        wrong=f"Vercel's clock is {readable(abs(known.clock_skew))} {behind} the Kubernetes API server's, so the "
+        f"operator does not renew the certificate for {words.names(known.resource.cns)}. {need.message}",
+        advice="Check the clocks of the control plane nodes.",
+        again=f"The operator checks again every {readable(CLOCK_CHECK)}.",
     )
-    return reported(known, problem, action="Issue", until=known.now + LIST_AGE * timedelta(seconds=1))
+    return reported(known, skew, action="Issue", until=known.now + CLOCK_CHECK)
 
 
 def current_certificate_is_checked(known: Known, need: Need) -> Decision | None:
@@ -242,12 +236,15 @@ def superseded_leave_room(known: Known, need: Need) -> Decision | None:
     status = known.resource.status
     if len(status.superseded) < MOST_SUPERSEDED:
         return None
-    problem = Problem(
+    full = problem(
         Reason.TOO_MANY_SUPERSEDED,
-        f"{len(status.superseded)} replaced certificates could not be removed at Vercel. {need.message} The operator "
-        "issues nothing until some are removed. Check the Events for the reason.",
+        wrong=f"{len(status.superseded)} replaced certificates could not be removed at Vercel, so the operator issues "
+        f"no certificate for {words.names(known.resource.cns)}. {need.message}",
+        advice="Check the Events RemovalFailed for the cause, or remove the certificates in status.superseded "
+        "yourself.",
+        again="The operator continues when some of them are removed.",
     )
-    return reported(known, problem, action="Issue")
+    return reported(known, full, action="Issue")
 
 
 def old_certificate_makes_way(known: Known, need: Need) -> Decision | None:
@@ -271,14 +268,15 @@ def issuances_are_limited(known: Known, need: Need) -> Decision | None:
     if resumes is None or renew_is_new(known):
         return None
     limit = known.limits.issuances
-    problem = Problem(
+    limited = problem(
         Reason.ISSUANCE_LIMITED,
-        f"{limit} certificates for {words.names(known.resource.cns)} were requested since "
-        f"{words.time(_counting(known)[-limit])}, which is the limit (--issuance-limit). {need.message} Find out why "
-        "so many are needed. To issue one now, set the annotation vercel-operator.io/renew to a new value.",
+        wrong=f"{limit} certificates for {words.names(known.resource.cns)} were requested since "
+        f"{words.time(_counting(known)[-limit])}, which is the limit (--issuance-limit). {need.message}",
+        advice="Find out why so many are needed. To issue one now, set the annotation "
+        f"{RENEW_ANNOTATION} to a new value.",
     )
     status = known.resource.status.changed(next_attempt_time=whole_seconds(resumes))
-    return reported(known, problem, action="Issue", until=resumes, status=status)
+    return reported(known, limited, action="Issue", until=resumes, status=status)
 
 
 def _limited_until(known: Known) -> datetime | None:
@@ -385,7 +383,6 @@ def _failures_in_a_row(known: Known) -> tuple[int, str | None]:
 
 
 GATES: tuple[Callable[[Known, Need], Decision | None], ...] = (
-    scope_stays,  # before all calls: they would go to another scope
     names_have_one_owner,  # before reuse: only the owner uses a certificate
     existing_certificate_is_used,  # before the back-off: a certificate made by hand ends it
     missing_records_are_reported,  # before the back-off, during which it is told

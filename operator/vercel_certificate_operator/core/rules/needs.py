@@ -8,6 +8,7 @@ from vercel_certificate_operator.core.known import Known
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Origin, Outcome
 from vercel_certificate_operator.core.report import Need, scheduled
+from vercel_certificate_operator.core.resource import RENEW_ANNOTATION
 from vercel_certificate_operator.core.source import Source
 
 
@@ -47,7 +48,8 @@ def source_changed(known: Known) -> Need | None:
         return Need(Reason.SOURCE_CHANGED, message) if status.fingerprint is not None else None
     if not isinstance(source, Source) or is_uploaded(known, source):
         return None
-    return Need(Reason.SOURCE_CHANGED, f"The Secret holds another certificate than {status.id}.")
+    wants = words.names(known.resource.cns)
+    return Need(Reason.SOURCE_CHANGED, f"The Secret holds another certificate for {wants} than {status.id}.")
 
 
 def renew_requested(known: Known) -> Need | None:
@@ -55,7 +57,10 @@ def renew_requested(known: Known) -> Need | None:
     if not renew_pending(known) or known.resource.spec.uploads:
         return None
     request = words.printable(known.resource.renew_request or "", 100)
-    return Need(Reason.RENEW_REQUESTED, f"The renew annotation ({request}) requested a renewal.")
+    wants = words.names(known.resource.cns)
+    return Need(
+        Reason.RENEW_REQUESTED, f"The annotation {RENEW_ANNOTATION} ({request}) requests a renewal for {wants}."
+    )
 
 
 def expired(known: Known) -> Need | None:
@@ -63,7 +68,7 @@ def expired(known: Known) -> Need | None:
     status = known.resource.status
     if status.id is None or status.expires_at is None or known.now < status.expires_at or known.resource.spec.uploads:
         return None
-    message = f"Certificate {status.id} expired at {words.time(status.expires_at)}."
+    message = f"Certificate {status.id} for {words.names(status.names)} expired at {words.time(status.expires_at)}."
     return Need(Reason.EXPIRED, message, by_time=True)
 
 
@@ -72,7 +77,8 @@ def renewal_due(known: Known) -> Need | None:
     status, due = known.resource.status, scheduled(known.resource, known.resource.status)
     if due is None or known.now < due.renewal_time or known.resource.spec.uploads:
         return None
-    return Need(Reason.RENEWAL_DUE, f"Certificate {status.id} is due for renewal.", by_time=True)
+    names = words.names(status.names)
+    return Need(Reason.RENEWAL_DUE, f"Certificate {status.id} for {names} is due for renewal.", by_time=True)
 
 
 def unknown_expiry(known: Known) -> Need | None:

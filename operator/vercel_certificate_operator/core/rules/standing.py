@@ -1,10 +1,11 @@
 """What stands still: a record that can't be trusted, a suspended resource, and a resource that needs nothing."""
 
 from vercel_certificate_operator.core import words
+from vercel_certificate_operator.core.durations import readable
 from vercel_certificate_operator.core.facts import next_moment, reported
 from vercel_certificate_operator.core.known import Decision, Known, Wait
 from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.core.report import Problem, conditions, succeeded
+from vercel_certificate_operator.core.report import conditions, problem, succeeded
 from vercel_certificate_operator.core.times import SCHEMA_CHECK
 
 
@@ -13,25 +14,45 @@ def record_must_be_readable(known: Known) -> Decision | None:
     status = known.resource.status
     if not status.unreadable:
         return None
-    problem = Problem(
+    unreadable = problem(
         Reason.RECORD_UNREADABLE,
-        f"The operator can't read these fields of status: {words.names(status.unreadable)}. It issues and removes "
-        "nothing. Another version of the operator, or another writer, wrote them: correct or remove them.",
+        wrong=f"The operator can't read these fields of status: {words.names(status.unreadable)}. Another version of "
+        "the operator, or another writer, wrote them. The operator issues and removes nothing for "
+        f"{words.names(known.resource.cns)}.",
+        advice="Correct or remove these fields.",
+        again="The operator continues when it can read them.",
     )
     # Written as it is, status would lose these fields: so the problem is reported by an Event alone.
-    return Decision(Wait(), None, reported(known, problem, action="Read").note)
+    return Decision(Wait(), None, reported(known, unreadable, action="Read").note)
 
 
 def record_must_be_stored(known: Known) -> Decision | None:
     """The API server dropped fields of the record: nothing is issued until the definition is updated."""
     if not known.schema_outdated or known.resource.deleting:
         return None
-    problem = Problem(
+    outdated = problem(
         Reason.SCHEMA_OUTDATED,
-        "The installed CustomResourceDefinition is older than the operator: the API server dropped fields of the "
-        "operator's record. The operator issues nothing. Apply the definition of this version (deploy/crds).",
+        wrong="The installed CustomResourceDefinition is older than the operator: the API server dropped fields of the "
+        f"operator's record. The operator issues no certificate for {words.names(known.resource.cns)}.",
+        advice="Apply the CustomResourceDefinition of the operator's version (deploy/crds).",
+        again=f"The operator tries again every {readable(SCHEMA_CHECK)}.",
     )
-    return reported(known, problem, action="Issue", until=known.now + SCHEMA_CHECK)
+    return reported(known, outdated, action="Issue", until=known.now + SCHEMA_CHECK)
+
+
+def scope_stays(known: Known) -> Decision | None:
+    """Nothing is issued in another scope than that of the current certificate. That is reported at once."""
+    status, moved = known.resource.status, known.scope
+    if status.id is None or status.scope == moved:
+        return None
+    changed = problem(
+        Reason.SCOPE_CHANGED,
+        wrong=f"Certificate {status.id} for {words.names(status.names)} was issued in {status.scope}, but the "
+        f"operator's default is now {moved}. The operator does not renew the certificate.",
+        advice="Restore the operator's default (--team-id, --team-slug). To move the names to another team after that, "
+        "create a resource with spec.team for that team, and delete this one when the new one is Ready.",
+    )
+    return reported(known, changed, action="Issue")
 
 
 def suspended_changes_nothing(known: Known) -> Decision | None:
@@ -39,8 +60,12 @@ def suspended_changes_nothing(known: Known) -> Decision | None:
     if not known.resource.spec.suspend:
         return None
     status = known.resource.status.changed(next_attempt_time=None)
-    problem = Problem(Reason.SUSPENDED, "spec.suspend is true: the operator changes nothing at Vercel.")
-    after = conditions(known.resource, status, now=known.now, problem=problem)
+    suspended = problem(
+        Reason.SUSPENDED,
+        wrong=f"spec.suspend is true, so the operator changes nothing at Vercel for {words.names(known.resource.cns)}.",
+        advice="To continue, set spec.suspend to false.",
+    )
+    after = conditions(known.resource, status, now=known.now, problem=suspended)
     return Decision(Wait(next_moment(known, after)), after)
 
 

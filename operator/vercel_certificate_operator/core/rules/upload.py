@@ -1,10 +1,13 @@
 """Certificates that are uploaded from a Secret instead of issued."""
 
+from datetime import timedelta
+
 from vercel_certificate_operator.core import words
+from vercel_certificate_operator.core.durations import readable
 from vercel_certificate_operator.core.facts import is_uploaded, renew_pending, reported
 from vercel_certificate_operator.core.known import Decision, Known, ReadSource, Write
 from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.core.report import Problem, scheduled
+from vercel_certificate_operator.core.report import problem, scheduled
 from vercel_certificate_operator.core.source import Source, SourceProblem
 
 
@@ -17,8 +20,13 @@ def source_is_usable(known: Known) -> Decision | None:
         return Decision(ReadSource())
     wrong = known.source.message if isinstance(known.source, SourceProblem) else _wrong_with(known, known.source)
     if wrong is not None:
-        problem = Problem(Reason.SOURCE_INVALID, f"{wrong}. Nothing was sent to Vercel. Correct the Secret.")
-        return reported(known, problem, action="Upload")
+        invalid = problem(
+            Reason.SOURCE_INVALID,
+            wrong=f"{wrong}. Nothing was sent to Vercel for {words.names(resource.cns)}.",
+            advice="Correct the Secret.",
+            again=f"The operator reads it again every {readable(timedelta(seconds=known.limits.source_poll))}.",
+        )
+        return reported(known, invalid, action="Upload")
     if isinstance(known.source, Source) and is_uploaded(known, known.source) and renew_pending(known):
         # The request asks for what the Secret holds now, and that is at Vercel.
         return Decision(Write(), resource.status.changed(last_renew_request=resource.renew_request))
@@ -49,9 +57,11 @@ def source_that_is_not_renewed_is_reported(known: Known) -> Decision | None:
     secret = f"Secret {resource.key.namespace}/{ref.name if ref else ''}"
     who = f"the cert-manager Certificate {words.printable(source.managed_by, 253)}" if source.managed_by else secret
     expires = "expires" if known.now < source.expires_at else "expired"
-    problem = Problem(
+    stale = problem(
         Reason.SOURCE_NOT_RENEWED,
-        f"Certificate {resource.status.id} {expires} at {words.time(source.expires_at)}, and {secret} holds no "
-        f"newer one. Check {who}. The operator uploads the new certificate when it is there.",
+        wrong=f"Certificate {resource.status.id} for {words.names(resource.status.names)} {expires} at "
+        f"{words.time(source.expires_at)}, and {secret} holds no newer one.",
+        advice=f"Check {who}.",
+        again="The operator uploads the new certificate when it is there.",
     )
-    return reported(known, problem, action="Upload")
+    return reported(known, stale, action="Upload")
