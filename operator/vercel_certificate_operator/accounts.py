@@ -90,6 +90,11 @@ class Account:
             self._client = self._new_client(self._token.value, self._budgets.note)
         return self._client
 
+    @property
+    def token_name(self) -> str:
+        """The token's name for messages: where it is, never its value."""
+        return str(self._token)
+
     # --- pauses
 
     def pause(self, call: Call | None = None, scope: Scope | None = None) -> Pause | None:
@@ -119,9 +124,7 @@ class Account:
         elif failure.retry_after is None:
             return None
         span = wait_after(row, failure, self._refusals[key], self._token.fingerprint)
-        pause = Pause(
-            now + span.total_seconds(), row.reason, pause_message(str(self._token), call, scope, failure, row)
-        )
+        pause = Pause(now + span.total_seconds(), row.reason, pause_message(self.token_name, call, scope, failure, row))
         self._allowed, self._good = 1, 0
         if running is not None and running.until >= pause.until:
             return None

@@ -9,9 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from vercel_certificate_operator.clock import Clock
+from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate, normalized
-from vercel_certificate_operator.core.failures import fraction
+from vercel_certificate_operator.core.failures import fraction, meaning
 from vercel_certificate_operator.core.known import Listing, Note, Tick
+from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.core.rules.attempts import orphan_note
 from vercel_certificate_operator.core.sightings import ScopeKey, Sighting, scope_vanished
@@ -21,7 +23,7 @@ from vercel_certificate_operator.kube.tokens import TokenMissing, Tokens
 from vercel_certificate_operator.objects import Objects
 from vercel_certificate_operator.observer import Observer
 from vercel_certificate_operator.vercel import VercelError
-from vercel_certificate_operator.vercel_calls import Paused, VercelCalls, Waiting
+from vercel_certificate_operator.vercel_calls import Paused, VercelCalls, Waiting, failure_of
 from vercel_certificate_operator.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,13 @@ AT_A_TIME = 200
 """Resources that are compared with a list before other work goes on."""
 
 Body = Mapping[str, Any]
+
+
+def _reason_of(error: TokenMissing | VercelError | KubeError) -> str:
+    """Returns why a list failed, for the log."""
+    if isinstance(error, VercelError):
+        return meaning(failure_of(error), "list").reason
+    return Reason.CREDENTIALS_INVALID if isinstance(error, TokenMissing) else "kubernetes"
 
 
 @dataclass(slots=True)
@@ -153,7 +162,13 @@ class DriftWatch:
             return max(paused.pause.until - self._clock.monotonic(), 1.0)
         except (TokenMissing, VercelError, KubeError) as error:
             again = self._after_a_failure(scope)
-            logger.warning("Can't detect drift in %s: %s; trying again in %.0f s", key, error, again)
+            logger.warning(
+                "Can't list the certificates in %s: %s. Trying again in %.0f s.",
+                key,
+                str(error).rstrip("."),
+                again,
+                extra={"reason": _reason_of(error), "token": words.token(key.token)},
+            )
             return again
         except Exception:
             # A bug, or a value that another version wrote. It must not end the drift watch of other scopes.

@@ -14,7 +14,8 @@ LONGEST_LINE = 4_000
 """Characters of a message."""
 LONGEST_FIELD = 300
 """Characters of a field: a namespace, a name."""
-FIELDS = ("namespace", "resource", "uid", "attempt", "reason")
+FIELDS = ("namespace", "resource", "uid", "attempt", "reason", "cause", "token", "policy")
+"""What a log line can have as fields of its own in JSON; ``resource`` is the name there."""
 
 
 class TextFormatter(logging.Formatter):

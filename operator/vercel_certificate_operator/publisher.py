@@ -33,13 +33,28 @@ class Publisher:
         """
         note = replace(note, text=printable(note.text, LONGEST_NOTE))
         level = logging.WARNING if note.type == "Warning" else logging.INFO
-        fields = log_fields(key, attempt=attempt.id if attempt else None, reason=note.reason)
+        fields = log_fields(key, attempt=attempt.id if attempt else None, reason=note.reason, cause=note.cause)
         logger.log(level, "%s: %s", note.reason, note.text, extra=fields)
         self._observer.event(note)
         self._events.publish(key, note, self._time.now())
 
 
-def log_fields(key: Key, *, attempt: str | None = None, reason: str | None = None) -> dict[str, object]:
-    """Returns what a log line about a resource carries as fields of its own in JSON."""
-    fields = {"namespace": key.namespace, "resource": key.name, "uid": key.uid, "attempt": attempt, "reason": reason}
+def log_fields(
+    key: Key, *, attempt: str | None = None, reason: str | None = None, cause: str | None = None
+) -> dict[str, object]:
+    """Returns what a log line about a resource has as fields of its own in JSON.
+
+    Args:
+        attempt: the attempt's id.
+        reason: the reason of the Event or of the request.
+        cause: the reason of the failure, if ``reason`` says only what failed.
+    """
+    fields = {
+        "namespace": key.namespace,
+        "resource": key.name,
+        "uid": key.uid,
+        "attempt": attempt,
+        "reason": reason,
+        "cause": cause,
+    }
     return {name: str(value) for name, value in fields.items() if value is not None}

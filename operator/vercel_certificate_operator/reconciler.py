@@ -559,5 +559,5 @@ def _log(key: Key, decision: Decision) -> None:
             decision.policy,
             type(action).__name__,
             f" until {until:%FT%TZ}" if until is not None else "",
-            extra=log_fields(key),
+            extra=log_fields(key) | {"policy": decision.policy},
         )

@@ -66,7 +66,8 @@ class VercelCalls:
         pause = account.failed(call, scope, failure, meaning(failure, call))
         if pause is not None:
             seconds = pause.until - self._clock.monotonic()
-            logger.warning("%s Paused for %.0f s.", pause.message, seconds, extra={"reason": str(pause.reason)})
+            fields = {"reason": str(pause.reason), "token": account.token_name}
+            logger.warning("%s Pausing these requests for %.0f s.", pause.message, seconds, extra=fields)
 
     async def get(self, key: Key, certificate_id: str, scope: Scope, token: Token) -> Got:
         """Returns a certificate, or that Vercel has none with this id."""

@@ -163,6 +163,14 @@ async def _(world: World) -> None:
     await issued(world)
 
 
+@state("healthy_scopeChanged")
+async def _(world: World) -> None:
+    await issued(world)
+    world.configure(team_id="team_alpha")
+    await world.restart()
+    await world.quiet()
+
+
 @state("healthy_issuanceLimited")
 async def _(world: World) -> None:
     """Something adds a name and removes it again and again. The certificate covers the fewer names, too."""

@@ -327,7 +327,8 @@ def test_a_resource_whose_token_is_missing_for_an_hour_is_released_with_a_warnin
     assert note_of(decision) == ("Warning", "DeletionFailed", "Delete")
     assert decision.note is not None
     assert decision.note.text == (
-        "Left at Vercel: cert_1. Reason: there is no token to remove it with (Secret web/vercel does not exist)."
+        "CredentialsInvalid: Left at Vercel: cert_1. Reason: there is no token to remove it with (Secret "
+        "web/vercel does not exist)."
     )
 
 
@@ -496,7 +497,7 @@ def test_a_removal_that_fails_is_reported_and_changes_nothing_else() -> None:
     assert note_of(decision) == ("Warning", "RemovalFailed", "Remove")
     assert decision.note is not None
     assert decision.note.text.startswith(
-        "Can't remove the replaced certificate cert_0 at Vercel with the default token: Vercel says no"
+        "RequestRefused: Can't remove the replaced certificate cert_0 at Vercel with the default token: Vercel says no"
     )
     rest = replace(facts, removed={"cert_1": True})
     rest = written(rest, decide(rest))

@@ -58,7 +58,7 @@ def test_beyond_the_limit_nothing_is_issued_and_the_message_says_until_when() ->
     assert note_of(decision) == ("Warning", "IssuanceLimited", "Issue")
     assert message(decision, "Issuing") == (
         "5 certificates for example.com were requested since 2025-12-26T12:00:00Z, which is the limit "
-        "(--issuance-limit). Requesting a certificate for example.com. Find out why so many are needed. To issue one "
+        "(--issuance-limit). A certificate for example.com is needed. Find out why so many are needed. To issue one "
         "now, set the annotation vercel-operator.io/renew to a new value. Next attempt: 2026-01-02T12:00:00Z."
     )
     assert decision.status is not None

@@ -229,7 +229,7 @@ PROBLEMS: dict[str, Row] = {
     "IssuanceLimited": Row(
         known(status=ready(EXPIRED, issuances=tuple(LIMIT)), got=gone("cert_1"), listing=listed()),
         "5 certificates for example.com were requested since 2026-01-01T07:00:00Z, which is the limit "
-        "(--issuance-limit). Requesting a certificate for example.com, since the previous one is gone.",
+        "(--issuance-limit). A certificate for example.com is needed, because the previous one is gone.",
         advice=f"Find out why so many are needed. To issue one now, {RENEW}.",
         again=AGAIN,
     ),

@@ -182,10 +182,10 @@ def test_else_other_names_are_a_need(status: Status, cns: list[str]) -> None:
 @pytest.mark.parametrize(
     ("facts", "text"),
     [
-        (known(), "Requesting a certificate for example.com."),
+        (known(), "A certificate for example.com is needed."),
         (
             known(status=status_of(attempt=attempted(outcome="Issued"))),
-            "Requesting a certificate for example.com, since the previous one is gone.",
+            "A certificate for example.com is needed, because the previous one is gone.",
         ),
         (known(cns=["b.com"], status=ready()), "Certificate cert_1 is for example.com; spec.cns has b.com."),
         (known(status=ready(cert(cns=[]))), "Certificate cert_1 is for no names; spec.cns has example.com."),

@@ -402,8 +402,8 @@ def test_a_secret_that_is_not_renewed_in_time_is_reported() -> None:
     assert isinstance(decision.action, Wait)
     assert conditions_of(decision) == (("True", "Issued"), ("False", "SourceNotRenewed"))
     assert message(decision, "Issuing") == (
-        "Certificate cert_1 for example.com expires at 2026-01-11T12:00:00Z, and Secret web/shop-tls holds no newer one. "
-        "Check Secret web/shop-tls. The operator uploads the new certificate when it is there."
+        "Certificate cert_1 for example.com expires at 2026-01-11T12:00:00Z, and Secret web/shop-tls holds no newer "
+        "one. Check Secret web/shop-tls. The operator uploads the new certificate when it is there."
     )
 
 

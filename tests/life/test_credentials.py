@@ -284,7 +284,10 @@ async def test_every_resource_says_that_vercel_rejected_its_token(world: World, 
         ready, reason, message = await world.condition(name, "Ready")
         assert (ready, reason) == ("False", "CredentialsInvalid")
         if name == "later":
-            assert message.startswith("Vercel rejected the default token: ")
+            assert message.startswith(
+                "Can't list the certificates in the token's personal account for later.example.com: Vercel rejected "
+                "the default token: "
+            )
         assert f"({said}, HTTP {status}). " in message
         assert "Replace the token: it is revoked, expired or made for another team. Next attempt: " in message
 

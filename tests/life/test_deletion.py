@@ -227,7 +227,10 @@ async def test_while_vercel_can_not_be_reached_the_condition_says_so_and_it_is_t
     issuing, reason, message = await world.condition("site", "Issuing")
     assert (issuing, reason) == ("False", "VercelUnreachable")
     assert f"Can't remove certificate {certificate_id} at Vercel: " in message
-    assert "To let the resource go without that, set spec.deletionPolicy to Retain." in message
+    assert (
+        "To delete the resource without waiting, set spec.deletionPolicy to Retain; its certificates then stay"
+        in message
+    )
     ready, _, message = await world.condition("site", "Ready")
     assert ready == "True"
     assert message.startswith("The resource is being deleted. Can't remove certificate")

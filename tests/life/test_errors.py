@@ -90,7 +90,8 @@ async def test_what_vercel_refuses_has_its_reason_its_advice_and_its_back_off(wo
     ready, reason, message = await world.condition("site", "Ready")
     assert (ready, reason) == ("False", row.reason)
     assert await world.issuing("site") == ("False", row.reason)
-    assert "Vercel did not issue a certificate for example.com: Vercel's own words" in message
+    token = "" if row.advice in (NAMES, WILDCARD, ISSUER, DNS) else " with the default token"
+    assert f"Vercel did not issue a certificate for example.com{token}: Vercel's own words" in message
     assert f"{row.code}, HTTP {row.status}" in message if row.code else f"HTTP {row.status}" in message
     assert row.advice in message
     assert message.endswith(f"Next attempt: {(await world.status('site'))['nextAttemptTime']}.")
@@ -390,7 +391,7 @@ async def test_a_get_before_a_renewal_that_fails_is_repeated_and_ready_stays_tru
     assert await world.ready("site") == ("True", "Issued")
     issuing, reason, message = await world.condition("site", "Issuing")
     assert (issuing, reason) == ("False", "VercelUnavailable")
-    assert f"Can't get certificate {status['id']}: " in message
+    assert f"Can't get certificate {status['id']} for example.com: " in message
     await world.advance(MINUTE)
     assert world.calls() == ["list", "issue", "get", "get", "get", "get", "list", "issue"]
     assert await world.issuing("site") == ("False", "Issued")

@@ -149,14 +149,14 @@ async def test_set_to_another_team_nothing_is_issued_and_the_user_is_told(world:
     world.configure(team_id="team_alpha")
     await world.restart()
     assert await world.ready("site") == ("True", "Issued")
+    issuing, reason, message = await world.condition("site", "Issuing")
+    assert (issuing, reason) == ("False", "ScopeChanged"), "at once, not only when the renewal is due"
+    assert "was issued in the token's personal account, but the operator's default is now team team_alpha" in message
 
     await advance_to(world, before["renewalTime"], plus=1)
     after = await world.status("site")
     assert after["id"] == before["id"]
-    issuing, reason, message = await world.condition("site", "Issuing")
-    assert (issuing, reason) == ("False", "ScopeChanged")
-    assert "was issued in the token's personal account; the operator is now set to team team_alpha" in message
-    assert "Restore the team. To move: create a resource for the new team first, or set" in message
+    assert await world.issuing("site") == ("False", "ScopeChanged")
     assert await world.ready("site") == ("True", "Issued")
     assert len(await events(world, "site", "ScopeChanged")) == 1
     assert len(asked(world, "issue")) == 1
@@ -169,6 +169,44 @@ async def test_set_to_another_team_nothing_is_issued_and_the_user_is_told(world:
     await world.restart()
     assert await world.ready("site") == ("True", "Issued")
     assert (await world.status("site"))["id"] != before["id"]
+
+
+async def test_the_advice_of_scope_changed_moves_the_names_without_a_time_in_which_there_is_no_certificate(
+    world: World,
+) -> None:
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    old = (await world.status("site"))["id"]
+    world.configure(team_id="team_alpha")
+    await world.restart()
+    assert await world.issuing("site") == ("False", "ScopeChanged")
+
+    world.configure(team_id=None)
+    await world.restart()
+    await world.apply("moved", ["example.com"], team={"id": "team_alpha"})
+    await world.quiet()
+    assert await world.ready("moved") == ("True", "Issued")
+    new = (await world.status("moved"))["id"]
+    assert set(world.live()) == {old, new}
+    await world.delete("site")
+    await world.quiet()
+    assert set(world.live()) == {new}
+
+
+async def test_the_advice_of_duplicate_of_hands_the_certificate_over(world: World) -> None:
+    await world.apply("older", ["example.com"])
+    await world.quiet()
+    certificate_id = (await world.status("older"))["id"]
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    assert await world.ready("site") == ("False", "DuplicateOf")
+    await world.apply("older", ["example.com"], deletionPolicy="Retain")
+    await world.delete("older")
+    await world.quiet()
+    assert (await world.status("site"))["id"] == certificate_id
+    assert await world.ready("site") == ("True", "Issued")
+    assert list(world.live()) == [certificate_id]
+    assert len(asked(world, "issue")) == 1
 
 
 async def test_set_to_another_team_a_deleted_resource_is_removed_where_it_was_issued(world: World) -> None:

@@ -32,7 +32,10 @@ async def test_a_429_pauses_this_kind_of_call_with_this_token_for_as_long_as_ver
     await world.quiet()
     ready, reason, message = await world.condition("third", "Ready")
     assert (ready, reason) == ("False", "RateLimited")
-    assert message.startswith("Vercel is rate limiting issuing with the default token: ")
+    assert message.startswith(
+        "Can't request a certificate for example.net: Vercel is rate limiting requests to issue certificates with the "
+        "default token: "
+    )
     assert "No action is needed: the operator waits as long as Vercel asks." in message
     assert await world.get("first") is None, "removals go on"
     assert world.live() == {}

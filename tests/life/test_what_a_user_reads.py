@@ -233,6 +233,38 @@ async def test_a_log_line_carries_namespace_name_uid_attempt_and_reason_as_field
     assert first != second
 
 
+async def test_what_failed_and_why_are_both_in_the_event_and_in_fields_of_the_log(
+    world: World, json_log: StringIO
+) -> None:
+    """DeletionFailed and RemovalFailed say what failed. The reason of the failure is the cause."""
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    world.emulator.faults.add(Fault(call="remove", status=403, times=None))
+    await world.delete("site")
+    await world.quiet()
+    [event] = await events(world, "site", "DeletionFailed")
+    assert event["note"].startswith("PermissionDenied: Can't remove certificate ")
+    assert " with the default token: " in event["note"]
+    [line] = [line for line in lines(json_log) if line.get("reason") == "DeletionFailed"]
+    assert line["cause"] == "PermissionDenied"
+
+
+async def test_the_log_names_a_token_that_vercel_rejects_and_says_why(world: World, json_log: StringIO) -> None:
+    await put_secret(world, OTHER_TOKEN)
+    world.emulator.accounts.revoke(OTHER_TOKEN)
+    await world.apply("site", ["example.com"], tokenSecretRef=REF)
+    await world.quiet()
+    name = f"token {world.namespace}/{REF['name']}/token"
+    [line] = [line for line in lines(json_log) if line.get("token")]
+    assert (line["token"], line["reason"], line["level"]) == (name, "CredentialsInvalid", "WARNING")
+    assert line["message"].startswith(f"Vercel rejected {name}: ")
+    for text in [
+        (await world.condition("site", "Ready"))[2],
+        (await events(world, "site", "CredentialsInvalid"))[0]["note"],
+    ]:
+        assert f" with {name}: " in text
+
+
 async def test_each_event_is_in_the_log_with_the_same_reason_and_words(world: World, json_log: StringIO) -> None:
     await world.apply("site", ["example.com"])
     await world.quiet()

@@ -222,6 +222,13 @@ class Note:
     action: str
     """What was done or tried, in one CamelCase word, as events.k8s.io requires."""
     text: str
+    cause: str | None = None
+    """The reason of the failure, if ``reason`` says only what failed. The text begins with it."""
+
+    @classmethod
+    def failed(cls, reason: str, action: str, cause: str, text: str) -> "Note":
+        """Returns a warning that something failed, with the reason of the failure."""
+        return cls("Warning", reason, action, f"{cause}: {text}", str(cause))
 
 
 @dataclass(frozen=True, slots=True)

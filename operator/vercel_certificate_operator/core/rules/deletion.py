@@ -4,7 +4,7 @@ from collections.abc import Container
 
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.facts import is_removable, open_attempt, open_reply
-from vercel_certificate_operator.core.failures import Fate
+from vercel_certificate_operator.core.failures import Fate, meaning
 from vercel_certificate_operator.core.known import Decision, Known, Note, Remove, RemoveFinalizer, Reply, Wait, Write
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Origin
@@ -45,7 +45,8 @@ def resource_without_token_is_released(known: Known) -> Decision | None:
     for failed in known.failed.values():
         if failed.failure.fate is Fate.NO_TOKEN and known.tick - failed.since >= TOKEN_MISSING_LIMIT:
             text = f"{_left_behind(known)} Reason: there is no token to remove it with ({failed.failure.message})."
-            return Decision(RemoveFinalizer(), note=Note("Warning", Reason.DELETION_FAILED, "Delete", text))
+            cause = meaning(failed.failure).reason
+            return Decision(RemoveFinalizer(), note=Note.failed(Reason.DELETION_FAILED, "Delete", cause, text))
     return None
 
 

@@ -130,8 +130,11 @@ def _failed(known: Known, call: CallKey, failed: FailedCall) -> Decision:
         message = f"{message} {GO_ANYWAY}"
     issuing = status.condition("Issuing")
     new = issuing is None or issuing.reason != row.reason or issuing.status != "False"
-    reason = Reason.DELETION_FAILED if resource.deleting else row.reason
-    note = Note("Warning", reason, ACTIONS[kind], message) if new else None
+    note = None
+    if new and resource.deleting:
+        note = Note.failed(Reason.DELETION_FAILED, ACTIONS[kind], row.reason, message)
+    elif new:
+        note = Note("Warning", row.reason, ACTIONS[kind], message)
     status = status.changed(next_attempt_time=kept(known, known.wall(failed.retry_at)))
     if new or known.just_failed == call:
         status = status.changed(last_failure_time=whole_seconds(known.now))

@@ -19,8 +19,8 @@ def never_issued(known: Known) -> Need | None:
         return None
     before = status.closed_attempt
     if before is not None and before.outcome == Outcome.ISSUED:
-        return Need(Reason.CERTIFICATE_GONE, f"Requesting a certificate for {wants}, since the previous one is gone.")
-    return Need(Reason.FIRST_ISSUE, f"Requesting a certificate for {wants}.")
+        return Need(Reason.CERTIFICATE_GONE, f"A certificate for {wants} is needed, because the previous one is gone.")
+    return Need(Reason.FIRST_ISSUE, f"A certificate for {wants} is needed.")
 
 
 def names_changed(known: Known) -> Need | None:

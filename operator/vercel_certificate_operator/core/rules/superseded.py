@@ -35,8 +35,9 @@ def superseded_is_removed_in_time(known: Known) -> Decision | None:
         if known.just_failed == ("remove", entry.id):
             failure = known.failed[known.just_failed].failure
             what = f"Can't remove the replaced certificate {entry.id} at Vercel"
-            text = explain(what, failure, meaning(failure, "remove"), known.token)
-            return Decision(Write(), None, Note("Warning", Reason.REMOVAL_FAILED, "Remove", text))
+            row = meaning(failure, "remove")
+            text = explain(what, failure, row, known.token)
+            return Decision(Write(), None, Note.failed(Reason.REMOVAL_FAILED, "Remove", row.reason, text))
     kept = [entry.id for entry in due if entry not in own]
     done = {*kept, *(entry.id for entry in own if entry.id in known.removed)}
     if not done:
