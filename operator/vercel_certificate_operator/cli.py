@@ -156,7 +156,7 @@ def main() -> None:
     help="File with the default token, for resources without spec.tokenSecretRef. It is read again when it changes. "
     "Alternatively, set the variable VERCEL_TOKEN to the token itself; the file takes precedence.",
 )
-@click.option("--vercel-token", hidden=True, expose_value=False, callback=_no_token_here)
+@click.option("--vercel-token", hidden=True, expose_value=False, is_flag=False, flag_value="", callback=_no_token_here)
 @click.option(
     "--default-token-namespace",
     "default_token_namespaces",
@@ -259,17 +259,27 @@ def first_problem(error: ValidationError) -> str:
     limits = problem.get("ctx", {})
     field = str(problem["loc"][0]) if problem["loc"] else ""
     option = next((option for option in run.params if option.name == field), None)
-    unit = "s" if isinstance(option, click.Option) and option.metavar == _DURATION else ""
+    is_duration = isinstance(option, click.Option) and option.metavar == _DURATION
     match problem["type"]:
         case "greater_than_equal":
-            text = f"must be at least {limits['ge']:g}{unit}"
+            text = f"must be at least {_limit(limits['ge'], is_duration)}"
         case "less_than_equal":
-            text = f"must be at most {limits['le']:g}{unit}"
+            text = f"must be at most {_limit(limits['le'], is_duration)}"
+        case "int_from_float":
+            text = f"must be a whole number{' of seconds' if is_duration else ''}"
         case _:
             text = problem["msg"].removeprefix("Value error, ")
     if not field:
         return text
     return f"{option.opts[0] if option is not None else field}: {text}"
+
+
+def _limit(value: float, is_duration: bool) -> str:
+    """Returns a limit as a user can write it: a number, or a duration in the largest unit that it fills."""
+    if not is_duration:
+        return f"{value:g}"
+    unit, size = next((unit, size) for unit, size in (("h", 3600), ("m", 60), ("s", 1)) if value % size == 0)
+    return f"{value / size:.0f}{unit}"
 
 
 @main.command()

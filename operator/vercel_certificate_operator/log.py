@@ -30,6 +30,16 @@ class TextFormatter(logging.Formatter):
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
+_STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime", "taskName"}
+
+
+def _without_fields_of_libraries(record: logging.LogRecord) -> bool:
+    """Drops what libraries add to their records. kopf adds objects that can't be written as JSON."""
+    for field in record.__dict__.keys() - _STANDARD - frozenset(FIELDS):
+        delattr(record, field)
+    return True
+
+
 def _without_traceback_of_an_answer(record: logging.LogRecord) -> bool:
     """The line says what the API server answered to kopf. Where in kopf that happened is of no use to a reader."""
     if record.exc_info and is_answer(record.exc_info[1]):
@@ -47,7 +57,12 @@ def _printable(record: logging.LogRecord) -> bool:
 
 
 def set_up(log_format: Literal["text", "json"], level: str) -> None:
-    """Send all logs to standard error."""
+    """Sends all logs to standard error.
+
+    Args:
+        log_format: text for people, or a JSON object on each line.
+        level: the least severe level to log. With ``debug``, each decision is logged with its rule.
+    """
     handler = logging.StreamHandler(sys.stderr)
     if log_format == "json":
         handler.setFormatter(
@@ -60,12 +75,14 @@ def set_up(log_format: Literal["text", "json"], level: str) -> None:
         )
     else:
         handler.setFormatter(TextFormatter())
+    handler.addFilter(_without_fields_of_libraries)
     handler.addFilter(_printable)
     handler.addFilter(_without_traceback_of_an_answer)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     verbose = level == "debug"
-    # These tell of every request; they are for whoever looks for a fault in them.
+    # These log each request.
     for name in ("httpx", "httpcore", "aiohttp", "asyncio", "kopf", "kubernetes"):
         logging.getLogger(name).setLevel(logging.INFO if verbose else logging.WARNING)
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # a line for each event of each object

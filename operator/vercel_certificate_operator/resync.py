@@ -49,7 +49,10 @@ class Resync:
             else:
                 self.complete.set()
                 return
-        raise CannotStart(f"the Kubernetes API can't be used: {failure.message}") from failure
+        raise CannotStart(
+            f"the Kubernetes API can't be used: {failure.message}. Check the server of the kubeconfig, and that the "
+            "operator can reach it"
+        ) from failure
 
     async def again(self) -> None:
         """List everything, and notice what the watch has missed: after it expired, kopf doesn't report deletions."""

@@ -59,6 +59,19 @@ def one_line(completed: subprocess.CompletedProcess[str]) -> str:
         (["--namespace", "Web"], {}, "--namespace: 'Web' is not the name of a namespace"),
         (["--namespaces", "web"], {}, "'--namespace'"),
         (["--vercel-token", "two words"], {}, "there is no --vercel-token, because everybody on this machine can read"),
+        (["--vercel-token"], {}, "there is no --vercel-token, because everybody on this machine can read"),
+        (["--namespaces:", "web"], {}, "'--namespace'"),
+        (["--lease-duration", "15.5"], {}, "--lease-duration: must be a whole number of seconds"),
+        (
+            [],
+            {"KUBECONFIG": "", "VERCEL_TOKEN": "t"},
+            "there is no kubeconfig ~/.kube/config, and the operator does not run",
+        ),
+        (
+            [],
+            {"KUBECONFIG": "/no/a:/no/b", "VERCEL_TOKEN": "t"},
+            "there is no kubeconfig /no/a, /no/b, and the operator",
+        ),
         (
             ["--drift-interval", "soon"],
             {},
@@ -97,7 +110,7 @@ def kubeconfig(folder: Path, *, server: str = "http://127.0.0.1:9", user: object
     [
         ("", "is empty"),
         ("a: [", "is not YAML"),
-        ("certainly: not\n", "can't be used: Invalid kube-config file"),
+        ("certainly: not\n", "has no current context. Choose one: kubectl config use-context NAME"),
     ],
 )
 def test_a_kubeconfig_that_is_not_one_is_refused(tmp_path: Path, text: str, words: str) -> None:
@@ -122,9 +135,31 @@ def test_an_exec_plugin_that_fails_is_told(tmp_path: Path) -> None:
     assert error == f"Error: kubeconfig {file} can't be used: its exec plugin has failed: process returned 1"
 
 
+def test_a_server_without_a_scheme_is_told(tmp_path: Path) -> None:
+    file = kubeconfig(tmp_path, server="127.0.0.1:6443")
+    error = one_line(run("--kubeconfig", str(file), env={"VERCEL_TOKEN": "t"}))
+    assert "its server '127.0.0.1:6443' is not a URL: expected something like https://host:6443" in error
+
+
+def test_a_client_certificate_that_is_none_is_told(tmp_path: Path) -> None:
+    user = {"client-certificate-data": "bm9uZQ==", "client-key-data": "bm9uZQ=="}
+    file = kubeconfig(tmp_path, server="https://127.0.0.1:9", user=user)
+    error = one_line(run("--kubeconfig", str(file), env={"VERCEL_TOKEN": "t"}))
+    assert "its client-certificate and client-key are not a certificate and its key in PEM format" in error
+
+
+def test_of_a_list_of_kubeconfigs_some_may_be_missing(tmp_path: Path) -> None:
+    paths = f"/no/such/config:{kubeconfig(tmp_path)}"
+    error = one_line(run("--drift-interval", "6h", env={"VERCEL_TOKEN": "t", "KUBECONFIG": paths}))
+    assert "can't connect to 127.0.0.1:9" in error
+
+
 def test_an_api_server_that_is_not_there_is_told(tmp_path: Path) -> None:
     error = one_line(run("--kubeconfig", str(kubeconfig(tmp_path)), env={"VERCEL_TOKEN": "t"}))
-    assert "the Kubernetes API can't be used" in error
+    assert error == (
+        "Error: the Kubernetes API can't be used: listing vercelcertificates in all namespaces: can't connect to "
+        "127.0.0.1:9: Connection refused. Check the server of the kubeconfig, and that the operator can reach it"
+    )
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:

@@ -210,3 +210,17 @@ async def test_as_json_each_line_of_the_log_is_an_object_that_says_whom_it_is_ab
     assert wanted.items() <= issued.items()
     (failed,) = (line for line in lines if line.get("reason") == "PermissionDenied")
     assert (failed["name"], failed["level"]) == ("refused", "WARNING")
+
+
+async def test_at_the_debug_level_each_decision_is_logged_with_its_rule_and_kopf_says_nothing_of_objects(
+    start_operator: StartOperator, ns: Namespace
+) -> None:
+    operator = await start_operator("--log-level", "debug", "--log-format", "json")
+    await ns.apply("site", ["example.com"])
+    await ns.ready("site")
+    await eventually("it settles", lambda: "nothing_is_needed" in operator.logs())
+    records = [json.loads(line) for line in operator.logs().splitlines()]
+    decisions = [record["policy"] for record in records if record.get("name") == "site" and "policy" in record]
+    assert decisions[0] == "list_is_fresh"
+    assert {"finalizer_is_there", "attempt_is_made", "outcome_is_recorded", "nothing_is_needed"} <= set(decisions)
+    assert not [record["message"] for record in records if record["logger"] == "kopf.objects"]

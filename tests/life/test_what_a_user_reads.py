@@ -33,7 +33,7 @@ async def shown(kubectl: Kubectl, *args: str) -> str:
 def json_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[StringIO]:
     """The operator's log, as JSON, with all that it says when it looks for a fault."""
     root = logging.getLogger()
-    names = ("httpx", "httpcore", "aiohttp", "asyncio", "kopf")
+    names = ("httpx", "httpcore", "aiohttp", "asyncio", "kopf", "kopf.objects", "kubernetes")
     before = root.handlers[:], root.level, {name: logging.getLogger(name).level for name in names}
     out = StringIO()
     monkeypatch.setattr(sys, "stderr", out)

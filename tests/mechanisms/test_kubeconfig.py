@@ -75,10 +75,10 @@ def plugin(script: str) -> dict[str, Any]:
         ("[1, 2]", " is not a kubeconfig: it holds no clusters, contexts, users"),
         ("clusters: {a: b}", " is not a kubeconfig: its clusters are not a list of named entries"),
         ("users: [a]", " is not a kubeconfig: its users are not a list of named entries"),
-        ("certainly: not", " can't be used: Invalid kube-config file. Expected key current-context in "),
+        ("certainly: not", " has no current context. Choose one: kubectl config use-context NAME"),
         (
             content() | {"current-context": "other"},
-            " can't be used: Invalid kube-config file. Expected object with name",
+            " has no context other, which is its current context (it has: ",
         ),
         (content(cluster={"server": "127.0.0.1:6443"}), " can't be used: its server '127.0.0.1:6443' is not a URL"),
         (content(cluster={"server": "host"}), " can't be used: its server 'host' is not a URL"),
@@ -103,7 +103,7 @@ def plugin(script: str) -> dict[str, Any]:
         ),
         (
             content(cluster={"certificate-authority": "/no/such/ca"}),
-            " can't be used: File does not exists: /no/such/ca",
+            " can't be used: there is no file /no/such/ca",
         ),
         (
             content(user={"client-certificate-data": data(PAIR.certificate), "client-key-data": data("x")}),
@@ -130,7 +130,7 @@ def plugin(script: str) -> dict[str, Any]:
         (content(user=plugin("print('{}')")), f"{NO_PLUGIN}malformed response"),
         (
             content(user={"exec": {"apiVersion": API, "command": "no-such-plugin"}}),
-            f"{NO_PLUGIN}[Errno 2] No such file or directory: 'no-such-plugin'",
+            f"{NO_PLUGIN}No such file or directory: 'no-such-plugin'",
         ),
         (content(user={"exec": {"command": "x"}}), f"{NO_PLUGIN}malformed request"),
     ],
@@ -202,7 +202,7 @@ async def test_an_empty_variable_is_one_that_is_not_set(tmp_path: Path, monkeypa
     with pytest.raises(NotConfigured) as error:
         await load(None)
     assert str(error.value) == (
-        "not in a pod (Service host/port is not set.), and there is no kubeconfig ~/.kube/config. "
+        "there is no kubeconfig ~/.kube/config, and the operator does not run in a pod (Service host/port is not set). "
         "Set --kubeconfig or KUBECONFIG"
     )
     file(tmp_path / "home", content("home"), ".kube/config")
@@ -291,11 +291,13 @@ async def test_a_pod_never_reaches_its_api_server_through_a_proxy(
 @pytest.mark.parametrize("missing", ["token", "ca.crt"])
 async def test_a_pod_without_an_account_is_told(pod: Path, missing: str) -> None:
     (pod / missing).unlink()
-    with pytest.raises(NotConfigured, match=r"^not in a pod \(Service .* does not exist\.\), and there is no"):
+    with pytest.raises(
+        NotConfigured, match=r"^there is no kubeconfig .* not run in a pod \(Service .* does not exist\)\. Set"
+    ):
         await load(None)
 
 
 async def test_a_pod_whose_authority_is_none_is_told(pod: Path) -> None:
     (pod / "ca.crt").write_text("x")
-    with pytest.raises(NotConfigured, match=r"^not in a pod \(its certificate-authority is not a certificate"):
+    with pytest.raises(NotConfigured, match=r"not run in a pod \(its certificate-authority is not a certificate"):
         await load(None)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import queue
 import re
 from collections.abc import Iterator
 
@@ -13,7 +14,7 @@ from yarl import URL
 from vercel_certificate_operator import log
 
 FIELDS = {"namespace": "web", "resource": "example-com", "uid": "uid-1", "attempt": "a1", "reason": "Issued"}
-OTHERS = ("httpx", "httpcore", "aiohttp", "asyncio", "kopf")
+OTHERS = ("httpx", "httpcore", "aiohttp", "asyncio", "kopf", "kopf.objects", "kubernetes")
 
 
 @pytest.fixture(autouse=True)
@@ -160,3 +161,12 @@ def test_setting_up_twice_does_not_double_the_lines(out: Out) -> None:
     log.set_up("json", "info")
     logger().info("once")
     assert out.getvalue().count("once") == 1
+
+
+def test_a_librarys_own_fields_do_not_break_a_json_line(out: Out) -> None:
+    """kopf adds its settings to each line about an object, and they can't be copied."""
+    log.set_up("json", "debug")
+    logging.getLogger("kopf.objects").warning("Handler failed.", extra={"settings": queue.SimpleQueue(), "k8s_ref": {}})
+    line = json.loads(out.getvalue())
+    assert (line["message"], line["level"]) == ("Handler failed.", "WARNING")
+    assert not {"settings", "k8s_ref"} & set(line)

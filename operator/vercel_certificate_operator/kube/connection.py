@@ -1,7 +1,9 @@
 """The way to the Kubernetes API: one for the watch (kopf's), one for everything else."""
 
 import asyncio
+import errno
 import json
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -159,7 +161,7 @@ async def translated(what: str) -> AsyncIterator[None]:
     except ApiException as error:
         raise _translation(what, error) from error
     except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, ConnectionError, json.JSONDecodeError) as e:
-        raise Unavailable(f"{what}: {_one_line(str(e)) or type(e).__name__}") from e
+        raise Unavailable(f"{what}: {_in_words(e)}") from e
 
 
 def _translation(what: str, error: ApiException) -> KubeError:
@@ -181,6 +183,18 @@ def _translation(what: str, error: ApiException) -> KubeError:
             return Refused(message)
         case _:
             return Unavailable(message)
+
+
+def _in_words(error: BaseException) -> str:
+    """Returns why a connection failed, without the tuples that aiohttp and asyncio put into their texts."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = getattr(error.certificate_error, "verify_message", None) or _one_line(str(error.certificate_error))
+        return f"the certificate of {error.host}:{error.port} can't be verified: {why}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        number = error.os_error.errno or 0
+        why = os.strerror(number) if number in errno.errorcode else error.os_error.strerror or str(error.os_error)
+        return f"can't connect to {error.host}:{error.port}: {_one_line(why)}"
+    return _one_line(str(error)) or type(error).__name__
 
 
 def _one_line(text: str) -> str:

@@ -48,7 +48,8 @@ async def load(kubeconfig: Path | None) -> Configuration:
         if not any(_exists(file) for file in files):
             missing = ", ".join(map(str, files))
             raise NotConfigured(
-                f"not in a pod ({why_not}), and there is no kubeconfig {missing}. Set --kubeconfig or KUBECONFIG"
+                f"there is no kubeconfig {missing}, and the operator does not run in a pod ({why_not.rstrip('.')}). "
+                "Set --kubeconfig or KUBECONFIG"
             )
         await _load_files([file for file in files if _exists(file)], configuration)
     # The environment's proxy is resolved once, by our own rules. A session would do it for each request, in a thread.
@@ -85,6 +86,7 @@ async def _load_files(files: Sequence[Path], configuration: Configuration) -> No
     contents = [_read(file) for file in files]
     # As in kubectl, the first file with a current context decides. In the library, the last does.
     context = next((name for content in contents if (name := content.get("current-context"))), None)
+    _check_context(contents, context, where)
     try:
         with _errors_of_the_library():
             await config.load_kube_config(  # type: ignore[no-untyped-call]
@@ -104,6 +106,16 @@ async def _load_files(files: Sequence[Path], configuration: Configuration) -> No
         raise NotConfigured(f"{where} can't be used: {_one_line(error)}") from error
     except (TypeError, KeyError, AttributeError) as error:
         raise NotConfigured(f"{where} is not a valid kubeconfig: {_one_line(error)}") from error
+
+
+def _check_context(contents: Sequence[dict[str, Any]], context: object, where: str) -> None:
+    """Raises NotConfigured if no context is current, or the files don't have it."""
+    if not context:
+        raise NotConfigured(f"{where} has no current context. Choose one: kubectl config use-context NAME")
+    names = [entry["name"] for content in contents for entry in content.get("contexts") or []]
+    if context not in names:
+        there = ", ".join(map(str, names)) or "none"
+        raise NotConfigured(f"{where} has no context {context}, which is its current context (it has: {there})")
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -158,7 +170,7 @@ class _Errors(logging.Filter):
 
 def _readable(message: str) -> str:
     """A message of the library's about an exec plugin, which shows the plugin's output as a Python literal."""
-    message = message.removeprefix("exec: ")
+    message = re.sub(r"\[Errno \d+\] ", "", message.removeprefix("exec: "))
     return re.sub(r"b(['\"]).*\1$", lambda found: ast.literal_eval(found[0]).decode(errors="replace"), message)
 
 
@@ -200,4 +212,4 @@ def _proxy(configuration: Configuration) -> str | None:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()).replace("File does not exists: ", "there is no file ")
