@@ -383,7 +383,8 @@ async def test_an_hour_after_its_token_has_gone_a_deleted_resource_is_let_go_wit
     assert await world.get("site") is None
     assert list(world.live()) == [certificate_id]
     assert any(
-        note.startswith(f"Left at Vercel: {certificate_id}.") for note in await notes(world, "site", "DeletionFailed")
+        note.startswith(f"CredentialsInvalid: Left at Vercel: {certificate_id}.")
+        for note in await notes(world, "site", "DeletionFailed")
     )
 
 

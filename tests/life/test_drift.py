@@ -43,7 +43,9 @@ async def test_a_certificate_removed_at_vercel_is_issued_again_within_the_interv
     assert await world.ready("site") == ("True", "Issued")
     assert "superseded" not in new
     [note] = await notes(world, "site", "CertificateGone")
-    assert note == f"Certificate {old['id']} no longer exists at Vercel. The operator issues another one."
+    assert (
+        note == f"Certificate {old['id']} for example.com no longer exists at Vercel. The operator issues another one."
+    )
     assert len(asked(world, "issue")) == 2
 
 
@@ -268,7 +270,7 @@ async def test_when_many_certificates_are_gone_at_once_nothing_is_issued_before_
     assert await reasons(world, "Issuing") == dict.fromkeys(names, "ScopeVanished")
     assert len(await events(world, "site-0", "ScopeVanished")) == 1
     _, _, message = await world.condition("site-0", "Issuing")
-    assert "Check that the token is the right one." in message
+    assert "Check that this is the right token." in message
     assert "set the annotation vercel-operator.io/renew to a new value" in message
 
     await world.annotate("site-0", "renew", "they-are-gone")
