@@ -6,7 +6,7 @@ from types import FrameType
 
 
 def main() -> None:
-    """Run the command line."""
+    """Runs the command line."""
     if os.getpid() == 1:
         # The kernel ignores SIGTERM for process 1 of a container until it is handled. Without this, a pod that is
         # deleted while the modules are being imported would hang for its whole grace period.
@@ -17,7 +17,7 @@ def main() -> None:
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
-    os._exit(128 + number)  # nothing has been begun that would have to be finished
+    os._exit(128 + number)  # nothing was started that must be finished
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``run``: from settings to an operator that works, in the order in which it starts."""
+"""``run``: starts an operator with its settings, step by step."""
 
 import errno
 import logging
@@ -33,11 +33,11 @@ POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 async def run(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT.
+    """Runs the operator until SIGTERM or SIGINT.
 
     Raises:
-        CannotStart: something that the operator needs is missing, or has gone.
-        LeadershipLost: another replica leads; started again, this one is a standby.
+        CannotStart: the configuration is invalid, or something that the operator needs is missing.
+        LeadershipLost: another replica leads. When this one starts again, it is a standby.
     """
     clock = SystemClock()
     time = VercelTime(clock)
@@ -86,10 +86,10 @@ async def run(settings: Settings) -> None:
 
 
 async def _work(operator: Operator, election: Election, resync: Resync) -> None:
-    """Reconcile what is due, once this replica leads."""
+    """Reconciles what is due as soon as this replica leads."""
     if not election.leading.is_set():
         await election.leading.wait()
-        await resync.again()  # everything is in the queue already, but for what the watch may have missed
+        await resync.again()  # the watch may have missed something
     await operator.queue.run(operator.reconciler.reconcile)
 
 
@@ -99,7 +99,7 @@ async def _election(
     if not settings.leader_elect:
         return SingleReplica()
     lease = Lease(
-        # A client of its own: it has no fence, and never waits for a connection behind everything else.
+        # Its own client has no fence and never waits for a connection that other requests use.
         await stack.enter_async_context(connection.api_client(configuration)),
         clock,
         name=settings.lease_name,
@@ -114,11 +114,11 @@ def _pod_namespace() -> str:
     try:
         return POD_NAMESPACE.read_text().strip()
     except OSError as error:
-        raise CannotStart("--leader-elect needs --lease-namespace outside of a pod") from error
+        raise CannotStart("--leader-elect needs --lease-namespace if the operator does not run in a pod") from error
 
 
 def _pages(operator: Operator, settings: Settings, election: Election, resync: Resync) -> Mapping[str, Page]:
-    """The pages of the HTTP server, by their paths."""
+    """Returns the pages of the HTTP server by path."""
     live = {"work": work_goes_on(operator.queue, settings.post_timeout), "watch": watch_goes_on(operator.signs)}
     ready = {"list": resync.problem, "watch": watch_is_fresh(operator.signs), "lease": election.problem}
     sources = operator.sources(lambda: election.leading.is_set() and resync.complete.is_set())
@@ -130,11 +130,11 @@ def _pages(operator: Operator, settings: Settings, election: Election, resync: R
 
 
 async def _listen(address: Address, pages: Mapping[str, Page], stack: AsyncExitStack) -> None:
-    """Serve pages until the stack is unwound."""
+    """Serves pages until the stack is closed."""
     try:
         port = await stack.enter_async_context(serving(address, pages))
     except OSError as error:
-        # asyncio puts its own text, with the address as a tuple, into strerror.
+        # asyncio's strerror has the address as a tuple.
         number = error.errno or 0
         why = os.strerror(number) if number in errno.errorcode else error.strerror or str(error)
         raise CannotStart(f"--listen: can't listen on {address}: {why}") from error
@@ -142,7 +142,7 @@ async def _listen(address: Address, pages: Mapping[str, Page], stack: AsyncExitS
 
 
 def who_may_use_the_default_token(settings: Settings) -> str:
-    """In words, for the first line of the log."""
+    """Returns which namespaces may use the default token, for the first line of the log."""
     if not settings.has_default_token:
         return "there is no default token: only resources with spec.tokenSecretRef get certificates"
     named = ", ".join(name for name in settings.default_token_namespaces if name != ALL_NAMESPACES)

@@ -18,11 +18,11 @@ from vercel_emulator.cli import emulate
 _PATH = click.Path(path_type=Path)
 _SHELLS: dict[str, type[ShellComplete]] = {"bash": BashComplete, "fish": FishComplete, "zsh": ZshComplete}
 _DURATION = "DURATION"
-"""The metavar of options that take seconds, or a duration such as 1h30m."""
+"""The metavar of options that accept seconds or a duration such as 1h30m."""
 
 
 class _Setting(click.Option):
-    """An option for the field of Settings that has its name. The help shows the field's default."""
+    """An option for the field of Settings with its name. The help shows the field's default."""
 
     def __init__(self, *args: Any, default_text: str = "", **options: Any) -> None:
         """
@@ -58,8 +58,8 @@ class _Setting(click.Option):
 def _no_token_here(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     if value is not None:
         raise click.UsageError(
-            "there is no --vercel-token, because everybody on this machine can read command lines. Write the token to "
-            "a file and set --vercel-token-file, or set the variable VERCEL_TOKEN",
+            "there is no option --vercel-token, because all users of this machine can read command lines. Write the "
+            "token to a file and set --vercel-token-file, or set the variable VERCEL_TOKEN",
             ctx,
         )
 
@@ -229,7 +229,7 @@ def run(**options: Any) -> None:
     A flag takes precedence over its environment variable. A DURATION is a number of seconds, or something like 90s,
     1h30m or 6h.
     """
-    # Imported here, so that --help and the emulator don't wait for kopf and kubernetes.
+    # Imported here, so that --help and the emulator do not wait for kopf and kubernetes.
     from vercel_certificate_operator import app, log
     from vercel_certificate_operator.leadership import LeadershipLost
     from vercel_certificate_operator.settings import Settings
@@ -254,7 +254,7 @@ def run(**options: Any) -> None:
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first thing that is wrong with the settings, in one line, with the flag that it is about."""
+    """Returns the first error in the settings as one line with the flag concerned."""
     problem = error.errors(include_url=False, include_input=False)[0]
     limits = problem.get("ctx", {})
     field = str(problem["loc"][0]) if problem["loc"] else ""

@@ -1,4 +1,4 @@
-"""Time, taken from outside, so that tests can move it."""
+"""The clock is injected, so that tests can move the time."""
 
 import asyncio
 import time
@@ -7,23 +7,25 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where everything in the operator takes the time from."""
+    """The only source of time in the operator."""
 
     def now(self) -> datetime:
-        """The wall clock: aware, UTC. It may step."""
+        """Returns the time of the wall clock, aware, in UTC. It may step."""
 
     def monotonic(self) -> float:
-        """Seconds that only ever grow, from an arbitrary start; a suspended machine's time counts."""
+        """Returns seconds since an arbitrary start. They never decrease, also while the machine is suspended."""
 
     async def wait(self, event: asyncio.Event, seconds: float | None) -> None:
-        """Until the event is set, or so many seconds have gone by on the monotonic clock (None: without limit)."""
+        """Waits until the event is set or these seconds have passed on the monotonic clock. None: without limit."""
 
 
-_MONOTONIC = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux has one that goes on while suspended
+_MONOTONIC = getattr(
+    time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC
+)  # on Linux, it includes the time of a suspended machine
 
 
 class SystemClock:
-    """The machine's own."""
+    """The clock of the machine."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""The kopf handlers: they note the newest state of an object, and say "look at this one"."""
+"""The kopf handlers: they pass the newest state of each object to the reconciler."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,12 +10,12 @@ from vercel_certificate_operator.objects import key_of
 from vercel_certificate_operator.reconciler import Reconciler
 
 WATCH_LIMIT = 120
-"""Seconds after which the API server ends a watch, and kopf begins the next one where it stood: a sign of life, where
-nothing changes for long."""
+"""Seconds after which the API server ends a watch and kopf continues it with the next one. So the watch is answered
+even if nothing changes."""
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
-    """No state for diffs: only ``on.event`` is used. kopf would copy every object for them, most of its CPU."""
+    """Stores no state for diffs: only ``on.event`` is used. kopf would spend most of its CPU on copies."""
 
     def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
         """Returns an empty essence."""
@@ -30,7 +30,7 @@ class NoDiffBase(kopf.DiffBaseStorage):
 
 
 class NoProgress(kopf.ProgressStorage):
-    """No progress of handlers: none of ours has any."""
+    """Stores no progress of handlers: these have none."""
 
     def fetch(self, *, key: kopf.HandlerId, body: kopf.Body) -> None:
         """Returns that nothing is stored."""
@@ -53,10 +53,10 @@ Login = Callable[[], Awaitable[kopf.AiohttpSession]]
 
 
 def registry(reconciler: Reconciler, login: Login) -> kopf.OperatorRegistry:
-    """The handlers of an operator.
+    """Returns the handlers of an operator.
 
-    Only ``on.event``: any create, update, delete, timer or daemon handler would bring kopf's own finalizer and
-    annotation writes, and stop for good on an error.
+    Only ``on.event`` is used. With any create, update, delete, timer or daemon handler, kopf would write finalizers and
+    annotations of its own, and would give up after an error.
     """
     handlers = kopf.OperatorRegistry()
 
@@ -76,20 +76,20 @@ def registry(reconciler: Reconciler, login: Login) -> kopf.OperatorRegistry:
 
 
 def settings(selector: str = "") -> kopf.OperatorSettings:
-    """kopf as a watch source and nothing else.
+    """Returns settings with which kopf only watches.
 
     Args:
-        selector: a label selector. The API server applies it: kopf's own filters (``labels=``) would have it send
-            everything, know of no sets, and not tell when an object stops to match.
+        selector: a label selector. The API server applies it. kopf's own filters (``labels=``) would make it send
+            everything, don't support sets, and don't report that an object no longer matches.
     """
     settings = kopf.OperatorSettings()
-    settings.posting.enabled = False  # our events are our own
-    settings.scanning.disabled = True  # no watching of namespaces and CRDs: no rights are needed for that
+    settings.posting.enabled = False  # ``kube.events`` writes Events
+    settings.scanning.disabled = True  # no watch of namespaces and definitions, so no rights for them
     settings.peering.standalone = True
     settings.persistence.diffbase_storage = NoDiffBase()
     settings.persistence.progress_storage = NoProgress()
     settings.persistence.finalizer = (
-        f"{GROUP}/never-written-by-kopf"  # or kopf would take ours for its own, and strip it
+        f"{GROUP}/never-written-by-kopf"  # otherwise kopf would remove the operator's finalizer
     )
     settings.watching.server_timeout = WATCH_LIMIT
     if selector:
@@ -97,5 +97,5 @@ def settings(selector: str = "") -> kopf.OperatorSettings:
     settings.watching.chunk_size = 500  # of its list, at a time in memory
     settings.queueing.idle_timeout = 0.1
     settings.queueing.exit_timeout = 0.1
-    settings.process.ultimate_exiting_timeout = None  # what is in flight has its own bounds
+    settings.process.ultimate_exiting_timeout = None  # requests in flight have limits of their own
     return settings

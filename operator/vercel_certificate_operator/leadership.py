@@ -1,4 +1,4 @@
-"""Which replica may write: the election of a leader by a Lease, and the fence that stops all others.
+"""Leader election by a Lease, and the fence that stops all other replicas.
 
 The steps of the election are the library's (see ``kube.leases``). Its loop is not used: as read in 37.0.2, it trusts
 the wall clock, keeps leading for a whole renew deadline after the process was paused, lets a hanging request delay that
@@ -8,7 +8,7 @@ deadline, and releases nothing at the end. Instead:
   lease's duration. Standbys wait for that long from when they saw it, which is later. So whatever was paused, lost or
   delayed, no two replicas write at the same time, except for a request that passed the fence before its process was
   paused.
-- All of this uses a clock that nobody sets, and that continues while the machine is suspended.
+- All of this uses a monotonic clock, which continues while the machine is suspended.
 
 A process without an election is a ``SingleReplica``, which always leads.
 """
@@ -27,11 +27,11 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 Fence = Callable[[], str | None]
-"""Asked right before each write: the reason why nothing may be written now, or None if it may."""
+"""Called right before each write. Returns why nothing may be written now; None if it may."""
 
 
 class LeadershipLost(Exception):
-    """This replica no longer leads. The message is one line, for people."""
+    """This replica no longer leads. The message is one line for users."""
 
 
 class Election(Protocol):
@@ -44,17 +44,17 @@ class Election(Protocol):
         """See ``Fence``."""
 
     def problem(self) -> str | None:
-        """Why this replica can't take part in the election; None if it can."""
+        """Returns why this replica can't take part in the election; None if it can."""
 
     async def run(self) -> None:
-        """Wait until this replica leads, then keep the leadership.
+        """Waits until this replica leads, then keeps the leadership.
 
         Raises:
             LeadershipLost: it could not be kept.
         """
 
     async def release(self) -> None:
-        """Give up the leadership, so that another replica needn't wait. Nothing may be written afterwards."""
+        """Gives up the leadership, so that another replica need not wait. Nothing may be written afterwards."""
 
 
 class SingleReplica:
@@ -65,19 +65,19 @@ class SingleReplica:
         self.leading.set()
 
     def fence(self) -> str | None:
-        """Always None."""
+        """Returns None."""
         return None
 
     def problem(self) -> str | None:
-        """Always None."""
+        """Returns None."""
         return None
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Waits until cancelled."""
         await asyncio.Event().wait()
 
     async def release(self) -> None:
-        """There is nothing to release."""
+        """Does nothing."""
 
 
 class Leadership:
@@ -111,14 +111,14 @@ class Leadership:
         return None
 
     def problem(self) -> str | None:
-        """Why this replica can't take part in the election; None if it can."""
+        """Returns why this replica can't take part in the election; None if it can."""
         if self._heard is None:
             return f"the Lease {self._lease.where} has not been read yet" + (self._failure and f": {self._failure}")
         age = self._clock.monotonic() - self._heard
         return f"no answer for {age:.0f} s: {self._failure}" if age > 2 * self._lease.duration else None
 
     async def run(self) -> None:
-        """Wait for the Lease, then keep it.
+        """Waits for the Lease, then keeps it.
 
         Raises:
             LeadershipLost: it could not be kept.
@@ -133,7 +133,7 @@ class Leadership:
             self._renewed = None
 
     async def release(self) -> None:
-        """Release the Lease, so that another replica needn't wait until it expires. Nothing may be written then."""
+        """Releases the Lease, so that another replica need not wait until it expires. Nothing may be written then."""
         self._renewed = None
         try:
             if await self._within(self._deadline / 2, self._lease.release()):
@@ -163,7 +163,7 @@ class Leadership:
         return self._clock.monotonic() - (self._renewed or 0.0)
 
     async def _try(self, seconds: float) -> bool:
-        """Take or renew the Lease within so many seconds. Returns whether this replica holds it then."""
+        """Takes or renews the Lease within these seconds. Returns whether this replica holds it then."""
         began = self._clock.monotonic()
         try:
             done = await self._within(seconds, self._lease.acquire_or_renew())
@@ -180,7 +180,7 @@ class Leadership:
         return done
 
     async def _within(self, seconds: float, request: Coroutine[Any, Any, T]) -> T:
-        """The result of a request. Raises Unavailable if it takes longer than this."""
+        """Returns the result of a request. Raises Unavailable if it takes longer than these seconds."""
         over = asyncio.Event()
         task = asyncio.create_task(request)
         task.add_done_callback(lambda _: over.set())

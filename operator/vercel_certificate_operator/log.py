@@ -1,4 +1,4 @@
-"""Logs: one line each, as text for people or as JSON for machines."""
+"""Logs: each message is one line, as text or as JSON."""
 
 import logging
 import sys
@@ -41,14 +41,14 @@ def _without_fields_of_libraries(record: logging.LogRecord) -> bool:
 
 
 def _without_traceback_of_an_answer(record: logging.LogRecord) -> bool:
-    """The line says what the API server answered to kopf. Where in kopf that happened is of no use to a reader."""
+    """Removes the traceback of an answer of the API server to kopf: the message has the answer."""
     if record.exc_info and is_answer(record.exc_info[1]):
         record.exc_info = record.exc_text = None
     return True
 
 
 def _printable(record: logging.LogRecord) -> bool:
-    """One printable line of bounded length each, whatever a message holds: a log is read by line, on a terminal."""
+    """Makes each message and field one printable line of bounded length, whatever it contains."""
     record.msg, record.args = words.printable(record.getMessage(), LONGEST_LINE), ()
     for field in FIELDS:
         if isinstance(value := getattr(record, field, None), str):

@@ -1,33 +1,33 @@
-"""What is told to whoever counts what the operator does."""
+"""The interface for metrics: what the operator reports to them."""
 
 from vercel_certificate_operator.core.known import Note
 
 
 class Observer:
-    """Nobody: all of it is ignored. Metrics come from a subclass."""
+    """Ignores everything. ``metrics`` has the subclass that counts."""
 
     def request(self, call: str, code: str, seconds: float) -> None:
-        """A request to Vercel is over.
+        """Called after each request to Vercel.
 
         Args:
-            call: ``issue``, ``get``, ``list`` (each page of it) or ``remove``.
-            code: the HTTP status; ``none``: sent, and not answered; ``not-sent``.
-            seconds: that it took.
+            call: ``issue``, ``upload``, ``get``, ``list`` (once for each page), ``remove`` or ``config``.
+            code: the HTTP status; ``none`` if it was sent but not answered; ``not-sent``.
+            seconds: how long it took.
         """
 
     def attempt(self, need: str, result: str) -> None:
-        """An attempt to have a certificate issued is over.
+        """Called after each attempt to issue a certificate.
 
         Args:
-            need: the reason for it, such as ``RenewalDue``.
-            result: ``Issued``, or the reason why not, such as ``RateLimited``.
+            need: why the certificate was needed, such as ``RenewalDue``.
+            result: ``Issued``, or the reason of the failure, such as ``RateLimited``.
         """
 
     def event(self, note: Note) -> None:
-        """An Event is published. Repeats that are counted in one Event count each."""
+        """Called for each published Event, repetitions included."""
 
     def reconciled(self, seconds: float) -> None:
-        """A round for one resource is over, in so many seconds."""
+        """Called after each reconciliation, with its duration in seconds."""
 
     def failed(self, cause: str) -> None:
-        """A round could not be brought to its end: ``kubernetes``, a write or read of its API; ``bug``."""
+        """Called when a reconciliation fails. The cause is ``kubernetes`` (a request to its API) or ``bug``."""

@@ -1,4 +1,4 @@
-"""The life of the process: its tasks, the watch, signals, and an orderly end."""
+"""The process: its tasks, the watch, signals, and a clean stop."""
 
 import asyncio
 import logging
@@ -18,11 +18,11 @@ EVENTS_LIMIT = 5.0
 
 
 class WatchFailed(Exception):
-    """The watch has ended by itself. The message is one line."""
+    """The watch has failed. The message is one line."""
 
 
 class Process:
-    """Runs the tasks of one operator. Leaving the context cancels those that are left."""
+    """Runs the tasks of one operator. The end of the context cancels them."""
 
     def __init__(self, operator: Operator, election: Election) -> None:
         self._operator = operator
@@ -40,7 +40,7 @@ class Process:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run something beside the watch. If it ends or fails, so does the process."""
+        """Runs a coroutine as a task beside the watch. If the task ends or fails, the process ends."""
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         return task
@@ -48,7 +48,7 @@ class Process:
     async def watch(
         self, registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings, namespaces: Collection[str]
     ) -> None:
-        """Watch until a signal comes or something fails; then finish what must not be left half done.
+        """Watches until a signal arrives or something fails. Then records the answers to requests in flight.
 
         Args:
             registry: kopf's handlers.
@@ -85,12 +85,12 @@ class Process:
             task.result()  # raises what ended it
 
     async def _finish(self, election: asyncio.Task[None]) -> None:
-        """Write what is not written yet, as long as this replica leads; then release the leadership."""
+        """Writes what is not written yet while this replica leads. Then releases the Lease."""
         finishing = asyncio.create_task(self._write_down())
         await asyncio.wait({finishing, election}, return_when=asyncio.FIRST_COMPLETED)
         finishing.cancel()
         if election.done():
-            logger.error("%s: stopping at once, to start again as a standby", election.exception())
+            logger.error("%s: exiting at once, to start again as a standby", election.exception())
             await self._operator.reconciler.abort()
             return
         election.cancel()
@@ -107,7 +107,7 @@ class Process:
             loop.add_signal_handler(number, self._on_signal, number)
 
     def _on_signal(self, number: signal.Signals) -> None:
-        """The first signal: finish. The second: stop at once."""
+        """Stops cleanly at the first signal, and at once at the second."""
         if self._signalled.is_set():
             logger.warning("%s again: stopping at once", number.name)
             self.spawn(self._operator.reconciler.abort())
@@ -117,10 +117,10 @@ class Process:
 
 
 async def _until_one_ends(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Run kopf's tasks until one of them ends, and cancel the others.
+    """Runs kopf's tasks until one of them ends, and cancels the others.
 
-    Replaces ``kopf.run_tasks``, which then also cancels everything else in the event loop: the election, and issuances
-    that are not recorded yet.
+    It replaces ``kopf.run_tasks``, which would also cancel everything else in the event loop: the election, and
+    attempts whose answers are not recorded yet.
 
     Raises:
         WatchFailed: one of them has failed.

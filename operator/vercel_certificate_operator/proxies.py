@@ -1,4 +1,4 @@
-"""Which proxy a URL is requested through: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.
+"""Which proxy is used for a URL: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.
 
 They are read as kubectl and other Go programs read them (golang.org/x/net/http/httpproxy), because what works for those
 should work here. The HTTP libraries of Python differ: none of them knows address ranges such as ``10.0.0.0/8``, and
@@ -23,13 +23,13 @@ class ProxyError(ValueError):
 
 
 def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
-    """The URL of the proxy for a URL; None if it is requested directly.
+    """Returns the URL of the proxy for a URL; None if no proxy is used.
 
     Hosts named ``localhost`` and loopback addresses are always requested directly.
 
     Args:
         url: http or https.
-        environment: the variables, by their names. Those in lower case win.
+        environment: the variables by name. Names in lower case take precedence.
 
     Raises:
         ProxyError: the proxy is not an http:// or https:// URL.
@@ -44,7 +44,7 @@ def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
 
 
 def checked_proxy(name: str, proxy: str) -> str:
-    """The URL of a proxy that can be used.
+    """Returns the URL of a proxy.
 
     Args:
         name: of what sets it, for the message.
@@ -66,7 +66,7 @@ def checked_proxy(name: str, proxy: str) -> str:
 
 
 def _first(environment: Mapping[str, str], *names: str) -> tuple[str, str]:
-    """The first variable that is set and not empty, and its value; two empty strings if there is none."""
+    """Returns the first variable that is set and not empty, and its value; two empty strings if there is none."""
     for name in names:
         for variable in (name.lower(), name):
             if value := environment.get(variable, "").strip():
@@ -85,7 +85,7 @@ def _is_excepted(host: str, port: int | None, exceptions: str) -> bool:
 
 
 def _matches(entry: str, host: str, address: Address | None, port: int | None) -> bool:
-    """Whether one entry of NO_PROXY is about a host."""
+    """Returns whether one entry of NO_PROXY matches a host."""
     if entry == "*":
         return True
     if (network := _network(entry)) is not None:
@@ -103,7 +103,7 @@ def _matches(entry: str, host: str, address: Address | None, port: int | None) -
 
 
 def _split_port(entry: str) -> tuple[str, str]:
-    """Host and port of ``host:port`` or ``[IPv6]:port``. Anything else is a host without a port."""
+    """Returns the host and the port of ``host:port`` or ``[IPv6]:port``. Anything else is a host without a port."""
     name, colon, port = entry.rpartition(":")
     if colon and name.startswith("[") and name.endswith("]"):
         return name[1:-1], port
@@ -111,7 +111,7 @@ def _split_port(entry: str) -> tuple[str, str]:
 
 
 def _network(entry: str) -> Network | None:
-    """The address range in CIDR notation; None if it is something else."""
+    """Returns the address range in CIDR notation; None if it is something else."""
     if not entry.rpartition("/")[2].isdecimal() or "/" not in entry:
         return None
     try:
@@ -121,7 +121,7 @@ def _network(entry: str) -> Network | None:
 
 
 def _address(host: str) -> Address | None:
-    """The IP address; None if it is a name."""
+    """Returns the IP address; None if it is a name."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -132,7 +132,7 @@ def _address(host: str) -> Address | None:
 
 
 def _ascii(name: str) -> str:
-    """A name as DNS has it: ``müller.example`` is ``xn--mller-kva.example``."""
+    """Returns a name in its ASCII form: ``müller.example`` is ``xn--mller-kva.example``."""
     try:
         return name if name.isascii() else name.encode("idna").decode()
     except UnicodeError:

@@ -1,4 +1,4 @@
-"""Lists of all resources: one before anything is decided, and later ones for what the watch has missed."""
+"""Lists all resources: once at the start, and later to find what the watch has missed."""
 
 import asyncio
 import logging
@@ -29,13 +29,13 @@ class Resync:
         self._clock = clock
 
     def problem(self) -> str | None:
-        """Why this replica doesn't know all resources; None if it does."""
+        """Returns why this replica does not know all resources yet; None if it does."""
         return None if self.complete.is_set() else "the resources have not all been listed yet"
 
     async def first(self) -> None:
-        """List everything, so that nothing is decided from half of it.
+        """Lists all resources, so that no decision is made from only some of them.
 
-        An API server that is still starting, or has just learnt of the CRD, is asked again.
+        Tries again if the API server is still starting or has just created the definition's endpoint.
 
         Raises:
             CannotStart: it could not be listed.
@@ -55,28 +55,28 @@ class Resync:
         ) from failure
 
     async def again(self) -> None:
-        """List everything, and notice what the watch has missed: after it expired, kopf doesn't report deletions."""
+        """Lists all resources, and finds deletions that the watch has missed: kopf does not report them after a gap."""
         known_before = set(self._operator.objects.keys())
         try:
             keys = await self.listed()
         except (CannotStart, KubeError) as error:
-            logger.warning("resync: %s", error)
+            logger.warning("Can't list all resources: %s. Trying again in %.0f s.", error, INTERVAL)
             return
         for key in known_before - keys:
             self._operator.reconciler.vanished(key)
 
     async def run(self) -> None:
-        """``again``, every half hour, until cancelled."""
+        """Calls ``again`` every half hour until cancelled."""
         while True:
             await self._clock.wait(asyncio.Event(), INTERVAL)
             await self.again()
 
     async def listed(self) -> set[Key]:
-        """List everything once, and report it. Returns the keys.
+        """Lists all resources once and passes them to the reconciler. Returns their keys.
 
         Raises:
-            CannotStart: the API server refuses, or does not know VercelCertificates.
-            Unavailable: another try may succeed.
+            CannotStart: the API server refuses the request, or does not know VercelCertificates.
+            Unavailable: the API server did not answer; the next request may succeed.
         """
         operator, settings = self._operator, self._settings
         keys = set()

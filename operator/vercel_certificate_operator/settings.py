@@ -49,7 +49,7 @@ def _default_token_namespace(text: str) -> str:
 
 
 def _seconds(value: object) -> object:
-    """Seconds of ``90``, ``90s`` or ``1h30m``."""
+    """Returns the seconds of ``90``, ``90s`` or ``1h30m``. Leaves other types as they are, for Pydantic to check."""
     if not isinstance(value, str):
         return value
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
@@ -67,14 +67,14 @@ def _selector(value: object) -> object:
 
 
 class Address(NamedTuple):
-    """Where to listen."""
+    """An address to listen on."""
 
     host: str | None
     """None: on all addresses of the machine."""
     port: int
 
     def __str__(self) -> str:
-        """As a user writes it."""
+        """Returns it as a user writes it, such as ``:8080``."""
         host = self.host or ""
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
@@ -93,7 +93,7 @@ Seconds = BeforeValidator(_seconds)
 
 
 class Settings(BaseModel):
-    """Everything that a user can choose about ``run``."""
+    """The settings of ``run``, with all their defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -103,14 +103,14 @@ class Settings(BaseModel):
     selector: Annotated[Selector, BeforeValidator(_selector)] = Selector()
     """Labels of the resources to serve. Others are not seen."""
     leader_elect: bool = False
-    """Whether to write only while holding a Lease, so that there can be several replicas."""
+    """Whether only the holder of a Lease makes changes, so that there can be several replicas."""
     lease_name: Annotated[str, AfterValidator(_lease_name)] = "vercel-certificate-operator"
     lease_namespace: Namespace | None = None
     """None: the pod's own."""
     lease_duration: Annotated[int, Seconds, Field(ge=5, le=600)] = 15
     """Seconds after which another replica takes the Lease of a leader that has not renewed it."""
     listen: Annotated[Address | None, BeforeValidator(_address)] = None
-    """Where probes and Prometheus are answered, by HTTP. None: nowhere."""
+    """The address of the HTTP server for probes and metrics. None: there is no server."""
     metrics_per_certificate: bool = True
     """Whether there are metrics of each certificate, or of all together only."""
     vercel_api_url: Annotated[str, AfterValidator(_api_url)] = "https://api.vercel.com"
@@ -125,7 +125,7 @@ class Settings(BaseModel):
     call_timeout: Annotated[float, Field(ge=1)] = 30.0
     """Seconds that any other request to Vercel may take. There is no flag for it."""
     max_in_flight: Annotated[int, Field(ge=1, le=100)] = 8
-    """Calls to Vercel at a time, per token."""
+    """Maximum number of concurrent requests to Vercel per token."""
     uploads: bool = True
     """Whether certificates may be uploaded from Secrets."""
     source_poll_interval: Annotated[float, Seconds, Field(ge=1, le=86400)] = 600.0
@@ -144,7 +144,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def one_team(self) -> Self:
-        """A team is named by its id or by its slug."""
+        """Requires that at most one of a team's id and slug is set."""
         if self.team_id and self.team_slug:
             raise ValueError("--team-id and --team-slug are both set: name the team by one of them")
         if self.team_id and not self.team_id.startswith("team_"):
@@ -155,7 +155,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def default_token_is_for_somebody(self) -> Self:
-        """Who may use the default token has to be said."""
+        """Requires namespaces that may use the default token, if there is one."""
         if self.has_default_token and not self.default_token_namespaces:
             raise ValueError(
                 "there is a default token, but no namespace may use it: set --default-token-namespace to the "
@@ -165,10 +165,10 @@ class Settings(BaseModel):
 
     @property
     def has_default_token(self) -> bool:
-        """Whether the operator has a token of its own."""
+        """Whether there is a default token."""
         return self.vercel_token_file is not None or self.vercel_token is not None
 
     @property
     def scope(self) -> Scope:
-        """Where certificates of resources without ``spec.team`` live."""
+        """The scope of resources without ``spec.team``."""
         return Scope(team_id=self.team_id or None, team_slug=self.team_slug or None)

@@ -1,6 +1,6 @@
-"""The process's HTTP server: a few pages for kubelets and Prometheus.
+"""The HTTP server of the process: a few pages for kubelets and Prometheus.
 
-The only module beside ``kube`` and ``vercel`` that uses the network, and the only one that listens.
+It is the only module that listens. Only ``kube`` and ``vercel`` use the network too.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -21,7 +21,7 @@ SHUTDOWN = 0.2
 
 @asynccontextmanager
 async def serving(address: Address, pages: Mapping[str, Page]) -> AsyncIterator[int]:
-    """Serve these pages, by their paths, while the block lasts. Gives the port.
+    """Serves these pages, by path, inside the block. Yields the port.
 
     Raises:
         OSError: it can't listen there.

@@ -1,7 +1,7 @@
-"""One place that builds an operator: its parts, and how they are connected.
+"""Builds an operator from its parts, in one place.
 
-The process (``app``) and the tests use the same function, so that no argument can be forgotten by one of them. All
-defaults are in ``settings``.
+The process (``app``) and the tests use the same function, so that neither can forget an argument. All defaults are in
+``settings``.
 """
 
 import asyncio
@@ -54,11 +54,11 @@ class Operator:
 
     @property
     def working(self) -> set[asyncio.Task[None]]:
-        """Everything in progress: keys in work, POSTs in flight, lists in the background."""
+        """The tasks in progress: reconciliations, POSTs in flight, and lists."""
         return {*self.queue.running.values(), *self.reconciler.posts.tasks.values(), *self.accounts.lists}
 
     def sources(self, leads: Callable[[], bool]) -> Sources:
-        """What the metrics are read from.
+        """Returns the sources of the metrics.
 
         Args:
             leads: whether this replica leads.
@@ -76,7 +76,7 @@ class Operator:
 
 
 def random_id() -> str:
-    """A new id for an attempt."""
+    """Returns a new id for an attempt: 16 hexadecimal digits."""
     return secrets.token_hex(8)
 
 
@@ -91,12 +91,12 @@ def build(
     certificates_class: type[VercelCertificates] = VercelCertificates,
     new_id: Callable[[], str] = random_id,
 ) -> Operator:
-    """Build an operator. Nothing is requested yet.
+    """Builds an operator. It sends no request yet.
 
     Args:
         settings: everything that a user can choose.
         api: the client for the Kubernetes API. If there is an election, it has the same fence.
-        clock: where all parts take the time from.
+        clock: the source of time for all parts.
         fence: asked before each request that changes something at Vercel.
         time: Vercel's time, which the client for the Kubernetes API informs too.
         instance: the name under which Events are written. None: the host's name.
@@ -165,7 +165,7 @@ def tenant_of(key: Key | ScopeKey) -> str | None:
 
 
 def default_token(settings: Settings) -> DefaultToken:
-    """The operator's own token, which may not exist."""
+    """Returns the default token, which may not exist."""
     return DefaultToken(
         file=settings.vercel_token_file,
         value=settings.vercel_token,

@@ -58,8 +58,12 @@ def one_line(completed: subprocess.CompletedProcess[str]) -> str:
         (["--default-token-namespace", "w*"], {}, "--default-token-namespace: 'w*' is not the name of a namespace"),
         (["--namespace", "Web"], {}, "--namespace: 'Web' is not the name of a namespace"),
         (["--namespaces", "web"], {}, "'--namespace'"),
-        (["--vercel-token", "two words"], {}, "there is no --vercel-token, because everybody on this machine can read"),
-        (["--vercel-token"], {}, "there is no --vercel-token, because everybody on this machine can read"),
+        (
+            ["--vercel-token", "two words"],
+            {},
+            "there is no option --vercel-token, because all users of this machine can read",
+        ),
+        (["--vercel-token"], {}, "there is no option --vercel-token, because all users of this machine can read"),
         (["--namespaces:", "web"], {}, "'--namespace'"),
         (["--lease-duration", "15.5"], {}, "--lease-duration: must be a whole number of seconds"),
         (
@@ -132,7 +136,7 @@ def test_an_exec_plugin_that_fails_is_told(tmp_path: Path) -> None:
     plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "false"}
     file = kubeconfig(tmp_path, user={"exec": plugin})
     error = one_line(run("--kubeconfig", str(file), env={"VERCEL_TOKEN": "t"}))
-    assert error == f"Error: kubeconfig {file} can't be used: its exec plugin has failed: process returned 1"
+    assert error == f"Error: kubeconfig {file} can't be used: its exec plugin failed: process returned 1"
 
 
 def test_a_server_without_a_scheme_is_told(tmp_path: Path) -> None:

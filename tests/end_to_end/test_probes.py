@@ -108,7 +108,7 @@ async def test_a_watch_that_stalls_fails_the_probes_until_it_goes_on(
         assert fresh() == "the API server has not answered a watch for 301 s"
         assert alive() is None
         await clock.advance(WATCH_STALLED - WATCH_SILENT)
-        assert alive() == "no sign of life for 601 s"
+        assert alive() == "the watch has sent no request for 601 s"
         proxy.clear()
         await eventually("the watch goes on", lambda: fresh() is None)
         assert alive() is None

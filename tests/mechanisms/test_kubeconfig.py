@@ -21,7 +21,7 @@ CA = CertificateAuthority()
 PAIR = CA.server("localhost")
 NO_AUTHORITY = " can't be used: its certificate-authority is not a certificate in PEM format"
 NO_PAIR = " can't be used: its client-certificate and client-key are not a certificate and its key in PEM format"
-NO_PLUGIN = " can't be used: its exec plugin has failed: "
+NO_PLUGIN = " can't be used: its exec plugin failed: "
 BAD_PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
 

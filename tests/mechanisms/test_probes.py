@@ -64,7 +64,7 @@ async def test_a_key_that_hangs_fails_the_probe_until_it_goes_on(clock: TestCloc
     await clock.advance(1)
     assert await asked(check) == (
         503,
-        "[-]it failed: web/site has been in work for 721 s\nlivez check failed\n",
+        "[-]it failed: web/site has been reconciling for 721 s\nlivez check failed\n",
     )
     go_on.set()
     await clock.advance(0)
@@ -101,7 +101,7 @@ async def test_a_watch_that_does_not_even_try_fails_the_probe_until_it_tries(clo
         await clock.advance(WATCH_STALLED)
         assert check() is None
         await clock.advance(1)
-        assert check() == "no sign of life for 601 s"
+        assert check() == "the watch has sent no request for 601 s"
         await session.get(f"{url}/apis")
         assert check() is not None, "that was not the watch"
         statuses.append(503)
@@ -180,7 +180,7 @@ async def test_a_probe_that_turns_is_logged_once_each_way(caplog: pytest.LogCapt
         for problem in (None, "bad", "worse", None, None):
             wrong[:] = [problem] if problem else []
             await session.get(f"{url}/livez")
-    assert caplog.messages == ["livez: it failed: bad", "livez: it is well again"]
+    assert caplog.messages == ["livez: it failed: bad", "livez: it passes again"]
 
 
 async def test_a_port_that_is_taken_is_an_error() -> None:

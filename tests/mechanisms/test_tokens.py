@@ -266,7 +266,7 @@ async def test_vercels_formats_are_used_whatever_the_secret_says(
 
 @pytest.mark.parametrize(
     ("error", "told"),
-    [(Gone("none"), "does not exist: create it"), (Denied("not read Secret web/vercel"), "may not: not read Secret")],
+    [(Gone("none"), "does not exist: create it"), (Denied("not read Secret web/vercel"), "no right to read Secret")],
 )
 async def test_a_secret_that_can_not_be_read_is_reported(
     tokens: Tokens, secrets: SecretsInMemory, error: KubeError, told: str

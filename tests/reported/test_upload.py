@@ -88,8 +88,10 @@ async def test_a_secret_that_comes_later_is_noticed(world: SimulatedWorld, compa
     assert await world.condition("shop", "Issuing") == (
         "False",
         "SourceInvalid",
-        "Secret web/shop-tls does not exist. Nothing was sent to Vercel for shop.example.com. Correct the "
-        "Secret. The operator reads it again every 10m.",
+        (
+            "Secret web/shop-tls does not exist. Nothing was sent to Vercel for shop.example.com. Correct the Secret. "
+            "The operator reads it again every 10m."
+        ),
     )
     assert world.calls() == []
     await company.renew(annotations={})

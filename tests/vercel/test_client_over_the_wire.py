@@ -187,7 +187,7 @@ async def test_a_certificate_that_nobody_signed_is_not_trusted_and_nothing_is_se
     async with client_of(tls_wire.url) as client:
         error = await failure(client.issue(NAMES, PERSONAL))
     assert isinstance(error, NotSent)
-    assert "the TLS certificate it showed is not trusted: self-signed certificate" in error.message
+    assert "its TLS certificate is not trusted: self-signed certificate" in error.message
     assert not tls_wire.requests
 
 
@@ -237,7 +237,7 @@ async def test_a_call_for_which_no_connection_comes_free_is_not_sent(
         with pytest.raises(asyncio.CancelledError):
             await first
     assert isinstance(error, NotSent)
-    assert "no connection came free" in error.message
+    assert "no connection was free" in error.message
     assert len(wire.requests) == 1
 
 
@@ -371,7 +371,7 @@ async def test_an_answer_that_does_not_come_in_time_leaves_the_outcome_unknown(w
         error = await failure(client.issue(NAMES, PERSONAL))
     assert isinstance(error, OutcomeUnknown)
     assert error.status is None
-    assert error.message == "The request was sent, but no answer came back: not done within 1 s"
+    assert error.message == "The request was sent, but Vercel did not answer: no complete answer within 1 s"
 
 
 @pytest.mark.parametrize("name", ["get", "list", "remove"])
@@ -656,7 +656,7 @@ async def test_a_listing_that_does_not_advance_is_no_answer(wire: Wire, client: 
     wire.actions = pages((["b"], 2000), (["a"], following), ([], None))
     error = await failure(client.list(PERSONAL))
     assert isinstance(error, OutcomeUnknown)
-    assert "doesn't end" in error.message
+    assert "does not end" in error.message
     assert len(wire.requests) == 2
 
 
@@ -667,7 +667,7 @@ async def test_a_listing_of_more_pages_than_can_be_meant_is_no_answer(
     wire.actions = pages((["c"], 30), (["b"], 20), (["a"], 10), ([], None))
     error = await failure(client.list(PERSONAL))
     assert isinstance(error, OutcomeUnknown)
-    assert "doesn't end" in error.message
+    assert "does not end" in error.message
     assert len(wire.requests) == 3
 
 

@@ -9,10 +9,10 @@ _WHOLE = re.compile(r"([0-9]+[hms])+")
 
 
 def parse_duration(text: str) -> timedelta:
-    """``720h``, ``1h30m``, ``90s``: whole numbers of hours, minutes and seconds, as ``spec.renewBefore`` takes them.
+    """Returns a duration such as ``720h``, ``1h30m`` or ``90s``, in the form of ``spec.renewBefore``.
 
     Raises:
-        ValueError: for anything else, with a message for users.
+        ValueError: it has another form, or is too long. The message is for users.
     """
     if not _WHOLE.fullmatch(text):
         raise ValueError(f"{text!r} is not a duration: use h, m and s, as in 720h, 1h30m or 90s")
@@ -23,7 +23,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def readable(span: timedelta) -> str:
-    """A duration in its two largest units, for messages: ``29d 3h``, ``1h 30m``, ``45s``."""
+    """Returns a duration in its two largest units, for messages: ``29d 3h``, ``1h 30m``, ``45s``."""
     seconds = max(0, round(span.total_seconds()))
     parts: list[str] = []
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):

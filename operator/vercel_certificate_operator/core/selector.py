@@ -2,8 +2,8 @@
 
 https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors: requirements with commas
 between them, all of which must hold: ``key=value`` (``==`` is the same), ``key!=value``, ``key in (a,b)``,
-``key notin (a,b)``, ``key`` (there is such a label), ``!key`` (there is none). A label that is missing fits ``!=`` and
-``notin``.
+``key notin (a,b)``, ``key`` (there is such a label), ``!key`` (there is none). A missing label
+matches ``!=`` and ``notin``.
 """
 
 import re
@@ -38,7 +38,7 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """What labels must be like. ``Selector()`` fits all."""
+    """A label selector. ``Selector()`` matches everything."""
 
     requirements: tuple[Requirement, ...] = ()
     text: str = ""
@@ -46,7 +46,7 @@ class Selector:
 
     @classmethod
     def parse(cls, text: str) -> "Selector":
-        """Raises ValueError, with one line for people."""
+        """Returns the selector that a text describes. Raises ValueError with one line for users."""
         requirements, at = [], 0
         if not text.strip():
             return cls()
@@ -62,7 +62,7 @@ class Selector:
         return cls(tuple(requirements), text.strip())
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether all requirements hold."""
+        """Returns whether all requirements hold."""
         return all(requirement.holds(labels) for requirement in self.requirements)
 
 

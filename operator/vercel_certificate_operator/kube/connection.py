@@ -1,4 +1,4 @@
-"""The way to the Kubernetes API: one for the watch (kopf's), one for everything else."""
+"""Connections to the Kubernetes API: one for kopf's watch, one for all other requests."""
 
 import asyncio
 import errno
@@ -54,7 +54,7 @@ def api_client(
     """Returns a client for the typed and the custom APIs.
 
     Args:
-        fence: asked before each request that writes. What it says is why it is not sent; then Fenced is raised.
+        fence: asked before each request that writes. If it returns a reason, Fenced is raised with it.
         dated: called with the Date header of each answer.
     """
     client = _Client(configuration, fence, dated)
@@ -63,7 +63,7 @@ def api_client(
 
 
 class _Client(ApiClient):
-    """Below everything that makes requests, so that nothing can bypass the fence."""
+    """Asks the fence below all code that makes requests, so that none can bypass it."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class _Client(ApiClient):
 
 
 class WatchSigns:
-    """When the watches were last heard of. kopf tells nothing of them, but they use our session."""
+    """When the watches last sent requests and got answers. kopf does not report that, but it uses our session."""
 
     def __init__(self, clock: Clock, watches: int = 1) -> None:
         """
@@ -99,11 +99,11 @@ class WatchSigns:
         self._answered: dict[str, float] = {}
 
     def tried(self) -> float:
-        """Seconds since the watch that has been quiet for longest has asked, or been answered."""
+        """Returns the seconds since the quietest watch sent a request or got an answer."""
         return self._age(self._tried)
 
     def answered(self) -> float:
-        """Seconds since the watch that has been without an answer for longest had one."""
+        """Returns the seconds since the last answer to the watch that has waited longest for one."""
         return self._age(self._answered)
 
     def _age(self, times: Mapping[str, float]) -> float:
@@ -111,7 +111,7 @@ class WatchSigns:
         return self._clock.monotonic() - oldest
 
     def trace(self) -> aiohttp.TraceConfig:
-        """For the session that the watches use."""
+        """Returns a trace configuration for the session of the watches."""
         config = aiohttp.TraceConfig()
         config.on_request_start.append(self._on_request)
         config.on_request_exception.append(self._on_request)
@@ -124,7 +124,7 @@ class WatchSigns:
         __: object,
         params: aiohttp.TraceRequestStartParams | aiohttp.TraceRequestExceptionParams | aiohttp.TraceRequestEndParams,
     ) -> None:
-        if params.url.path.endswith(f"/{PLURAL}"):  # kopf also looks around
+        if params.url.path.endswith(f"/{PLURAL}"):  # kopf sends other requests too
             self._tried[params.url.path] = self._clock.monotonic()
 
     async def _on_answer(
@@ -136,12 +136,12 @@ class WatchSigns:
 
 
 async def log_in(kubeconfig: Path | None, signs: WatchSigns) -> kopf.AiohttpSession:
-    """``watch_session``, with credentials that are read now: kopf logs in again when they are refused."""
+    """Returns a ``watch_session`` with the current credentials. kopf calls it again when they are rejected."""
     return await watch_session(await load(kubeconfig), signs)
 
 
 async def watch_session(configuration: Configuration, signs: WatchSigns) -> kopf.AiohttpSession:
-    """A session for kopf, with a limit on its connections: without one, a burst costs memory by the connection."""
+    """Returns a session for kopf. Its number of connections is limited, because each costs memory."""
     context = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=api_client(configuration).rest_client.ssl_context)
     auth = await configuration.auth_settings()
     headers = {"User-Agent": USER_AGENT}
@@ -155,7 +155,11 @@ async def watch_session(configuration: Configuration, signs: WatchSigns) -> kopf
 
 @asynccontextmanager
 async def translated(what: str) -> AsyncIterator[None]:
-    """Turns what the client library raises into this package's own tree; ``what`` says what was tried."""
+    """Translates exceptions of the client library into ``KubeError``.
+
+    Args:
+        what: what was tried, for the message.
+    """
     try:
         yield
     except ApiException as error:

@@ -1,22 +1,22 @@
-"""What can go wrong with a request to the Kubernetes API.
+"""The errors of requests to the Kubernetes API.
 
 ::
 
     KubeError
     ├── Conflict     409: the object has changed since it was read
-    ├── Gone         404: there is no such object (any more)
+    ├── Gone         404: there is no such object, or no longer
     ├── Fenced       not sent: this replica may not write
     ├── Refused      other 4xx: the request itself is wrong, or a JSON Patch test has failed
     │   └── Denied   403: not allowed to
-    │       └── Unauthenticated  401: the API server does not know who asks
-    └── Unavailable  no answer, 429 or 5xx: it may have been done, or not; 410: a list has to begin anew
+    │       └── Unauthenticated  401: the API server rejects the credentials
+    └── Unavailable  no answer, 429 or 5xx: it may have been done or not; 410: a list must start again
 """
 
 import aiohttp
 
 
 class KubeError(Exception):
-    """Base of all. ``message`` is one line, for people."""
+    """Base class. ``message`` is one line for users."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ class Refused(KubeError):
 
 
 class Denied(Refused):
-    """The operator is not allowed to."""
+    """The operator has no right to do this."""
 
 
 class Unauthenticated(Denied):
@@ -52,5 +52,5 @@ class Unavailable(KubeError):
 
 
 def is_answer(error: BaseException | None) -> bool:
-    """Whether kopf has raised this error because of what the API server answered."""
+    """Returns whether kopf raised this error because of an answer of the API server."""
     return error is not None and isinstance(error.__cause__, aiohttp.ClientResponseError)

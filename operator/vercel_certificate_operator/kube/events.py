@@ -1,7 +1,7 @@
-"""Kubernetes Events: what ``kubectl describe`` and ``kubectl events`` tell.
+"""Kubernetes Events (events.k8s.io/v1), which ``kubectl describe`` and ``kubectl events`` show.
 
-events.k8s.io/v1, written in the background: an event that can't be written is logged, and holds nothing up. One that
-is said again is counted (a series), not multiplied.
+They are written in the background. An Event that can't be written is logged and delays nothing. Repetitions are counted
+in a series.
 """
 
 import asyncio
@@ -23,17 +23,17 @@ from vercel_certificate_operator.kube.requests import MERGE_PATCH, path, send
 API = "/apis/events.k8s.io/v1"
 CONTROLLER = f"{GROUP}/vercel-certificate-operator"
 NOTE_LIMIT = 1024
-"""Bytes of UTF-8; longer ones are refused by the API server."""
+"""Bytes of UTF-8. The API server refuses longer notes."""
 NAME_LIMIT = 253
 REMEMBERED = 10_000
-"""Events that are remembered, for one that is said again."""
+"""Events that are remembered, to count repetitions."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class _Said:
-    """An Event that was written."""
+    """An Event that was written, and how often it was repeated."""
 
     name: str
     count: int = 0
@@ -50,18 +50,22 @@ class Events:
         self._said: dict[tuple[Key, Note], _Said] = {}
 
     def publish(self, key: Key, note: Note, now: datetime) -> None:
-        """Write an Event, in the background."""
+        """Writes an Event in the background.
+
+        Args:
+            now: the time of the Event, aware.
+        """
         task = asyncio.create_task(self._write(key, note, now), name=f"event for {key}")
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
 
     async def flush(self, seconds: float) -> None:
-        """Wait until all events are written, for so long at most."""
+        """Waits until all Events are written, but at most these seconds."""
         if self._writing:
             await asyncio.wait(self._writing, timeout=seconds)
 
     async def aclose(self, seconds: float) -> None:
-        """``flush``, and drop what is not written by then: nobody may use the client after that."""
+        """Like ``flush``, then drops the other Events: the client is closed next."""
         await self.flush(seconds)
         late = tuple(self._writing)
         for task in late:
@@ -70,7 +74,7 @@ class Events:
 
     async def _write(self, key: Key, note: Note, now: datetime) -> None:
         said = self._said.pop((key, note), None) or _Said(event_name(key))
-        self._said[key, note] = said  # the newest last
+        self._said[key, note] = said  # the newest is last
         while len(self._said) > REMEMBERED:
             del self._said[next(iter(self._said))]
         try:
@@ -78,7 +82,7 @@ class Events:
                 await self._say(key, note, now, said)
         except KubeError as error:
             # A namespace that is being deleted takes no new events; then there is nobody to read them either.
-            logger.warning("An event was not written: %s", error.message)
+            logger.warning("Can't write an Event: %s", error.message)
 
     async def _say(self, key: Key, note: Note, now: datetime, said: _Said) -> None:
         if said.count:
@@ -99,18 +103,23 @@ class Events:
 
 
 def event_name(key: Key) -> str:
-    """A name for a new Event: the object's, and something random."""
+    """Returns a name for a new Event: the object's name and 16 random hexadecimal digits."""
     suffix = f".{secrets.token_hex(8)}"
     return key.name[: NAME_LIMIT - len(suffix)].rstrip("-.") + suffix
 
 
 def micro_time(moment: datetime) -> str:
-    """RFC 3339 with microseconds, as Kubernetes' MicroTime."""
+    """Returns a time as RFC 3339 in UTC with microseconds, the format of Kubernetes' MicroTime."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def event(key: Key, note: Note, now: datetime, *, name: str, instance: str) -> dict[str, Any]:
-    """The Event object for a note."""
+    """Returns the Event object for a note, as JSON.
+
+    Args:
+        name: of the Event.
+        instance: the name of this replica.
+    """
     text = note.text.encode()
     if len(text) > NOTE_LIMIT:
         text = text[: NOTE_LIMIT - 3].decode(errors="ignore").encode() + "…".encode()

@@ -1,7 +1,7 @@
-"""Where the Kubernetes API is and who asks: from a kubeconfig, or from the pod.
+"""The address of the Kubernetes API and the credentials, from a kubeconfig or from the pod.
 
-The library reads kubeconfigs. This module checks them first, because the library answers many mistakes with a
-traceback or not at all, and finds them as kubectl does.
+The library reads kubeconfigs. This module checks them first, because the library raises obscure errors for many
+mistakes and overlooks others. It finds the files as kubectl does.
 """
 
 import ast
@@ -28,11 +28,11 @@ _LISTS = ("clusters", "contexts", "users")
 
 
 class NotConfigured(Exception):
-    """There is no usable way to a cluster. The message is one line, for people."""
+    """There is no usable configuration for a cluster. The message is one line for users."""
 
 
 async def load(kubeconfig: Path | None) -> Configuration:
-    """The configuration for the Kubernetes API.
+    """Returns the configuration for the Kubernetes API.
 
     Args:
         kubeconfig: the file. None: the pod's own account, or else the files of ``KUBECONFIG``, or ``~/.kube/config``.
@@ -52,13 +52,13 @@ async def load(kubeconfig: Path | None) -> Configuration:
                 "Set --kubeconfig or KUBECONFIG"
             )
         await _load_files([file for file in files if _exists(file)], configuration)
-    # The environment's proxy is resolved once, by our own rules. A session would do it for each request, in a thread.
+    # ``proxies`` resolves the environment's proxy once. A session would do it for each request, in a thread.
     configuration.client_session_kwargs = {"trust_env": False}
     return configuration
 
 
 def _load_from_pod(configuration: Configuration) -> str | None:
-    """Load the pod's own account. Returns why that is not possible; None if it is done.
+    """Loads the pod's own account. Returns why that is not possible; None if it is done.
 
     The API server of the pod's own cluster is never requested through a proxy.
     """
@@ -71,7 +71,7 @@ def _load_from_pod(configuration: Configuration) -> str | None:
 
 
 def _found() -> list[Path]:
-    """The files that kubectl would read. An empty ``KUBECONFIG`` is one that is not set."""
+    """Returns the files that kubectl would read. An empty ``KUBECONFIG`` counts as unset."""
     named = [Path(name) for name in os.environ.get("KUBECONFIG", "").split(os.pathsep) if name]
     return named or [DEFAULT]
 
@@ -81,7 +81,7 @@ def _exists(file: Path) -> bool:
 
 
 async def _load_files(files: Sequence[Path], configuration: Configuration) -> None:
-    """Load kubeconfigs, of which the first has precedence."""
+    """Loads kubeconfigs. The first one takes precedence."""
     where = f"kubeconfig {':'.join(map(str, files))}"
     contents = [_read(file) for file in files]
     # As in kubectl, the first file with a current context decides. In the library, the last does.
@@ -119,7 +119,7 @@ def _check_context(contents: Sequence[dict[str, Any]], context: object, where: s
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """The content of a kubeconfig."""
+    """Returns the content of a kubeconfig. Raises NotConfigured if it is not one."""
     try:
         content = yaml.safe_load(file.expanduser().read_text())
     except OSError as error:
@@ -143,7 +143,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 @contextmanager
 def _errors_of_the_library() -> Iterator[None]:
-    """Raise what the library only logs: after an exec plugin has failed, it continues without credentials."""
+    """Raises what the library only logs: it continues without credentials after an exec plugin has failed."""
     logger, errors = logging.getLogger(kube_config.__name__), _Errors()
     logger.addFilter(errors)
     try:
@@ -151,11 +151,11 @@ def _errors_of_the_library() -> Iterator[None]:
     finally:
         logger.removeFilter(errors)
     if errors.messages:
-        raise config.ConfigException(f"its exec plugin has failed: {_readable(errors.messages[0])}")
+        raise config.ConfigException(f"its exec plugin failed: {_readable(errors.messages[0])}")
 
 
 class _Errors(logging.Filter):
-    """Takes errors out of a log, and keeps their messages."""
+    """Removes errors from a log and keeps their messages."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class _Errors(logging.Filter):
 
 
 def _readable(message: str) -> str:
-    """A message of the library's about an exec plugin, which shows the plugin's output as a Python literal."""
+    """Returns a message of the library about an exec plugin, without the Python literal of the plugin's output."""
     message = re.sub(r"\[Errno \d+\] ", "", message.removeprefix("exec: "))
     return re.sub(r"b(['\"]).*\1$", lambda found: ast.literal_eval(found[0]).decode(errors="replace"), message)
 
@@ -188,7 +188,7 @@ def _check_server(configuration: Configuration) -> None:
 
 
 def _check_tls(configuration: Configuration) -> None:
-    """The library reads these too, but doesn't say which of them it can't use."""
+    """Checks the certificates. The library would not say which of them it can't use."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if configuration.ssl_ca_cert:
         try:

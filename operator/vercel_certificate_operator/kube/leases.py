@@ -59,11 +59,11 @@ class Lease(BaseLock):
 
     @property
     def holder(self) -> str | None:
-        """The identity that holds the Lease, as of the newest read; None: nobody."""
+        """The identity that held the Lease at the newest read; None: nobody."""
         return self._spec.holder_identity or None
 
     async def acquire_or_renew(self) -> bool:
-        """Take the Lease if it is free, or renew it. Returns whether this replica holds it now.
+        """Takes the Lease if it is free, or renews it. Returns whether this replica holds it now.
 
         Raises:
             Conflict: another replica was faster.
@@ -72,12 +72,12 @@ class Lease(BaseLock):
         return bool(await self._election.try_acquire_or_renew())
 
     async def release(self) -> bool:
-        """Clear the holder, so that another replica needn't wait. Returns False if this replica did not hold it."""
+        """Clears the holder, so that another replica need not wait. Returns False if this replica did not hold it."""
         await self.get(self.name, self.namespace)
         if self.holder != self.identity:
             return False
         self._spec.holder_identity, self._spec.renew_time = None, datetime.now(UTC)
-        await self._replace(self._spec, "giving back")
+        await self._replace(self._spec, "releasing")
         return True
 
     # --- what the library calls
@@ -85,7 +85,7 @@ class Lease(BaseLock):
     async def get(
         self, name: str, namespace: str
     ) -> tuple[bool, LeaderElectionRecord] | tuple[bool, Exception] | tuple[bool, None]:
-        """The record, without a holder if the Lease has expired. (False, ApiException 404) if there is no Lease."""
+        """Returns the record, without a holder if the Lease has expired; (False, ApiException 404) if there is none."""
         async with translated(f"reading the Lease {namespace}/{name}"):
             try:
                 self._note(await self._api.read_namespaced_lease(name, namespace))
@@ -101,14 +101,14 @@ class Lease(BaseLock):
         return True, LeaderElectionRecord(holder, str(self.duration), str(self._reads), str(self._reads))
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
-        """Create the Lease, held by this replica. Raises Conflict if another replica was faster."""
+        """Creates the Lease for this replica. Raises Conflict if another replica was faster."""
         lease = V1Lease(metadata=V1ObjectMeta(name=name), spec=self._held_by_this())
         async with translated(f"creating the Lease {namespace}/{name}"):
             self._note(await self._api.create_namespaced_lease(namespace, lease))
         return True
 
     async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
-        """Renew or take the Lease. Raises Conflict if it has changed since it was read."""
+        """Renews or takes the Lease. Raises Conflict if it has changed since it was read."""
         if not self._is_free:
             raise Conflict(f"the Lease {namespace}/{name} is held by {self.holder}")
         await self._replace(self._held_by_this(), "renewing")

@@ -42,7 +42,7 @@ Source: https://vercel.com/changelog/new-token-formats-and-secret-scanning.
 
 
 class TokenMissing(Exception):
-    """There is no usable token. The message is one line, for users; it never holds a token."""
+    """There is no usable token. The message is one line for users and never contains a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Token:
 
     @classmethod
     def of(cls, text: str, where: str, place: Place | None = None) -> "Token":
-        """A token from its text, without the white space around it.
+        """Returns a token from its text, without the white space around it.
 
         Raises:
             TokenMissing: it is empty, or can't be a token.
@@ -77,7 +77,7 @@ class Token:
 
 
 class DefaultToken:
-    """The operator's own token: from a file, which is read again each time since it may be rotated, or as a value."""
+    """The operator's own token: from a file, which is read each time because it may be rotated, or from a value."""
 
     def __init__(
         self, *, file: Path | None = None, value: SecretStr | None = None, namespaces: Collection[str] = ()
@@ -106,7 +106,7 @@ class DefaultToken:
         return self.read()
 
     def read(self) -> Token:
-        """Raises TokenMissing."""
+        """Returns the token. Raises TokenMissing."""
         if self._file is not None:
             try:
                 text = self._file.read_text()
@@ -217,7 +217,7 @@ class Tokens:
         except Gone as error:
             raise TokenMissing(f"{where} does not exist: create it, or correct spec.tokenSecretRef") from error
         except Denied as error:
-            raise TokenMissing(f"the operator may not: {error.message}") from error
+            raise TokenMissing(f"the operator has no right to read {where}: {error.message}") from error
         data = secret.get("data") or {}
         if key not in data:
             keys = ", ".join(sorted(data)) or "none"

@@ -1,6 +1,6 @@
 """Requests for VercelCertificate objects.
 
-Every write can land only on the object, and on the state of it, that it was decided for:
+Each write succeeds only on the object and in the state for which it was decided:
 
 - metadata, by a merge patch with the resourceVersion (a conflict: 409);
 - status, by a JSON Patch that first tests the uid, and then the attempt's id or the resourceVersion. A failed test is a
@@ -30,7 +30,7 @@ class VercelCertificates:
         self._client = client
 
     async def list(self, namespaces: Sequence[str] = (), *, selector: str | None = None) -> AsyncIterator[Body]:
-        """Every object in these namespaces (none: all)."""
+        """Yields every object in these namespaces; in all namespaces if there are none. Pages of 500 objects."""
         for namespace in namespaces or (None,):
             token: str | None = None
             while True:
@@ -48,16 +48,16 @@ class VercelCertificates:
             return await send(self._client, "GET", path(API, namespace, PLURAL), query=query)
 
     async def get(self, key: Key) -> Body:
-        """The object of this name, whatever its uid. Raises Gone where there is none."""
+        """Returns the object with this name, whatever its uid. Raises Gone if there is none."""
         async with translated(f"reading {key}"):
             return await send(self._client, "GET", path(API, key.namespace, PLURAL, key.name))
 
     async def add_finalizer(self, resource: Resource) -> Body:
-        """Adds our finalizer. Raises Conflict if anything has changed."""
+        """Adds the operator's finalizer. Raises Conflict if anything has changed."""
         return await self._patch_metadata(resource, [*resource.finalizers, FINALIZER], "adding the finalizer to")
 
     async def remove_finalizer(self, resource: Resource) -> Body:
-        """Removes our finalizer. Raises Conflict if anything has changed."""
+        """Removes the operator's finalizer. Raises Conflict if anything has changed."""
         finalizers = [finalizer for finalizer in resource.finalizers if finalizer != FINALIZER]
         return await self._patch_metadata(resource, finalizers, "removing the finalizer from")
 

@@ -1,4 +1,4 @@
-"""The client."""
+"""The client for Vercel's certificates API."""
 
 import asyncio
 import os
@@ -28,19 +28,19 @@ from vercel_certificate_operator.vercel.network import Network
 from vercel_certificate_operator.vercel.times import Allowance, allowance, http_date, retry_after
 
 MAX_BODY = 4 * 2**20
-"""Bytes; a page of a hundred certificates is some 30,000."""
+"""Bytes. A page of 100 certificates has about 30,000."""
 MAX_CERTIFICATE_BODY = 2**20
-"""Bytes, for the calls that answer with one certificate or none."""
+"""Bytes, for calls whose answer is at most one certificate."""
 PAGE_SIZE = 100
 MAX_PAGES = 1000
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds, for TCP (with the look-up of the name) and again for TLS; less where all of the call has little time."""
+"""Seconds for DNS and TCP, and again for TLS; less if the limit of the whole call is short."""
 POOL_TIMEOUT = 5.0
-"""Seconds to wait for a connection. Short, since a call that is decided on is to be sent now or not at all."""
+"""Seconds to wait for a free connection. Short, because a decided call is sent now or not at all."""
 KEEPALIVE = 5.0
-"""Seconds that an idle connection is kept. Short too: a request on a connection that the server closes in that
-moment is one of unknown outcome."""
+"""Seconds that an idle connection is kept. Short, because a request on a connection that the server closes at that
+moment has an unknown outcome."""
 
 USER_AGENT = f"vercel-certificate-operator/{__version__} python-httpx/{httpx.__version__}"
 
@@ -52,7 +52,7 @@ _SHORTEST_SECRET = 8
 
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL)
 _SHORTEST_KEY_LINE = 12
-"""Characters. The last line of a key may be shorter: it says little, and would be found everywhere."""
+"""Characters. The last line of a key may be shorter. It reveals little and could match other text."""
 _HOST = re.compile(rb"[A-Za-z0-9._:-]+")
 
 _NEVER_SENT = (
@@ -75,57 +75,26 @@ class Upload:
     """The leaf."""
     key: SecretStr
     ca: str
-    """The certificates that follow the leaf; may be empty."""
+    """The certificates after the leaf in the chain; may be empty."""
 
 
 class VercelClient:
-    """Vercel's certificates API, with one token and one pool of connections.
+    """A client with one token and one pool of connections.
 
-    Every call is one request (:meth:`list`: one per page); there are no retries, no redirects and no cache. Calls
-    raise :class:`~.errors.NotSent`, :class:`~.errors.OutcomeUnknown` or :class:`~.errors.ApiError`, as ``errors``
-    documents, and can be made at the same time. Close it with :meth:`aclose`, or use it as a context manager.
+    Each call sends one request (``list``: one for each page). There are no retries, no redirects and no cache. Calls
+    can be made at the same time. They raise NotSent, OutcomeUnknown or ApiError; see ``errors``.
 
-    ``token``
-        What Vercel's dashboard shows when a token is made: printable ASCII without spaces.
-    ``base_url``
-        ``http`` or ``https``; a path is kept (a gateway), anything after it is refused.
-    ``post_timeout``, ``timeout``
-        Seconds for all of an :meth:`issue`, and of any other request, from the wait for a connection to the last
-        byte of the answer. Connecting has limits of its own (:data:`CONNECT_TIMEOUT`, :data:`POOL_TIMEOUT`).
-    ``max_body``
-        Bytes of an answer that are read; one that is larger is no answer. Never more than
-        :data:`MAX_CERTIFICATE_BODY` where the answer is one certificate.
-    ``allowed``
-        Called with what the rate-limit headers of an answer (of any status) say about this kind of call.
-    ``connections``
-        At most so many at a time. Calls beyond wait :data:`POOL_TIMEOUT`.
-    ``network``
-        The certificate authorities and the proxy, to be shared by several clients. Without it, the client reads them
-        from the environment.
-    ``transport``
-        In place of the network, for tests.
-    ``clock``
-        Our time, aware; compared with Vercel's.
-    ``fence``
-        Asked before each request that changes something at Vercel, the last time when its first byte is about to
-        leave. What it says is why the request is not sent: NotSent.
-    ``observe``
-        Told of each request when it is over: the call (``issue``, ``get``, ``list``: each page, ``remove``), the HTTP
-        status as text (``none``: sent, and not answered; ``not-sent``), and the seconds that it took.
+    httpx reads nothing from the environment, neither proxies nor ``.netrc``; see ``network``. httpx logs the URL of
+    each request at INFO, httpcore the headers of the answers at DEBUG. No line contains the token.
 
-    ``ValueError``, without the token in it, says what is wrong with an argument or with the environment.
-
-    httpx itself reads nothing from the environment, neither proxies nor ``.netrc``: see ``network``.
-
-    httpx logs each request with its URL at INFO, and httpcore the rest at DEBUG, headers of answers included. No
-    line holds the token; that there are so many is for the application to change, by these loggers' levels.
+    Source of the calls and their formats: Vercel's REST API reference (certs and domains), and Vercel's command line.
     """
 
     clock_offset: timedelta | None
-    """Vercel's clock minus ours, from the ``Date`` of the newest answer (of any status); None before the first.
+    """Vercel's time minus the local time, from the ``Date`` of the newest answer of any status; None before the first.
 
-    Taken when the answer arrives, so that it is never more than the true offset: less, by up to a second (the
-    header's resolution) and the answer's way.
+    It is never more than the true offset. It is less by up to a second (the header's resolution) and by the time that
+    the answer took to arrive.
     """
 
     def __init__(
@@ -145,6 +114,30 @@ class VercelClient:
         observe: Callable[[str, str, float], None] = lambda call, code, seconds: None,
         dated: Callable[[timedelta], None] = lambda offset: None,
     ) -> None:
+        """
+        Args:
+            token: as Vercel's dashboard shows it: printable ASCII without spaces.
+            allowed: called with what the rate-limit headers of an answer of any status say about this kind of call.
+            base_url: ``http`` or ``https``. It may have a path (of a gateway), but no query or fragment.
+            post_timeout: seconds for a whole ``issue`` or ``upload``, from the wait for a connection to the last byte
+                of the answer. ``CONNECT_TIMEOUT`` and ``POOL_TIMEOUT`` limit its first steps.
+            timeout: the same for any other request.
+            connections: maximum number of concurrent requests. Others wait for ``POOL_TIMEOUT``.
+            network: certificate authorities and proxy, shared by several clients. None: those of the environment.
+            max_body: bytes of a page of a list that are read. A larger answer raises OutcomeUnknown. For other calls,
+                ``MAX_CERTIFICATE_BODY`` is the limit if it is less.
+            transport: replaces the network in tests.
+            clock: returns the local time, aware. It is compared with Vercel's.
+            fence: called before each request that changes something at Vercel, and again right before its first byte
+                is sent. If it returns a reason, NotSent is raised with it.
+            observe: called after each request with the call (``issue``, ``upload``, ``get``, ``list`` for each page,
+                ``remove``, ``config``), the HTTP status as text (``none``: sent but not answered; ``not-sent``), and
+                the duration in seconds.
+            dated: called with each new ``clock_offset``.
+
+        Raises:
+            ValueError: an argument or the environment can't be used. The message does not contain the token.
+        """
         _check_token(token)
         self._token = token
         self._base_url = _checked_base_url(base_url)
@@ -158,7 +151,7 @@ class VercelClient:
         self.clock_offset = None
         self._allowed = allowed
         self._hidden: Counter[str] = Counter()
-        # Whether the connection tells (by httpcore's trace) when a request's first byte is about to leave.
+        # Whether httpcore's trace reports when the first byte of a request is sent.
         self._traced = transport is None
         network = network or Network.for_url(self._base_url)
 
@@ -175,19 +168,20 @@ class VercelClient:
         )
 
     async def issue(self, cns: Iterable[str], scope: Scope) -> Certificate:
-        """Ask for a certificate that covers the names, and wait until it is issued.
+        """Requests a certificate for these names and waits until it is issued.
 
-        On a certificate that isn't what was asked for: see ``Certificate.oddities``. Its id is always good.
+        Returns:
+            The certificate. If it is not what was requested, its ``oddities`` say so; its id is always valid.
         """
         names = sorted(normalized(cns))
         answer = await self._call("issue", "POST", _CERTS, scope, json={"cns": names}, limit=self._post_timeout)
         return self._read(answer, lambda value: models.certificate(value, asked=names))
 
     async def upload(self, upload: Upload, scope: Scope) -> Certificate:
-        """Upload a certificate with its key, and wait until it is accepted.
+        """Uploads a certificate with its key and waits until Vercel accepts it.
 
         Args:
-            upload: the PEM texts. Its key is in no error and no log.
+            upload: the PEM texts. The key is in no error and no log.
             scope: where it goes.
         """
         with self._hiding(upload.key):
@@ -196,18 +190,18 @@ class VercelClient:
             return self._read(answer, models.certificate)
 
     async def domain_config(self, domain: str, scope: Scope) -> DomainConfig:
-        """How a domain is configured. Raises ApiError with status 404 when the scope has no such domain."""
+        """Returns how a domain is configured. Raises ApiError with status 404 if the scope does not have it."""
         path = f"/v6/domains/{quote(domain, safe='')}/config"
         return self._read(await self._call("config", "GET", path, scope), models.domain_config)
 
     async def get(self, certificate_id: str, scope: Scope) -> Certificate:
-        """A certificate. Raises ApiError with status 404 when the scope has none with this id."""
+        """Returns a certificate. Raises ApiError with status 404 if the scope has none with this id."""
         return self._read(await self._call("get", "GET", _path(certificate_id), scope), models.certificate)
 
     async def list(self, scope: Scope) -> tuple[Certificate, ...]:
-        """All certificates of the scope, newest first as Vercel sends them, without repeats.
+        """Returns all certificates of the scope, newest first as Vercel sends them, each once.
 
-        Complete or not at all: a page that fails, or a listing that doesn't end, raises.
+        The list is complete. If a page fails or the list does not end, it raises.
         """
         found: dict[str, Certificate] = {}
         until: int | None = None
@@ -216,27 +210,26 @@ class VercelClient:
             answer = await self._call("list", "GET", _CERTS, scope, params=params, max_body=self._max_body)
             page = self._read(answer, models.page)
             for certificate in page.certificates:
-                # What was created in the millisecond between two pages is on both.
+                # A certificate of the same millisecond can be on two pages.
                 found.setdefault(certificate.id, certificate)
             if page.next is None:
                 return tuple(found.values())
             if until is not None and page.next >= until:
                 raise OutcomeUnknown(
-                    f"Vercel sent a listing that doesn't end: after the page until {until} comes the one until "
-                    f"{page.next}",
+                    f"Vercel sent a list that does not end: the page after {until} starts at {page.next}",
                     status=answer.status,
                 )
             until = page.next
-        raise OutcomeUnknown(f"Vercel sent a listing that doesn't end: {MAX_PAGES} pages, and more to come")
+        raise OutcomeUnknown(f"Vercel sent a list that does not end: it has more than {MAX_PAGES} pages")
 
     async def remove(self, certificate_id: str, scope: Scope) -> None:
-        """Remove a certificate. Raises ApiError with status 404 when the scope has none with this id."""
+        """Removes a certificate. Raises ApiError with status 404 if the scope has none with this id."""
         answer = await self._call("remove", "DELETE", _path(certificate_id), scope)
         if answer.status != 204:
             self._read(answer, models.removed)
 
     async def aclose(self) -> None:
-        """Close the connections. Calls made later raise NotSent."""
+        """Closes the connections. Later calls raise NotSent."""
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:
@@ -257,12 +250,13 @@ class VercelClient:
         limit: float | None = None,
         max_body: int = MAX_CERTIFICATE_BODY,
     ) -> "_Answer":
-        """A whole answer of a status of 2xx. Raises as ``errors`` says for all others, and for none.
+        """Sends a request and returns the complete answer with a 2xx status. Otherwise raises; see ``errors``.
 
-        ``limit``: seconds for all of it.
+        Args:
+            limit: seconds for the whole call. None: the usual limit.
         """
         if self._http.is_closed:
-            raise NotSent("The client is closed, nothing was sent")
+            raise NotSent("Nothing was sent: the client is closed")
         query = dict(params or {})
         if scope.team_id is not None:
             query["teamId"] = scope.team_id
@@ -284,14 +278,14 @@ class VercelClient:
         if answer.received is not None and (said := allowance(answer.headers, answer.received)) is not None:
             self._allowed(call, said)
         if failure is not None and not answer.is_whole:
-            # Not in the handler above: what is raised there holds on to httpx's exception, and by it to the request
-            # with the token among its headers. "from None" would only hide it from the usual traceback.
+            # Not in the handler above: an exception that is raised there keeps httpx's exception, and with it the token
+            # in the request's headers. "from None" only hides it from the usual traceback.
             raise failure
         self._check(answer)
         return answer
 
     async def _exchange(self, method: str, url: httpx.URL, json: object, seconds: float, answer: "_Answer") -> None:
-        """Send a request, and fill in the answer as it comes, so that what is known of it outlives an exception."""
+        """Sends a request. Fills in the answer as it arrives, so that its parts are known after an exception."""
         limits = httpx.Timeout(seconds, connect=_part(CONNECT_TIMEOUT, seconds), pool=_part(POOL_TIMEOUT, seconds))
         extensions = {"trace": answer.trace}
         async with self._http.stream(method, url, json=json, timeout=limits, extensions=extensions) as response:
@@ -307,32 +301,34 @@ class VercelClient:
                     return
 
     def _failure(self, error: Exception, answer: "_Answer", seconds: float) -> VercelError:
-        """What an exception of the HTTP library, or the time limit's, says about the request."""
+        """Returns what an exception of the HTTP library, or of the time limit, says about the request."""
         reason = self._safe(_reason(error, seconds))
-        # The connection knows better than the exception: a read time-out, say, may be that of a proxy which doesn't
-        # open the tunnel. A transport of a test doesn't tell.
+        # The trace is more exact than the exception: a read time-out can come from a proxy that does not open the
+        # tunnel. The transport of a test has no trace.
         sent = answer.request_started if self._traced else not isinstance(error, _NEVER_SENT)
         if not sent:
             return NotSent(f"{self._base_url} could not be reached: {reason}")
         if answer.status is None:
-            return OutcomeUnknown(f"The request was sent, but no answer came back: {reason}")
+            return OutcomeUnknown(f"The request was sent, but Vercel did not answer: {reason}")
         return OutcomeUnknown(
-            f"The request was sent, but not all of the answer came back: {reason}",
+            f"The request was sent, but the answer is incomplete: {reason}",
             status=answer.status,
             retry_after=answer.retry_after(),
         )
 
     def _check(self, answer: "_Answer") -> None:
-        """Raise unless the answer's status is one of 2xx."""
+        """Raises if the answer's status is not 2xx."""
         status = answer.status or 0
         if 200 <= status < 300:
             return
         if 300 <= status < 400:
             target = self._safe(answer.headers.get("location", "nowhere"), _LONGEST_EXCERPT)
-            raise OutcomeUnknown(f"A redirect to {target} came back, and is not followed", status=status)
+            raise OutcomeUnknown(
+                f"Vercel answered with a redirect to {target}, which the operator does not follow", status=status
+            )
         try:
             api_error = self._api_error(status, answer)
-            problem = "is not in Vercel's shape"
+            problem = "is not in Vercel's format"
         except models.Unreadable as unreadable:
             api_error = None
             problem = str(unreadable)
@@ -346,7 +342,7 @@ class VercelClient:
         )
 
     def _api_error(self, status: int, answer: "_Answer") -> ApiError | None:
-        """Vercel's own error, if the body is one. Raises Unreadable."""
+        """Returns Vercel's own error, if the body is one. Raises Unreadable."""
         error = models.error(answer.parsed())
         if error is None:
             return None
@@ -371,7 +367,7 @@ class VercelClient:
 
     @contextmanager
     def _hiding(self, key: SecretStr) -> Iterator[None]:
-        """Keep the lines of a key out of messages while it is being uploaded."""
+        """Keeps the lines of a key out of messages while it is being uploaded."""
         lines = {line for line in key.get_secret_value().split() if len(line) >= _SHORTEST_KEY_LINE}
         self._hidden.update(lines)
         try:
@@ -381,7 +377,7 @@ class VercelClient:
             self._hidden = +self._hidden
 
     def _without_keys(self, text: str) -> str:
-        """A text without the lines of the keys that are being uploaded, however they are separated.
+        """Returns a text without the lines of the keys that are being uploaded, however they are separated.
 
         The text may have been cut in the middle of a line.
         """
@@ -392,10 +388,11 @@ class VercelClient:
         return text
 
     def _safe(self, text: str, longest: int = _LONGEST_MESSAGE) -> str:
-        """A text of somebody else's, fit for a message: one line, bounded, and without the token.
+        """Returns a text from outside for a message: one line of bounded length, without the token.
 
-        A proxy that shows what it was sent is no reason to show the token. The token goes before the text is cut,
-        or a part of it could stay. One too short to be a secret (a test's) isn't looked for: it would be everywhere.
+        A proxy may answer with the request that it got. The token is removed before the text is cut, so that no part of
+        it remains. A token that is too short to be a secret (in tests) is not removed, because it could match other
+        text.
         """
         token = self._token.get_secret_value()
         if len(token) >= _SHORTEST_SECRET:
@@ -406,7 +403,7 @@ class VercelClient:
 
 
 class _SecretBody(dict[str, str]):
-    """A JSON object that is not shown, for example by a traceback that prints local variables."""
+    """A JSON object that does not show its content, for example in a traceback with local variables."""
 
     def __repr__(self) -> str:
         return "{…}"
@@ -414,7 +411,7 @@ class _SecretBody(dict[str, str]):
 
 @dataclass(slots=True)
 class _Answer:
-    """As much of an answer as has come."""
+    """The part of an answer that has arrived."""
 
     max_body: int
     fence: Callable[[], str | None] | None = None
@@ -430,10 +427,10 @@ class _Answer:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the body is a whole JSON object, which can't be the start of another one.
+        """Whether the body is a complete JSON object.
 
-        It doesn't matter then that the connection was lost, or the time over, before HTTP's own end of the answer;
-        and an id that has come must not be lost.
+        Then it does not matter if the connection was lost, or the time limit ended, before the HTTP message ended: an
+        id that has arrived must not be lost.
         """
         try:
             return isinstance(self.parsed(), dict)
@@ -441,40 +438,44 @@ class _Answer:
             return False
 
     def ask_fence(self) -> None:
-        """Raises NotSent if it must not be sent."""
+        """Raises NotSent if the fence forbids the request."""
         if self.fence is not None and (why := self.fence()) is not None:
             raise NotSent(f"Nothing was sent: {why}")
 
     async def trace(self, event: str, info: Mapping[str, object]) -> None:
-        """httpcore's trace extension: note that the first byte of our own request is about to leave.
+        """Notes that the first byte of the request is about to be sent (httpcore's trace extension).
 
-        A proxy's CONNECT is traced too, but carries nothing of ours.
+        The CONNECT to a proxy is traced too, but it contains nothing of the request.
         """
         if (
             event.endswith(".send_request_headers.started")
             and getattr(info.get("request"), "method", b"") != b"CONNECT"
         ):
-            self.ask_fence()  # it may have taken seconds to get here: the look-up of the name, TCP, TLS
+            self.ask_fence()  # DNS, TCP and TLS may have taken seconds
             self.request_started = True
 
     def parsed(self) -> object:
-        """The body's JSON value. Raises Unreadable."""
+        """Returns the JSON value of the body. Raises Unreadable."""
         if self.is_too_large:
             raise models.Unreadable(f"is larger than {self.max_body} bytes")
         encoding = self.headers.get("content-encoding", "identity").lower()
         if encoding != "identity":
-            raise models.Unreadable(f"is compressed ({encoding[:20]}), though it was asked for as it is")
+            raise models.Unreadable(f"is compressed ({encoding[:20]}), which the request did not allow")
         return models.parse(bytes(self.body))
 
     def retry_after(self, error: Mapping[str, object] | None = None) -> float | None:
-        """Seconds to wait. ``error``: what the body says, where it can be read."""
+        """Returns the seconds to wait; None if the answer does not say.
+
+        Args:
+            error: the error in the body, if it can be read.
+        """
         if self.status is None or self.received is None or self.status < 400:
             return None
         return retry_after(self.status, self.headers, error or {}, self.received)
 
 
 class _BearerAuth(httpx.Auth):
-    """The token as an Authorization header, set last: before ``.netrc`` or anything else could."""
+    """Sets the Authorization header. Nothing else, such as ``.netrc``, can set it."""
 
     def __init__(self, token: SecretStr) -> None:
         self._token = token
@@ -490,8 +491,8 @@ def _check_token(token: SecretStr) -> None:
         raise ValueError("the token is empty")
     if not all("!" <= character <= "~" for character in text):
         raise ValueError(
-            "the token holds a line break, a space or a character outside of ASCII, which no token of Vercel's does: "
-            "was more than the token copied?"
+            "the token contains a line break, a space or a non-ASCII character, which Vercel's tokens never do: check "
+            "what was copied"
         )
 
 
@@ -499,44 +500,44 @@ def _checked_base_url(text: str) -> str:
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL as error:
-        raise ValueError(f"the API's URL is not one: {error}") from None
+        raise ValueError(f"the API's URL is not a URL: {error}") from None
     if url.userinfo:
-        raise ValueError("the API's URL holds a user name or password; the token goes in its own setting")
+        raise ValueError("the API's URL contains a user name or password: remove them")
     if url.scheme not in {"http", "https"} or not url.host:
-        raise ValueError(f"the API's URL has to look like https://api.vercel.com, not {text!r}")
+        raise ValueError(f"the API's URL must look like https://api.vercel.com, not {text!r}")
     if url.query or url.fragment:
-        raise ValueError(f"the API's URL has to end before '?' or '#': {text!r}")
+        raise ValueError(f"the API's URL must not contain '?' or '#': {text!r}")
     if not _HOST.fullmatch(url.raw_host) or not 0 < (url.port or 443) < 2**16:
-        raise ValueError(f"the API's URL has no host name and port that can be meant: {text!r}")
+        raise ValueError(f"the API's URL has no valid host name and port: {text!r}")
     return str(url).rstrip("/")
 
 
 def _path(certificate_id: str) -> str:
-    """The path of a certificate. An id may come from a user, and must not lead to another call, whatever it holds."""
-    # These three can't be quoted: the empty one is the listing's path, and the dots go up even as %2E.
+    """Returns the path of a certificate. An id can come from a user: it must not lead to another call."""
+    # Quoting does not help for these three: the empty id is the path of the list, and dots go up even as %2E.
     if certificate_id in {"", ".", ".."}:
-        raise NotSent(f"{certificate_id!r} is no certificate id, nothing was sent")
+        raise NotSent(f"Nothing was sent: {certificate_id!r} is not the id of a certificate")
     return f"{_CERTS}/{quote(certificate_id, safe='', errors='surrogatepass')}"
 
 
 def _part(limit: float, seconds: float) -> float:
-    """The time limit of a phase before sending: a quarter of all the time at most, since there are three of them.
+    """Returns the time limit in seconds of one of the three steps before sending: at most a quarter of the whole limit.
 
-    So the limit for all of it does not strike in one of them. That would be right, but httpcore forgets to close a
-    connection on which the TLS handshake is cancelled, and leaves it to the garbage collector.
+    So the limit of the whole call never ends during a TLS handshake: httpcore does not close a connection whose
+    handshake is cancelled, and leaves it to the garbage collector.
     """
     return min(limit, seconds / 4)
 
 
 def _reason(error: BaseException, seconds: float) -> str:
-    """Why, in a few words: those of the exception at the bottom, where the system, h11 and OpenSSL say it."""
+    """Returns the cause in a few words: those of the innermost exception, which is from the system, h11 or OpenSSL."""
     match error:
         case httpx.PoolTimeout():
-            return f"no connection came free within {_part(POOL_TIMEOUT, seconds):g} s"
+            return f"no connection was free within {_part(POOL_TIMEOUT, seconds):g} s"
         case httpx.ConnectTimeout():
             return f"no connection within {_part(CONNECT_TIMEOUT, seconds):g} s"
         case TimeoutError() | httpx.TimeoutException():
-            return f"not done within {seconds:g} s"
+            return f"no complete answer within {seconds:g} s"
     text = str(error)
     cause: BaseException | None = error
     while cause is not None:
@@ -550,11 +551,11 @@ def _reason(error: BaseException, seconds: float) -> str:
 def _words(error: BaseException) -> str | None:
     match error:
         case ssl.SSLCertVerificationError():
-            return f"the TLS certificate it showed is not trusted: {error.verify_message}"
+            return f"its TLS certificate is not trusted: {error.verify_message}"
         case ssl.SSLError():
             return f"TLS failed: {error.reason or error}"
         case socket.gaierror():
             return error.strerror
         case OSError(errno=int(number)):
-            return os.strerror(number)  # asyncio puts its own text, with the address, into strerror
+            return os.strerror(number)  # asyncio's strerror has the address as a tuple
     return str(error)

@@ -1,50 +1,47 @@
-"""What can come of a call to Vercel, other than what was asked for.
+"""The errors of calls to Vercel.
 
 ::
 
     VercelError
-     ├─ NotSent          nothing has reached Vercel: nothing can have been done
-     ├─ OutcomeUnknown   it was sent, and may have been done: look before doing it again
-     └─ ApiError         Vercel itself said no, in its own shape: nothing was done
+     ├─ NotSent          nothing reached Vercel, so nothing was done
+     ├─ OutcomeUnknown   it was sent and may have been done: check before you repeat it
+     └─ ApiError         Vercel refused it in its own format: nothing was done
 
-The tree says what is known about the request, and no more; what an error means for a certificate (its reason, when
-to try again) is a table in the core.
+The classes only say what is known about the request. What an error means for a certificate (its reason, when to try
+again) is a table in ``core.failures``.
 
 ``NotSent``
-    No connection from the pool in time, host name not found, connection refused or timed out, TLS handshake failed,
-    a proxy that refused the tunnel; an id that can't stand in a URL; the client closed. Told from what the
-    connection did, so that a time limit that runs out before the first byte of the request is this, and one that
-    runs out after it is not.
+    No connection was free in time, the host name was not found, the connection was refused or timed out, the TLS
+    handshake failed, or a proxy refused the tunnel. Also: an id that can't be in a URL, and a closed client. A time
+    limit that ends before the first byte of the request is sent is this error; one that ends after it is not.
 
 ``OutcomeUnknown``
-    Time-out or lost connection while sending or waiting, a keep-alive connection that closed under the request, an
-    answer that is cut short, too large, compressed, empty, not JSON or not in Vercel's shape, any redirect (none is
-    followed), and an error status whose body isn't Vercel's: some proxy's, then, and a proxy doesn't know what
-    Vercel did. Reading calls raise it too; there it means that there is no answer. An answer whose JSON is all there
-    is not this, even if the connection was lost, or the time was over, before HTTP's own end of it.
+    A time-out or a lost connection after the first byte was sent; an answer that is truncated, too large, compressed,
+    empty, not JSON or not in Vercel's format; any redirect (none is followed); and an error status whose body is not
+    Vercel's: it comes from a proxy, and a proxy does not know what Vercel did. Calls that only read raise it too: then
+    there is no answer. If the JSON is complete, the answer counts, even if the connection was lost afterwards.
 
 ``ApiError``
-    A status of 400 or more whose body is ``{"error": {"code": "…", "message": "…", …}}``, on a 5xx too.
+    A status of 400 or more, 5xx included, with the body ``{"error": {"code": "…", "message": "…", …}}``.
 
 ``asyncio.CancelledError`` passes through. No other exception leaves the client's calls.
 
-No message, and nothing that a traceback of these errors prints, holds the token: the exceptions of the HTTP library,
-which hold the request with its headers, are not chained to them. Their text is in the message.
+Neither the messages nor the tracebacks of these errors contain the token: the exceptions of the HTTP library, which
+contain the request's headers, are not chained to them. Their text is in the message.
 """
 
 
 class VercelError(Exception):
-    """A call to Vercel that did not give what was asked for."""
+    """A call to Vercel that failed."""
 
     message: str
-    """For people, in one line without the full stop, the code and the status (``str()`` adds these two); fit for a
-    condition or an event. Never holds the token."""
+    """One line for users, without a full stop, code or status (``str()`` adds these two). Never contains the token."""
     status: int | None
-    """HTTP status, where an answer has begun; also where its body could not be read."""
+    """The HTTP status, if an answer has begun, even if its body could not be read."""
     code: str | None
-    """Vercel's error code, as sent: an open vocabulary."""
+    """Vercel's error code as sent. New codes are possible."""
     retry_after: float | None
-    """Seconds to wait, where the answer says so: 0 to 86,400, from when the answer came."""
+    """Seconds to wait since the answer arrived, 0 to 86,400, if the answer says so."""
 
     def __init__(
         self,
@@ -66,26 +63,26 @@ class VercelError(Exception):
 
 
 class NotSent(VercelError):
-    """Nothing of the request has reached Vercel."""
+    """Nothing of the request reached Vercel."""
 
 
 class OutcomeUnknown(VercelError):
-    """The request was sent, and there is no answer that says what became of it."""
+    """The request was sent, and no answer says whether Vercel carried it out."""
 
 
 class ApiError(VercelError):
-    """Vercel's own refusal. ``message`` is in Vercel's words."""
+    """Vercel refused the request. ``message`` has Vercel's words."""
 
     status: int
     code: str
     help_url: str | None
-    """A page of Vercel's on the error (``helpUrl``)."""
+    """The URL of Vercel's page about the error (``helpUrl``)."""
     cns: tuple[str, ...]
-    """The names that the error is about (``cns`` of ``configuration_error``); empty where it doesn't say."""
+    """The names that the error blames (``cns`` of ``configuration_error``); empty if it names none."""
     invalid_token: bool
     """Whether Vercel says that the token itself is invalid, so that every call with it fails (``invalidToken``)."""
     external: bool | None
-    """Whether the domain's DNS is elsewhere than at Vercel (``external`` of ``configuration_error``)."""
+    """Whether the domain's DNS is not at Vercel (``external`` of ``configuration_error``)."""
 
     def __init__(
         self,

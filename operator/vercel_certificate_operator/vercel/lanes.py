@@ -1,8 +1,7 @@
-"""The connections of one client, each in a pool of its own.
+"""The connections of one client, each in its own pool.
 
-httpx's pool looks at every connection at the start and at the end of each request, and asks the system whether it is
-still open: with 32 connections, half of all CPU that a request takes. Here a request takes the connection that was used
-last and looks at no other one.
+httpx's pool checks every connection at the start and at the end of each request: with 32 connections, that is half of
+the CPU time of a request. Here, a request takes the connection that was used last and checks no other one.
 """
 
 import asyncio
@@ -17,7 +16,7 @@ NewLane = Callable[[httpx.Limits], httpx.AsyncBaseTransport]
 
 
 class Lanes(httpx.AsyncBaseTransport):
-    """At most so many connections at a time. A request beyond them waits for as long as its ``pool`` time-out says."""
+    """A limited number of connections. A request without one waits until its ``pool`` time-out."""
 
     def __init__(self, new_lane: NewLane, *, connections: int, keepalive: float) -> None:
         """
@@ -29,12 +28,12 @@ class Lanes(httpx.AsyncBaseTransport):
         self._new_lane = new_lane
         self._keepalive = keepalive
         self._free = asyncio.Semaphore(connections)
-        self._idle: deque[tuple[float, httpx.AsyncBaseTransport]] = deque()  # the one that was used last at the end
+        self._idle: deque[tuple[float, httpx.AsyncBaseTransport]] = deque()  # the one used last is at the end
         self._closed = False
         self._limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=keepalive)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Sends a request by a connection that is free, or by a new one."""
+        """Sends a request on an idle connection or a new one."""
         await self._wait_for_one(request)
         lane = self._idle.pop()[1] if self._idle else self._new_lane(self._limits)
         try:
@@ -57,7 +56,7 @@ class Lanes(httpx.AsyncBaseTransport):
             raise httpx.PoolTimeout(f"no connection was free for {seconds:g} s", request=request) from None
 
     async def _give_back(self, lane: httpx.AsyncBaseTransport) -> None:
-        """Takes a lane back, and closes one that has been idle for too long."""
+        """Takes a connection back, and closes one that has been idle for too long."""
         now = monotonic()
         self._free.release()
         if self._closed:
@@ -70,14 +69,14 @@ class Lanes(httpx.AsyncBaseTransport):
             await oldest.aclose()
 
     async def aclose(self) -> None:
-        """Closes the connections that are idle, and the others at the end of their requests."""
+        """Closes the idle connections now, and the others when their requests end."""
         self._closed = True
         while self._idle:
             await self._idle.pop()[1].aclose()
 
 
 class _Stream(httpx.AsyncByteStream):
-    """The body of an answer. Its lane is given back when it is closed."""
+    """The body of an answer. Its end gives the connection back."""
 
     def __init__(self, stream: httpx.AsyncByteStream, closed: Callable[[], Awaitable[None]]) -> None:
         self._stream = stream

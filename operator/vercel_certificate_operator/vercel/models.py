@@ -1,12 +1,13 @@
-"""What Vercel answers, and how it is read.
+"""The format of Vercel's answers, and how they are read.
 
-Unknown fields are passed over; those that are needed are read strictly ("1" is no number, true is no number). What
-then becomes of a field that can't be read depends on what hangs on it:
+Unknown fields are ignored. Known ones are read strictly: neither "1" nor true is a number. A field that can't be read
+has these consequences:
 
-* Without an id an answer is no certificate: :class:`Unreadable`.
-* Everything else about a certificate may be odd. It is then left out, and
-  :attr:`~vercel_certificate_operator.core.certificate.Certificate.oddities` says so.
-* A page of a listing has to be whole, since listings decide that something is absent.
+* An answer without an id is not a certificate: ``Unreadable``.
+* Any other field of a certificate is omitted, and ``Certificate.oddities`` has a sentence about it.
+* A page of a list must be complete, because lists decide that a certificate is absent: ``Unreadable``.
+
+Source: Vercel's REST API reference, and answers of the API.
 """
 
 import json
@@ -29,7 +30,7 @@ _MOST_ADDRESSES = 4
 
 
 class Unreadable(ValueError):
-    """The body isn't in Vercel's shape. The text says what is wrong, as the second half of a sentence."""
+    """The body is not in Vercel's format. The text says what is wrong, as the second half of a sentence."""
 
 
 class _Body(BaseModel):
@@ -47,20 +48,20 @@ class CertificateBody(_Body):
 
 
 class PaginationBody(_Body):
-    """Where the next page of a listing starts, in epoch milliseconds; None on the last page, but never left out."""
+    """Where the next page of a list starts, in epoch milliseconds; null on the last page, never missing."""
 
     next: int | None
 
 
 class PageBody(_Body):
-    """A page of a listing: ``{"certs": […], "pagination": {"count", "next", "prev"}}``."""
+    """A page of a list: ``{"certs": […], "pagination": {"count", "next", "prev"}}``."""
 
     certs: list[dict[str, object]]
     pagination: PaginationBody
 
 
 class ErrorBody(_Body):
-    """The inside of ``{"error": {…}}``. The code is a string, which tells it from the like of other products."""
+    """The object in ``{"error": {…}}``. Its code is a string; in similar errors of other products it is not."""
 
     code: Annotated[str, StringConstraints(pattern=r"\S")]
     message: str
@@ -81,7 +82,7 @@ class RankedTarget(_Body):
 
 
 class DomainConfigBody(_Body):
-    """The configuration of a domain, as far as it is used."""
+    """The fields of a domain's configuration that are used."""
 
     misconfigured: bool
     configured_by: str | None = Field(None, alias="configuredBy")
@@ -92,7 +93,7 @@ class DomainConfigBody(_Body):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of a listing."""
+    """A page of a list."""
 
     certificates: tuple[Certificate, ...]
     next: int | None
@@ -100,22 +101,20 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class ErrorAnswer:
-    """An error in Vercel's shape.
-
-    ``fields``: the error object, and under it what stands beside it in the body: where the fields that only some
-    errors carry have their place is not documented.
-    """
+    """An error in Vercel's format."""
 
     code: str
     message: str
     fields: dict[str, object]
+    """The fields of the body and, with precedence, of its ``error`` object. Vercel does not document where the fields
+    of particular errors are."""
 
 
 def parse(body: bytes) -> object:
-    """The JSON value of a body. Raises :class:`Unreadable`.
+    """Returns the JSON value of a body. Raises Unreadable.
 
-    The standard library's parser rather than pydantic's: half a surrogate pair or an integer of 10,000 digits in
-    some field does not hide the id from it.
+    It uses the standard library's parser, which still finds the id if another field has half a surrogate pair or an
+    integer of 10,000 digits. Pydantic's parser does not.
     """
     if not body.strip():
         raise Unreadable("is empty")
@@ -127,9 +126,10 @@ def parse(body: bytes) -> object:
 
 
 def certificate(value: object, *, asked: Iterable[str] | None = None) -> Certificate:
-    """The certificate that a JSON value describes. Raises :class:`Unreadable` when it has no id.
+    """Returns the certificate that a JSON value describes. Raises Unreadable if it has no id.
 
-    ``asked``: the names that it was asked to cover; others, or fewer, are an oddity.
+    Args:
+        asked: the requested names. If the certificate has others, that is an oddity.
     """
     if not isinstance(value, dict):
         raise Unreadable(f"is {_shown(value)} instead of a certificate")
@@ -169,21 +169,21 @@ def certificate(value: object, *, asked: Iterable[str] | None = None) -> Certifi
 
 
 def page(value: object) -> Page:
-    """The page of a listing that a JSON value describes. Raises :class:`Unreadable` unless all of it can be read."""
+    """Returns the page of a list that a JSON value describes. Raises Unreadable if any part of it can't be read."""
     try:
         body = PageBody.model_validate(value)
     except ValidationError as invalid:
         where = ".".join(map(str, invalid.errors(include_url=False, include_input=False)[0]["loc"]))
-        raise Unreadable(f"is no page of a listing (look at {where or 'the top'})") from None
+        raise Unreadable(f"is not a page of a list (wrong field: {where or 'none, but not an object'})") from None
     return Page(tuple(certificate(item) for item in body.certs), body.pagination.next)
 
 
 def domain_config(value: object) -> DomainConfig:
-    """The configuration of a domain that a JSON value describes. Raises :class:`Unreadable`."""
+    """Returns the configuration of a domain that a JSON value describes. Raises Unreadable."""
     try:
         body = DomainConfigBody.model_validate(value)
     except ValidationError:
-        raise Unreadable("is no configuration of a domain") from None
+        raise Unreadable("is not the configuration of a domain") from None
     ipv4 = min(body.recommended_ipv4, key=lambda entry: entry.rank, default=None)
     cname = min(body.recommended_cname, key=lambda entry: entry.rank, default=None)
     return DomainConfig(
@@ -196,7 +196,7 @@ def domain_config(value: object) -> DomainConfig:
 
 
 def error(value: object) -> ErrorAnswer | None:
-    """The error that a JSON value describes; None if it isn't one in Vercel's shape."""
+    """Returns the error that a JSON value describes; None if it is not in Vercel's format."""
     if not isinstance(value, dict) or not isinstance(fields := value.get("error"), dict):
         return None
     try:
@@ -207,9 +207,9 @@ def error(value: object) -> ErrorAnswer | None:
 
 
 def removed(value: object) -> None:
-    """Accept the answer to a removal, ``{}``. Raises :class:`Unreadable` for anything that doesn't look like it."""
+    """Accepts ``{}``, the answer to a removal. Raises Unreadable for anything else."""
     if not isinstance(value, dict) or "error" in value:
-        raise Unreadable(f"is {_shown(value)} that does not say so")
+        raise Unreadable(f"is {_shown(value)}, not the answer to a removal")
 
 
 def _time(name: str, number: float | None, oddities: list[str]) -> datetime | None:
@@ -217,7 +217,7 @@ def _time(name: str, number: float | None, oddities: list[str]) -> datetime | No
         return None
     time = from_epoch(number)
     if time is None:
-        oddities.append(f"Vercel sent {_shown(number)} as {name}, which is no time that can be meant.")
+        oddities.append(f"Vercel sent {_shown(number)} as {name}, which is not a plausible time.")
     elif is_seconds(number):
         oddities.append(f"Vercel sent {_shown(number)} as {name}, which looks like seconds and was read as such.")
     return time
@@ -228,7 +228,7 @@ def _integer(digits: str) -> int | float:
 
 
 def _shown(value: object) -> str:
-    """A JSON value in a few words, for a message: bounded, and printable whatever is in it."""
+    """Returns a JSON value in a few printable words for a message."""
     if isinstance(value, str):
         return json.dumps(_cut(value))
     if isinstance(value, dict | list):

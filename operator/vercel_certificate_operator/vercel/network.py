@@ -1,4 +1,4 @@
-"""How Vercel is reached: the trusted certificate authorities and the proxy, as the environment sets them."""
+"""The trusted certificate authorities and the proxy for requests to Vercel, from the environment."""
 
 import os
 import ssl
@@ -12,12 +12,12 @@ from vercel_certificate_operator.proxies import ProxyError, proxy_for
 
 
 class NetworkError(ValueError):
-    """The environment can't be used. The message is one line, for users."""
+    """The environment can't be used. The message is one line for users."""
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Made once and shared by all clients: a TLS context takes 836 KiB and 18 ms."""
+    """Created once and shared by all clients: a TLS context takes 836 KiB and 18 ms."""
 
     tls: ssl.SSLContext
     proxy: httpx.Proxy | None
@@ -25,7 +25,7 @@ class Network:
 
     @classmethod
     def for_url(cls, url: str, environment: Mapping[str, str] | None = None) -> Self:
-        """What the environment sets for requests to a URL.
+        """Returns what the environment sets for requests to a URL.
 
         ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` replace the built-in certificate authorities; ``proxies`` says which
         variables set a proxy.

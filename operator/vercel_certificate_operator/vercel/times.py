@@ -1,4 +1,4 @@
-"""Times as they come over the wire: epoch numbers, HTTP dates, and how long to wait."""
+"""Times in Vercel's answers: epoch numbers, HTTP dates, and how long to wait."""
 
 import math
 import re
@@ -9,20 +9,20 @@ from email.utils import parsedate_to_datetime
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# A number of epoch seconds and one of epoch milliseconds can be told apart by size, since no certificate is older
-# than the Web PKI: read as seconds this is the range 1973 to 5138, and what is above it is, as milliseconds, the same.
+# Epoch seconds and epoch milliseconds differ by size, because no certificate is older than the Web PKI. As seconds,
+# this range is 1973 to 5138; the numbers above it are the same range in milliseconds.
 _SECONDS_FROM = 1e8
 _MILLISECONDS_FROM = 1e11
 _LAST = (datetime.max.replace(tzinfo=UTC) - EPOCH) / timedelta(milliseconds=1)
 
 LONGEST_WAIT = 86_400.0
-"""Seconds. No answer, however absurd, puts a call off for longer than a day."""
+"""Seconds. No answer delays a call for longer than a day."""
 
 _DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
 def from_epoch(number: float) -> datetime | None:
-    """The time (aware, UTC) that a number of epoch milliseconds, or of epoch seconds, means; None: neither."""
+    """Returns the time (aware, UTC) of a number of epoch milliseconds or epoch seconds; None if it is neither."""
     if _MILLISECONDS_FROM <= number < _LAST:
         return EPOCH + timedelta(milliseconds=number)
     if _SECONDS_FROM <= number < _MILLISECONDS_FROM:
@@ -31,12 +31,12 @@ def from_epoch(number: float) -> datetime | None:
 
 
 def is_seconds(number: float) -> bool:
-    """Whether :func:`from_epoch` reads the number as seconds, which are not what Vercel documents."""
+    """Returns whether ``from_epoch`` reads the number as seconds. Vercel documents milliseconds."""
     return _SECONDS_FROM <= number < _MILLISECONDS_FROM
 
 
 def http_date(value: str | None) -> datetime | None:
-    """The time (aware, UTC) of a ``Date`` or ``Retry-After`` header (RFC 9110, 5.6.7); None: not a date."""
+    """Returns the time (aware, UTC) of a ``Date`` or ``Retry-After`` header (RFC 9110, 5.6.7); None if it has none."""
     if value is None:
         return None
     try:
@@ -47,18 +47,20 @@ def http_date(value: str | None) -> datetime | None:
 
 
 def retry_after(status: int, headers: Mapping[str, str], error: Mapping[str, object], now: datetime) -> float | None:
-    """How long an error answer asks to wait: seconds, 0 to :data:`LONGEST_WAIT`; None: it doesn't say.
+    """Returns the seconds that an error answer asks to wait, 0 to ``LONGEST_WAIT``; None if it does not say.
 
-    The first of these that is there and can be read:
+    The first of these that is present and readable counts:
 
     1. ``Retry-After``: seconds or an HTTP date (RFC 9110, 10.2.3)
-    2. ``X-RateLimit-Reset``: epoch seconds, on a 429 only: elsewhere it tells of a limit that was not hit
+    2. ``X-RateLimit-Reset``: epoch seconds, on a 429 only; in other answers the limit was not reached
     3. ``limit`` in the body's ``error`` object: ``resetMs`` (epoch ms) or ``reset`` (epoch seconds), on a 429 only
     4. ``retryAfterMs``, then ``retryAfter`` (seconds), in the body's ``error`` object
 
-    ``headers``: by lower-case name or without regard to case. ``error``: that object, empty if there is none.
-    ``now``: our time; what the answer gives as a time is compared with its own ``Date``, and with ours only
-    where it has none.
+    Args:
+        status: the HTTP status.
+        headers: by lower-case name, or case-insensitive.
+        error: the body's ``error`` object; empty if there is none.
+        now: the local time, aware. It counts only if the answer has no ``Date`` header.
     """
     now = http_date(headers.get("date")) or now
     header = headers.get("retry-after")
@@ -110,7 +112,7 @@ def _until(time: datetime | None, now: datetime) -> float | None:
 
 
 def _number(value: object) -> float | None:
-    """A JSON number or a decimal in a text; None for everything else: infinities, NaN and booleans too."""
+    """Returns a JSON number, or the decimal number in a text; None for everything else, infinities included."""
     if isinstance(value, str):
         if not _DECIMAL.fullmatch(value.strip()):
             return None
