@@ -2,7 +2,6 @@
 
 import json
 import logging
-import queue
 import re
 from collections.abc import Iterator
 
@@ -12,6 +11,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from vercel_certificate_operator import log
+from vercel_certificate_operator.handlers import settings
 
 FIELDS = {"namespace": "web", "resource": "example-com", "uid": "uid-1", "attempt": "a1", "reason": "Issued"}
 OTHERS = ("httpx", "httpcore", "aiohttp", "asyncio", "kopf", "kopf.objects", "kubernetes")
@@ -166,7 +166,7 @@ def test_setting_up_twice_does_not_double_the_lines(out: Out) -> None:
 def test_a_librarys_own_fields_do_not_break_a_json_line(out: Out) -> None:
     """kopf adds its settings to each line about an object, and they can't be copied."""
     log.set_up("json", "debug")
-    logging.getLogger("kopf.objects").warning("Handler failed.", extra={"settings": queue.SimpleQueue(), "k8s_ref": {}})
+    logging.getLogger("kopf.objects").warning("Handler failed.", extra={"settings": settings(), "k8s_ref": {}})
     line = json.loads(out.getvalue())
     assert (line["message"], line["level"]) == ("Handler failed.", "WARNING")
     assert not {"settings", "k8s_ref"} & set(line)
