@@ -98,7 +98,7 @@ def control_plane(pytestconfig: pytest.Config) -> Iterator[ControlPlane]:
 
 @pytest.fixture(scope="session")
 def crd(control_plane: ControlPlane) -> None:
-    """The CustomResourceDefinition of VercelCertificate is installed and served."""
+    """Installs the CustomResourceDefinition of VercelCertificate."""
     control_plane.kubectl("apply", "--server-side", "-f", CRDS)
     control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", CRDS)
 

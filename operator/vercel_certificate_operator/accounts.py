@@ -110,7 +110,7 @@ class Account:
         return max(found, key=lambda pause: pause.until, default=None)
 
     def failed(self, call: Call, scope: Scope, failure: Failure, row: Meaning) -> Pause | None:
-        """Notes that a call failed. Returns the pause that this begins or prolongs."""
+        """Notes that a call failed. Returns the pause that this starts or extends; None if it does neither."""
         if row.pauses is Pauses.NOTHING:
             return None
         key: PauseKey = (call, None) if row.pauses is Pauses.CALL else (None, None)
@@ -157,7 +157,7 @@ class Account:
 
     @property
     def waiting(self) -> int:
-        """How many keys wait for a slot."""
+        """The number of keys that wait for a slot."""
         return sum(map(len, self._waiting.values()))
 
     @property

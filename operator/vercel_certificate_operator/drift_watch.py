@@ -104,7 +104,7 @@ class DriftWatch:
         return len(frozenset[str]().union(*(scope.orphans for scope in self._scopes.values())))
 
     def watch(self, key: ScopeKey) -> None:
-        """Sees to it that a scope is listed from time to time.
+        """Starts to list a scope from time to time.
 
         The first time after a tenth of the interval to one interval: a restart costs nothing, and restarts can't
         prevent it.
@@ -174,7 +174,7 @@ class DriftWatch:
             # A bug, or a value that another version wrote. It must not end the drift watch of other scopes.
             again = self._after_a_failure(scope)
             self._observer.failed("bug")
-            logger.exception("Can't detect drift in %s; trying again in %.0f s", key, again)
+            logger.exception("Can't detect drift in %s because of a bug. Trying again in %.0f s.", key, again)
             return again
         scope.failures = 0
         return min(AGAIN, self._interval) if scope.deferred else self._interval

@@ -1,4 +1,4 @@
-"""What is seen of the cluster goes into the cache, and wakes whoever it concerns."""
+"""Stores what is seen of the cluster in the cache, and wakes the resources concerned."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Answers to POSTs whose resource is gone when they come: what was issued is removed, or reported."""
+"""Answers to POSTs that arrive when the resource is gone: the certificate is removed, or reported."""
 
 import logging
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class LateAnswers:
-    """Settles what came of a POST after its resource was deleted without waiting for it."""
+    """Handles the answer to a POST whose resource was deleted meanwhile."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class LateAnswers:
             Waiting: all slots are taken.
         """
         if await self._is_still_there(key):
-            logger.warning("%s no longer matches the selector: its attempt is left to the instance that serves it", key)
+            logger.warning("%s no longer matches the selector; the instance that serves it finishes its attempt", key)
             return None
         late = late_answer(memory.spec, reply, self._objects.held_elsewhere(key))
         if isinstance(late, Remove):

@@ -120,7 +120,12 @@ class Posts:
 
     async def _post(self, key: Key, attempt: Attempt, account: Account, upload: Upload | None) -> Reply:
         fields = log_fields(key, attempt=attempt.id, reason=attempt.reason)
-        logger.info("requesting a certificate for %s", words.names(attempt.cns), extra=fields)
+        logger.info(
+            "%s a certificate for %s",
+            "Requesting" if upload is None else "Uploading",
+            words.names(attempt.cns),
+            extra=fields,
+        )
         began = self._clock.monotonic()
         certificate, failure = None, None
         call: Call = "issue" if upload is None else "upload"
@@ -136,7 +141,7 @@ class Posts:
             self._calls.note_failure(account, call, attempt.scope, failure)
         except Exception as error:
             # A bug. The POST may have been sent, so the certificate is searched for.
-            logger.exception("the POST for %s failed", key, extra=fields)
+            logger.exception("The POST for %s failed because of a bug", key, extra=fields)
             failure = Failure(Fate.UNKNOWN, f"internal error: {type(error).__name__}")
         finally:
             account.give_slot_back(call)

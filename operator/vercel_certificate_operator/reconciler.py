@@ -1,4 +1,4 @@
-"""One resource, one round: gather the known facts, ask the core what to do, do it, and ask again.
+"""Reconciles one resource: gathers the known facts, asks the core what to do, does it, and asks again.
 
 The only place where the rules, Vercel and Kubernetes meet. It decides nothing about certificates.
 """
@@ -73,7 +73,7 @@ MOST_STEPS = 40
 
 
 class Reconciler:
-    """Makes the world what the resources' specs say."""
+    """Reconciles resources."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class Reconciler:
     # --- the end of the process -----------------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Ends: what is between a POST and its record is finished; everything else is dropped."""
+        """Stops: finishes what is between a POST and its record, and cancels everything else."""
         self._stopping = True
         self.posts.end()
         self._queue.stop()
@@ -170,7 +170,7 @@ class Reconciler:
         await self.abort()
 
     async def abort(self) -> None:
-        """Ends at once. The next process finds out what came of the POSTs in flight."""
+        """Stops at once. The next process finds out what Vercel answered to the POSTs in flight."""
         self._stopping = True
         tasks = {*self.posts.tasks.values(), *self._queue.running.values()}
         for task in tasks:
@@ -200,14 +200,19 @@ class Reconciler:
         except KubeError as error:
             again = self._after_a_failure(key)
             self._observer.failed("kubernetes")
-            logger.warning("%s; trying again in %.0f s", error.message, again, extra=log_fields(key))
+            logger.warning("%s. Trying again in %.0f s.", error.message, again, extra=log_fields(key))
         except Waiting:
             again = WAITING
         except Exception:
             # A bug. It must not affect other resources, and this one is tried again.
             again = self._after_a_failure(key)
             self._observer.failed("bug")
-            logger.exception("%s could not be reconciled; trying again in %.0f s", key, again, extra=log_fields(key))
+            logger.exception(
+                "%s could not be reconciled because of a bug. Trying again in %.0f s.",
+                key,
+                again,
+                extra=log_fields(key),
+            )
         if key not in self._objects and not self._memories[key].is_needed:
             self._forget(key)
             return None
@@ -357,7 +362,7 @@ class Reconciler:
         try:
             return await self._calls.domain_config(domain, scope, await self._token(resource))
         except (TokenMissing, VercelError) as error:
-            logger.info("the configuration of %s is not known: %s", domain, error, extra=log_fields(resource.key))
+            logger.info("Can't read the configuration of domain %s: %s", domain, error, extra=log_fields(resource.key))
             return None
 
     async def _read_source(self, resource: Resource) -> tuple[Source, Upload] | SourceProblem:
@@ -451,7 +456,7 @@ class Reconciler:
     # --- Kubernetes -----------------------------------------------------------------------------------------------
 
     async def _write(self, resource: Resource, decision: Decision) -> bool:
-        """Writes what was decided, if it differs from what is there. False: it was decided from a stale view."""
+        """Writes the decided status if it differs from the stored one. Returns False if the view was stale."""
         key, status = resource.key, decision.status
         closes = isinstance(decision.action, Write) and decision.action.closes
         is_news = True
@@ -521,7 +526,7 @@ class Reconciler:
         self._bid_farewell(key)
 
     def _bid_farewell(self, key: Key) -> None:
-        """Publishes how the resource ended, whether or not the operator heard that its finalizer is removed."""
+        """Publishes the Event of the deletion, even if the operator got no answer to the removal of its finalizer."""
         memory = self._memories[key]
         if memory.farewell is not None:
             self._publisher.publish(key, memory.farewell)
@@ -530,7 +535,7 @@ class Reconciler:
     # --- a resource that is gone ----------------------------------------------------------------------------------
 
     async def _after_its_end(self, key: Key) -> float | None:
-        """The resource is gone: what came of a POST for it is settled."""
+        """Handles the answer to a POST of a resource that is gone."""
         self._bid_farewell(key)
         memory = self._memories[key]
         if memory.reply is None:

@@ -24,7 +24,7 @@ class Waiting(Exception):
 
 
 class Paused(Exception):
-    """The token isn't used for this call now."""
+    """Requests of this kind with this token are paused."""
 
     def __init__(self, call: Call, pause: Pause) -> None:
         super().__init__(pause.message)

@@ -14,7 +14,7 @@ TEN_YEARS = 10 * 365 * 86400.0
 
 @pytest.fixture
 def drift_interval() -> float:
-    """Seconds between two looks for drift. Most tests are about something else, and go without."""
+    """Seconds between two lists that detect drift. Most tests disable them."""
     return TEN_YEARS
 
 
@@ -22,7 +22,7 @@ def drift_interval() -> float:
 async def world(
     control_plane: ControlPlane, crd: None, namespace: str, drift_interval: float, one_authority: None
 ) -> AsyncIterator[World]:
-    """When a test is done, what always holds has to hold."""
+    """A World whose invariants are checked at the end of the test."""
     async with make_world(control_plane.kubeconfig, namespace, drift_interval=drift_interval) as made:
         yield made
         await check(made)

@@ -221,7 +221,7 @@ async def test_a_log_line_carries_namespace_name_uid_attempt_and_reason_as_field
     first = {**about, "attempt": (await world.status("site"))["attempt"]["id"]}
     asking, failed = [line for line in lines(json_log) if line.get("attempt")]
     assert asking.items() >= {**first, "level": "INFO", "reason": "FirstIssue"}.items()
-    assert asking["message"] == "requesting a certificate for example.com"
+    assert asking["message"] == "Requesting a certificate for example.com"
     assert failed.items() >= {**first, "level": "WARNING", "reason": "PaymentRequired"}.items()
     assert "Vercel did not issue a certificate for example.com" in failed["message"]
     assert all("timestamp" in line for line in (asking, failed))

@@ -1,4 +1,4 @@
-"""What users do and read, beyond what ``World`` has."""
+"""Actions of users, and what they read, in addition to the methods of ``World``."""
 
 import asyncio
 import base64
@@ -19,7 +19,7 @@ REF = {"name": "vercel", "key": "token"}
 
 
 async def put_secret(world: World, token: str, *, name: str = "vercel", key: str = "token") -> None:
-    """Create, or replace, a Secret with one entry."""
+    """Creates or replaces a Secret with one key."""
     world.acts.append(world.emulator.journal.last)
     api = CoreV1Api(world.api)
     data = {key: base64.b64encode(token.encode()).decode()}
@@ -38,7 +38,7 @@ async def remove_secret(world: World, name: str = "vercel") -> None:
 
 
 async def create_many(world: World, count: int, **spec: Any) -> list[str]:
-    """So many resources at once, each with a name of its own: ``site-0`` for ``s0.example.com``, …"""
+    """Creates a number of resources at once: ``site-0`` for ``s0.example.com``, …"""
     names = [f"site-{number}" for number in range(count)]
     bodies = (
         {
@@ -55,29 +55,29 @@ async def create_many(world: World, count: int, **spec: Any) -> list[str]:
 
 
 async def by_age(world: World) -> list[str]:
-    """The names of the resources, the owner first: the oldest, then by uid."""
+    """Returns the names of the resources, the owner first: the oldest, then by uid."""
     bodies = await world.all()
     bodies.sort(key=lambda body: (body["metadata"]["creationTimestamp"], body["metadata"]["uid"]))
     return [body["metadata"]["name"] for body in bodies]
 
 
 def superseded(status: dict[str, Any]) -> list[str]:
-    """The ids of the replaced certificates that a status names."""
+    """Returns the ids of the replaced certificates in a status."""
     return [entry["id"] for entry in status.get("superseded", ())]
 
 
 async def statuses(world: World) -> dict[str, dict[str, Any]]:
-    """Status by name."""
+    """Returns the statuses by the resource's name."""
     return {body["metadata"]["name"]: body.get("status") or {} for body in await world.all()}
 
 
 async def reasons(world: World, kind: str) -> dict[str, str]:
-    """The reason of a condition, by the resource's name."""
+    """Returns the reasons of a condition by the resource's name."""
     return {body["metadata"]["name"]: invariants.condition(body, kind).get("reason", "") for body in await world.all()}
 
 
 async def events(world: World, name: str, reason: str) -> list[dict[str, Any]]:
-    """The Events about a resource with this reason."""
+    """Returns the Events with this reason about a resource."""
     return [
         event
         for event in await invariants.events(world)
@@ -86,32 +86,32 @@ async def events(world: World, name: str, reason: str) -> list[dict[str, Any]]:
 
 
 async def notes(world: World, name: str, reason: str) -> list[str]:
-    """What they say."""
+    """Returns the messages of these Events."""
     return [event["note"] for event in await events(world, name, reason)]
 
 
 def asked(world: World, call: Call, *, token: str | None = None, since: int = 0) -> list[Entry]:
-    """The requests of one kind that Vercel got, with one token or with any."""
+    """Returns the requests of one kind that Vercel received, with one token or with any."""
     entries = world.emulator.journal.since(since, call)
     return [entry for entry in entries if token is None or entry.token == token_name(token)]
 
 
 def time(text: str) -> datetime:
-    """A time of a status."""
+    """Returns a time of a status, aware."""
     return datetime.fromisoformat(text)
 
 
 def seconds_until(world: World, text: str) -> float:
-    """Until a time of a status."""
+    """Returns the seconds until a time of a status."""
     return (time(text) - world.clock.now()).total_seconds()
 
 
 async def advance_to(world: World, text: str, *, plus: float = 0.0) -> None:
-    """Let time go by until a time of a status, and so many seconds more."""
+    """Moves the clock to a time of a status plus these seconds."""
     await world.advance(seconds_until(world, text) + plus)
 
 
 def apart(times: Iterable[str]) -> timedelta:
-    """From the first to the last."""
+    """Returns the seconds between the first and the last of these times."""
     moments = [time(text) for text in times]
     return max(moments) - min(moments)

@@ -48,12 +48,12 @@ class TestClock:
 
     @property
     def next_wake(self) -> float | None:
-        """Seconds until the first of those that wait will be woken; None: nobody waits for a time."""
+        """Returns the seconds until the first waiting task is woken; None if none waits for a time."""
         first = min((at for at, _ in self._waiters), default=None)
         return None if first is None else first - self._monotonic
 
     async def advance(self, seconds: float) -> None:
-        """Move both clocks on. Everybody whose time comes is woken at that time, in order, and then runs."""
+        """Moves both clocks by these seconds. Each waiting task is woken at its time, in order, and runs."""
         target = self._monotonic + seconds
         await settle(self.turns)
         while (due := min((at for at, _ in self._waiters if at <= target), default=None)) is not None:
@@ -67,11 +67,11 @@ class TestClock:
         await settle(self.turns)
 
     def pause(self, seconds: float) -> None:
-        """Time goes by, and nobody runs: the process, or the machine, stands still."""
+        """Moves both clocks while no task runs: the process or the machine is suspended."""
         self._move_to(self._monotonic + seconds)
 
     def step(self, seconds: float) -> None:
-        """Set the wall clock forward (or, negative, back). Nobody is woken by that."""
+        """Moves the wall clock only, by these seconds. No task is woken."""
         self._now += timedelta(seconds=seconds)
 
     def _move_to(self, monotonic: float) -> None:
@@ -81,6 +81,6 @@ class TestClock:
 
 
 async def settle(turns: int = 50) -> None:
-    """Let every task that can run, run. Enough turns of the event loop for any chain of awaits without IO."""
+    """Runs all tasks that can run: enough turns of the event loop for any chain of awaits without IO."""
     for _ in range(turns):
         await asyncio.sleep(0)

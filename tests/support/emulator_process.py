@@ -1,4 +1,4 @@
-"""The emulated Vercel as a process of its own."""
+"""The emulated Vercel as a separate process."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -13,20 +13,20 @@ LISTENING = "listening on "
 
 
 def start_emulator(log: Path, *args: str) -> Process:
-    """``vercel-certificate-operator emulate``, which knows ``TOKEN``, on its way."""
+    """Starts ``vercel-certificate-operator emulate``, which accepts ``TOKEN``."""
     command = (sys.executable, "-m", "vercel_certificate_operator", "emulate", "--port", "0", "--token", TOKEN, *args)
     return Process(command, log=log)
 
 
 async def url_of(emulator: Process) -> str:
-    """Where it listens, once it does."""
+    """Waits until it listens and returns its URL."""
     await eventually("the emulator listens", lambda: LISTENING in emulator.output() or not emulator.running)
     return emulator.output().split(LISTENING)[1].split()[0]
 
 
 @asynccontextmanager
 async def emulator_process(log: Path, *args: str) -> AsyncIterator[EmulatorControl]:
-    """One for as long as the block lasts."""
+    """Runs an emulator inside the block."""
     process = start_emulator(log, *args)
     try:
         async with EmulatorControl(await url_of(process)) as control:

@@ -1,4 +1,4 @@
-"""All that the operator can tell Prometheus: what docs, alerts and the dashboard are checked against."""
+"""All metrics that the operator exports. Documentation, alerts and dashboard are checked against them."""
 
 import re
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class Exported(NamedTuple):
-    """A metric of the operator's own."""
+    """A metric of the operator."""
 
     name: str
     """As PromQL names it, but for a histogram's ``_bucket``, ``_sum`` and ``_count``."""
@@ -23,7 +23,7 @@ class Exported(NamedTuple):
 
 
 def exported() -> list[Exported]:
-    """In the order in which it tells them."""
+    """Returns all metrics in the order of ``/metrics``."""
     return [
         Exported(
             family.name + ("_total" if family.type == "counter" else ""),
@@ -37,7 +37,7 @@ def exported() -> list[Exported]:
 
 
 def named_in(query: str) -> set[str]:
-    """The metrics of the operator's own that a query names."""
+    """Returns the operator's metrics that a query names."""
     return {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(rf"\b{PREFIX}\w+", query)}
 
 
@@ -48,7 +48,7 @@ def _counted() -> Counted:
 
 
 def snapshot() -> Snapshot:
-    """Of a leader with a certificate, an attempt under way, and a token."""
+    """Returns the snapshot of a leader with a certificate, an open attempt and a token."""
     status = Status(
         attempt=Attempt(id="1", start=NOW, generation=1, cns=("example.com",)),
         expires_at=datetime(2030, 4, 1, tzinfo=UTC),

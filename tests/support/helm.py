@@ -1,4 +1,4 @@
-"""Helm on the chart, as the tests of the chart call it."""
+"""Runs Helm on the chart for tests."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ class Helm:
         self._folder = folder
 
     def __call__(self, *args: str | Path, kubeconfig: Path | None = None, check: bool = True) -> str:
-        """Run it and return its standard output; with ``check`` off, it must fail: its standard error."""
+        """Runs Helm and returns its standard output. With ``check=False`` it must fail: returns its standard error."""
         environment = {"PATH": os.environ["PATH"], "HOME": str(self._folder)}
         if kubeconfig is not None:
             environment["KUBECONFIG"] = str(kubeconfig)
@@ -34,16 +34,16 @@ class Helm:
         return done.stdout if check else done.stderr
 
     def values(self, values: Mapping[str, Any]) -> Path:
-        """A file with these values."""
+        """Writes a file with these values and returns its path."""
         file = self._folder / "values.yaml"
         file.write_text(yaml.safe_dump(dict(values)), encoding="utf-8")
         return file
 
     def template(self, values: Mapping[str, Any], *, namespace: str = "default") -> list[dict[str, Any]]:
-        """The objects that the chart renders."""
+        """Returns the objects that the chart renders."""
         text = self("template", "vco", CHART, KUBE_VERSION, "--namespace", namespace, "--values", self.values(values))
         return [document for document in yaml.safe_load_all(text) if document]
 
     def refusal(self, values: Mapping[str, Any]) -> str:
-        """What Helm says to values that the chart must refuse."""
+        """Returns Helm's error for values that the chart must refuse."""
         return self("template", "vco", CHART, KUBE_VERSION, "--values", self.values(values), check=False)

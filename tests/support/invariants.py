@@ -1,4 +1,4 @@
-"""What holds whatever has gone wrong: read off what Vercel has, what it was asked, and what the resources say.
+"""Invariants that hold after any failure: of the certificates at Vercel, its requests and the resources.
 
 ``check`` is for any moment at which the operator has done all that is due (after ``World.quiet`` or
 ``World.advance``). With ``quiet_since_seq`` it also says that everything has come to rest since then.
@@ -39,7 +39,7 @@ Body = Mapping[str, Any]
 
 
 async def check(world: World, *, quiet_since_seq: int | None = None, forgotten: int = 0) -> None:
-    """Raises AssertionError with what does not hold.
+    """Raises AssertionError with the invariant that is violated.
 
     Args:
         quiet_since_seq: a sequence number of the emulator's journal. Since then nothing was to be done any more: so
@@ -61,7 +61,7 @@ async def check(world: World, *, quiet_since_seq: int | None = None, forgotten: 
 
 
 async def events(world: World) -> list[dict[str, Any]]:
-    """The Events of the namespace."""
+    """Returns the Events of the namespace."""
     found: Any = await world.custom.list_namespaced_custom_object("events.k8s.io", "v1", world.namespace, "events")
     return list(found["items"])
 
@@ -166,7 +166,7 @@ def nothing_is_asked_for_before_its_time(world: World) -> list[str]:
 
 
 def least_wait(world: World, entry: Entry) -> timedelta:
-    """The shortest wait after a POST of this outcome that any rule allows."""
+    """Returns the shortest wait that any rule allows after a POST with this outcome."""
     if entry.outcome == "answered" and entry.certificate is not None and entry.action is None:
         certificate = world.emulator.state.find(entry.certificate)
         if certificate is None or certificate.removed_at is not None:
@@ -183,7 +183,7 @@ def least_wait(world: World, entry: Entry) -> timedelta:
 
 
 def failure_of(entry: Entry) -> Failure:
-    """Returns how a POST that failed reads in the operator's terms."""
+    """Returns a failed POST as the operator's ``Failure``."""
     own_shape = entry.outcome == "answered" and entry.action in {None, "error"} and (entry.status or 0) >= 400
     return Failure(Fate.REFUSED if own_shape else Fate.UNKNOWN, "", entry.status, entry.code)
 
@@ -194,7 +194,7 @@ def is_refused(entry: Entry) -> bool:
 
 
 def no_hot_loop(world: World, bodies: Iterable[Body]) -> list[str]:
-    """A bound on what is asked in any minute, on Vercel's clock."""
+    """Checks that the number of requests in any minute of Vercel's clock is bounded."""
     names = {normalized(entry.cns) for entry in world.emulator.journal.entries if entry.cns}
     bound = MOST_REQUESTS_A_MINUTE * max(len(list(bodies)), len(names), 1)
     times = [entry.time for entry in world.emulator.journal.entries]
@@ -205,7 +205,7 @@ def no_hot_loop(world: World, bodies: Iterable[Body]) -> list[str]:
 
 
 def nothing_is_done_at_rest(world: World, since: int) -> list[str]:
-    """Nothing is issued or removed where everything is as it should be."""
+    """Checks that nothing is issued or removed if all resources are settled."""
     return [
         f"{entry.call} {entry.path} at rest ({outcome(entry)})"
         for entry in world.emulator.journal.since(since)
@@ -228,14 +228,14 @@ def nothing_replaced_is_left(world: World, bodies: Iterable[Body]) -> list[str]:
 
 
 def origins(body: Body) -> dict[str, str | None]:
-    """The origins of the certificates that a status holds, by id."""
+    """Returns the origins of the certificates in a status by id."""
     status = body.get("status") or {}
     found = {entry["id"]: entry.get("origin") for entry in status.get("superseded", ())}
     return found | ({status["id"]: status.get("origin")} if status.get("id") else {})
 
 
 def ids(body: Body) -> list[str]:
-    """The certificates that a status holds, the current one first."""
+    """Returns the ids of the certificates in a status, the current one first."""
     status = body.get("status") or {}
     superseded = [entry["id"] for entry in status.get("superseded", ())]
     return [certificate_id for certificate_id in (status.get("id"), *superseded) if certificate_id]
@@ -247,18 +247,18 @@ def condition(body: Body, kind: str) -> Body:
 
 
 def parsed(text: str) -> datetime:
-    """RFC 3339."""
+    """Returns the time of an RFC 3339 text."""
     return datetime.fromisoformat(text)
 
 
 def outcome(entry: Entry) -> str:
-    """How a request ended, for messages."""
+    """Returns how a request ended, for messages."""
     said = f"{entry.status} {entry.code}" if entry.code else str(entry.status)
     return f"{entry.outcome} {said}{f', {entry.action}' if entry.action else ''}"
 
 
 def story(world: World, bodies: Iterable[Body]) -> list[str]:
-    """Returns lines for the message of a failing test: what was asked, and what the resources say."""
+    """Returns lines for the message of a failing test: the requests, and the resources."""
     start = world.emulator.journal.entries[0].time if world.emulator.journal.entries else 0
     lines = ["", "Vercel was asked:"]
     for entry in list(world.emulator.journal.entries)[-40:]:

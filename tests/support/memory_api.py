@@ -69,15 +69,15 @@ class ApiFault:
 
 
 class Now(Protocol):
-    """Where the API server takes the time from."""
+    """The clock of the API server."""
 
     def now(self) -> datetime:
-        """The wall clock: aware, UTC."""
+        """Returns the time of the wall clock, aware, in UTC."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request of the operator."""
+    """A request that the operator made."""
 
     at: float
     """On the monotonic clock."""
@@ -90,7 +90,7 @@ Observer = Callable[[Body | None, Body | None], None]
 
 
 class MemoryApi:
-    """The objects, and what may be done with them."""
+    """The objects and the requests that the stand-in supports."""
 
     def __init__(self, clock: Now, monotonic: Callable[[], float] = lambda: 0.0) -> None:
         self._clock = clock
@@ -125,7 +125,7 @@ class MemoryApi:
 
     @property
     def date(self) -> str:
-        """The Date header."""
+        """Returns the Date header of an answer."""
         return format_datetime(self._clock.now().astimezone(UTC), usegmt=True)
 
     def backup(self) -> "Backup":
@@ -147,7 +147,7 @@ class MemoryApi:
             observer(before, after)
 
     def handle(self, method: str, url: str, body: Any, content_type: str) -> Body:
-        """Carry out one request. Raises Refusal."""
+        """Carries out one request and returns the answer. Raises Refusal."""
         parts = urlsplit(url)
         place, subresource = _place(parts.path)
         query = dict(parse_qsl(parts.query))
@@ -261,7 +261,7 @@ class Backup:
 
 
 def _place(path: str) -> tuple[Place, str]:
-    """Of ``/apis/GROUP/VERSION/namespaces/NAMESPACE/PLURAL[/NAME[/status]]`` (``/api/v1/…`` for Secrets)."""
+    """Returns what a path names: ``/apis/GROUP/VERSION/namespaces/NAMESPACE/PLURAL[/NAME[/status]]`` or ``/api/v1/…``."""
     parts = path.strip("/").split("/")
     rest = parts[3 if parts[0] == "apis" else 2 :]
     if len(rest) < 3 or rest[0] != "namespaces" or rest[2] not in KINDS:
@@ -274,7 +274,7 @@ def _version(body: Body) -> str:
 
 
 def _set_defaults(spec: Body) -> None:
-    """As the CustomResourceDefinition says."""
+    """Sets the defaults of the CustomResourceDefinition."""
     spec.setdefault("deletionPolicy", "Delete")
     spec.setdefault("suspend", False)
     spec.setdefault("existingCertificate", "Reuse")
@@ -287,7 +287,7 @@ def _drop_what_is_empty(metadata: Body) -> None:
 
 
 def _merged(target: Any, patch: Any) -> Any:
-    """RFC 7386."""
+    """Returns the result of a merge patch (RFC 7386)."""
     if not isinstance(patch, dict):
         return copy.deepcopy(patch)
     result = copy.deepcopy(target) if isinstance(target, dict) else {}
@@ -300,7 +300,7 @@ def _merged(target: Any, patch: Any) -> Any:
 
 
 def _json_patched(target: Body, patch: Sequence[Body]) -> Body:
-    """RFC 6902, as far as the operator uses it: ``test`` anywhere, ``add`` of a member of an object."""
+    """Returns the result of a JSON Patch (RFC 6902). Supports ``test``, and ``add`` of a member of an object."""
     result = copy.deepcopy(target)
     for operation in patch:
         *way, last = (part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:])
@@ -355,7 +355,7 @@ def _time(moment: datetime) -> str:
 
 @dataclass
 class _Answer:
-    """What the client library wants of a response."""
+    """The parts of a response that the client library uses."""
 
     status: int
     data: bytes
@@ -374,7 +374,7 @@ class _Answer:
 
 
 class _Connection:
-    """In the place of the client library's HTTP client."""
+    """Replaces the HTTP client of the client library."""
 
     def __init__(self, api: MemoryApi, *, faulty: bool, gate: Gate | None) -> None:
         self._api = api
@@ -426,12 +426,12 @@ class _Connection:
         return _Answer(status, json.dumps(said).encode(), self._api.date)
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: no connection is open."""
 
 
 @functools.cache
 def _model_client() -> ApiClient:
-    """Reading the machine's certificate authorities takes a while: done once."""
+    """Returns a client to copy, because reading the machine's certificate authorities takes long."""
     return connection.api_client(Configuration(host="http://api-server.invalid"))
 
 
@@ -445,12 +445,12 @@ def _without_a_server(fence: Callable[[], str | None] | None, dated: Callable[[s
 
 @functools.cache
 def _network() -> Network:
-    """Made once: a TLS context takes 18 ms."""
+    """Returns the network settings. They are created once, because a TLS context takes 18 ms."""
     return Network.for_url("http://127.0.0.1")
 
 
 class ServerClock:
-    """The API server's own clock: right, unless a test sets it."""
+    """The API server's clock. It is right unless a test sets it."""
 
     def __init__(self, true_time: Callable[[], float]) -> None:
         self._true_time = true_time
@@ -566,11 +566,11 @@ async def simulated_world(
 
 
 def memory_api_of(world: World) -> MemoryApi:
-    """The stand-in behind a simulated World."""
+    """Returns the stand-in of a simulated World."""
     assert isinstance(world, SimulatedWorld)
     return world.memory
 
 
 def resource_path(namespace: str, name: str = "") -> str:
-    """The path of VercelCertificates, for tests of the stand-in itself."""
+    """Returns the path of VercelCertificates, for tests of the stand-in."""
     return f"/apis/{GROUP}/v1/namespaces/{namespace}/{PLURAL}" + (f"/{name}" if name else "")

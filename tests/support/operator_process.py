@@ -1,4 +1,4 @@
-"""The operator and the emulator as processes of their own, and what a user sees of them."""
+"""The operator and the emulator as separate processes, and what a user sees of them."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ async def eventually(what: str, ask: Callable[[], Any], *, seconds: float = PATI
 
 
 class Cluster(Protocol):
-    """Wherever kubectl goes."""
+    """A cluster on which kubectl runs."""
 
     def kubectl(
         self,
@@ -78,13 +78,13 @@ class Namespace:
         await self.run("apply", "-f", "-", stdin=json.dumps(manifest))
 
     def get(self, name: str) -> dict[str, Any] | None:
-        """The object; None where there is none."""
+        """Returns the object; None if there is none."""
         completed = self.kubectl("get", "vcert", name, "-o", "json", "--ignore-not-found")
         found: dict[str, Any] | None = json.loads(completed.stdout) if completed.stdout else None
         return found
 
     def all(self) -> list[dict[str, Any]]:
-        """All VercelCertificates in it."""
+        """Returns all VercelCertificates of the namespace."""
         items: list[dict[str, Any]] = json.loads(self.kubectl("get", "vcert", "-o", "json").stdout)["items"]
         return items
 
@@ -97,12 +97,12 @@ class Namespace:
         return next((condition for condition in conditions if condition["type"] == kind), {})
 
     async def ready(self, name: str) -> dict[str, Any]:
-        """The status, once Ready is True."""
+        """Waits until Ready is True and returns the status."""
         await self.run("wait", "--for=condition=Ready", f"vcert/{name}", f"--timeout={PATIENCE:g}s")
         return await asyncio.to_thread(self.status, name)
 
     async def reason(self, name: str, kind: str, reason: str) -> dict[str, Any]:
-        """The condition, once it has this reason."""
+        """Waits until a condition has this reason and returns it."""
 
         def has_it() -> dict[str, Any] | None:
             condition = self.condition(name, kind)
@@ -112,14 +112,14 @@ class Namespace:
         return found
 
     def events(self) -> list[dict[str, Any]]:
-        """Of events.k8s.io/v1, in order."""
+        """Returns the Events (events.k8s.io/v1) by time."""
         items: list[dict[str, Any]] = json.loads(self.kubectl("get", "events.events.k8s.io", "-o", "json").stdout)[
             "items"
         ]
         return sorted(items, key=lambda event: event["eventTime"] or "")
 
     async def event(self, reason: str) -> dict[str, Any]:
-        """The first event with this reason."""
+        """Waits for an Event with this reason and returns the first one."""
 
         def find() -> dict[str, Any] | None:
             return next((event for event in self.events() if event["reason"] == reason), None)
@@ -146,33 +146,33 @@ class OperatorProcess:
         self.process = Process(command, log=log, env={**clean, **(env or DEFAULT_TOKEN)})
 
     def logs(self) -> str:
-        """What it has said."""
+        """Returns the log of this process."""
         return self._log.read_text()[self._start :]
 
     async def serving(self) -> None:
-        """Until it serves."""
+        """Waits until it serves."""
         await eventually("the operator serves", lambda: "serves" in self.logs() or not self.process.running)
         assert self.process.running, self.logs()
 
     async def kill(self) -> None:
-        """SIGKILL: no chance to do anything."""
+        """Sends SIGKILL and waits for the end."""
         self.process.signal(signal.SIGKILL)
         await asyncio.to_thread(self.process.wait, PATIENCE)
 
     async def terminate(self) -> int:
-        """SIGTERM, and its exit status."""
+        """Sends SIGTERM and returns the exit status."""
         self.process.signal(signal.SIGTERM)
         return await asyncio.to_thread(self.process.wait, PATIENCE)
 
 
 async def port_of(operator: OperatorProcess) -> str:
-    """Where its HTTP server listens."""
+    """Waits until its HTTP server listens and returns the port."""
     await eventually("it listens", lambda: "listening on port" in operator.logs())
     return operator.logs().split("listening on port ")[1].split()[0]
 
 
 async def ask(operator: OperatorProcess, probe: str, *, seconds: float = 10) -> tuple[int, str]:
-    """Status and body of one of its probes."""
+    """Returns the status and the body of one of its probes."""
     port = await port_of(operator)
     timeout = aiohttp.ClientTimeout(total=seconds)
     async with (
@@ -183,6 +183,6 @@ async def ask(operator: OperatorProcess, probe: str, *, seconds: float = 10) -> 
 
 
 class StartOperator(Protocol):
-    """Starts another operator process, with these further flags."""
+    """Starts another operator process with these additional flags."""
 
     async def __call__(self, *args: str) -> OperatorProcess: ...

@@ -18,7 +18,7 @@ Point = tuple[str, str]
 
 
 class Gate:
-    """Whether a process runs. While it is paused, it sends nothing and reads no answer, and time passes."""
+    """Pauses a process. While it is paused, it sends nothing and reads no answer, and time passes."""
 
     def __init__(self) -> None:
         self.leads = True
@@ -41,7 +41,7 @@ class Gate:
         self._open.set()
 
     async def passed(self, point: Point | None = None) -> None:
-        """Returns when the process runs."""
+        """Waits until the process runs."""
         if point is not None and point == self.pauses_at:
             self.pauses_at = None
             self.pause()

@@ -55,7 +55,7 @@ class KubeFault:
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
     def takes(self, kind: Kind) -> bool:
-        """Whether the fault is for this request. Counts it."""
+        """Returns whether the fault applies to this request, and counts it."""
         if self.kind not in {None, kind} or (self.times is not None and self.met >= self.times):
             return False
         if self.skip:
@@ -66,7 +66,7 @@ class KubeFault:
 
 
 class KubeProxy:
-    """See the module. ``url`` is where it listens."""
+    """The proxy. ``url`` is its address."""
 
     def __init__(self, control_plane: ControlPlane) -> None:
         self._control_plane = control_plane
@@ -84,18 +84,18 @@ class KubeProxy:
         self.url = ""
 
     def add(self, fault: KubeFault) -> KubeFault:
-        """From now on, requests can meet this fault: the oldest one that fits."""
+        """Adds a fault. A request meets the oldest fault that matches it."""
         self.faults.append(fault)
         return fault
 
     def clear(self) -> None:
-        """End all faults; what is held goes on."""
+        """Removes all faults and releases the requests that are held."""
         for fault in self.faults:
             fault.released.set()
         self.faults.clear()
 
     def kubeconfig(self, path: Path) -> Path:
-        """A kubeconfig file that leads here."""
+        """Writes a kubeconfig file for the proxy and returns its path."""
         content = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -109,7 +109,7 @@ class KubeProxy:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["KubeProxy"]:
-        """Listen, for as long as the block lasts."""
+        """Listens inside the block."""
         tls = ssl.create_default_context(cafile=str(self._control_plane.ca_file))
         connector = aiohttp.TCPConnector(ssl=tls, limit=0)
         app = web.Application(client_max_size=2**24)
@@ -128,7 +128,7 @@ class KubeProxy:
                 await runner.cleanup()
 
     async def create_namespace(self, name: str) -> None:
-        """As admin, past all faults."""
+        """Creates a namespace as admin, without faults."""
         manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         url, headers = f"{self._control_plane.url}/api/v1/namespaces", {"Authorization": f"Bearer {self._token}"}
         async with self._session.post(url, json=manifest, headers=headers) as answer:
@@ -216,7 +216,7 @@ class KubeProxy:
 
 
 def refusal(status: int) -> dict[str, Any]:
-    """The API server's body for a refusal: a Status object."""
+    """Returns the body of a refusal by the API server: a Status object."""
     reasons = {409: "Conflict", 429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable", 504: "Timeout"}
     return {
         "kind": "Status",

@@ -62,7 +62,7 @@ class Shortcut(httpx.AsyncBaseTransport):
 
 
 def shorten(client: VercelClient, emulator: Emulator) -> VercelClient:
-    """Lets a client take the shortcut."""
+    """Makes a client use the shortcut."""
     http: Any = client._http
     http._transport = Shortcut(emulator, http._transport)
     return client

@@ -1,4 +1,4 @@
-"""Waiting in tests: for a condition, never for a time."""
+"""Waits for conditions in tests, never for a time."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 60.0) -> None:
-    """Return as soon as the condition holds; fail the test after ``timeout`` seconds."""
+    """Waits until the condition is true. Fails the test after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout:g} s in vain"
@@ -14,7 +14,7 @@ def wait_until(condition: Callable[[], object], timeout: float = 60.0) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs. One that has ended and waits to be collected does not."""
+    """Returns whether a process runs. A zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

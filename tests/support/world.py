@@ -36,7 +36,7 @@ PATIENCE = 60.0
 
 
 class TrueTime:
-    """Vercel's own time: it goes with the test's clock, but takes no part in that one's steps."""
+    """Vercel's time. It moves with the test's clock, except for steps of the wall clock."""
 
     def __init__(self, clock: TestClock) -> None:
         self._clock = clock
@@ -48,7 +48,7 @@ class TrueTime:
 
 @dataclass
 class World:
-    """A namespace, a Vercel, an operator, and the time."""
+    """A namespace, an emulated Vercel, an operator and a clock."""
 
     api: ApiClient
     namespace: str
@@ -75,11 +75,11 @@ class World:
     # --- the operator's process
 
     def configure(self, **changes: Any) -> None:
-        """Settings of the processes that start from now on. Unlike a user's, they may be out of bounds."""
+        """Changes the settings of processes that start from now on. They may be out of bounds."""
         self.settings = self.settings.model_copy(update=changes)
 
     def start(self) -> Operator:
-        """A new process: it knows nothing."""
+        """Starts a new process of the operator."""
         self.lives += 1
         self.operator = build(
             self.settings,
@@ -94,7 +94,7 @@ class World:
         return self.operator
 
     async def crash(self) -> None:
-        """The process ends wherever it is."""
+        """Ends the process at once, without a clean stop."""
         if self.operator is not None:
             self.task.cancel()
             await asyncio.wait({self.task})
@@ -109,7 +109,7 @@ class World:
         await self.quiet()
 
     async def sync(self) -> bool:
-        """What a watch would tell. True if there was news."""
+        """Passes the objects to the operator as a watch would. Returns whether there was news."""
         assert self.operator is not None
         if not self.watching:
             return False
@@ -132,7 +132,7 @@ class World:
         return news
 
     async def quiet(self, *, hanging: int = 0) -> None:
-        """Until nothing is left to do at this time, but for so many calls that hang at Vercel."""
+        """Waits until nothing is due at this time, except for this number of calls that hang at Vercel."""
         async with asyncio.timeout(PATIENCE):
             while True:
                 news = await self.sync()
@@ -162,7 +162,7 @@ class World:
                 await asyncio.sleep(0.002)
 
     async def advance(self, seconds: float | timedelta, *, hanging: int = 0) -> None:
-        """Let time go by, with everything done that falls due in it, at its time."""
+        """Moves the clock by these seconds. Everything that becomes due is done at its time."""
         left = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
         while True:
             wake = self.clock.next_wake
@@ -177,7 +177,7 @@ class World:
     # --- what users do
 
     async def apply(self, name: str, cns: list[str], *, annotations: dict[str, str] | None = None, **spec: Any) -> None:
-        """Create, or replace the spec."""
+        """Creates a resource or replaces its spec."""
         body = {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": "VercelCertificate",
@@ -202,7 +202,7 @@ class World:
         await self.patch(name, {"metadata": {"annotations": {f"{GROUP}/{annotation}": value}}})
 
     async def patch_status(self, name: str, status: dict[str, Any] | None) -> None:
-        """As somebody who may write /status: a restore from a backup, say."""
+        """Changes the status as a user who may write it, for example for a restore from a backup."""
         self.acts.append(self.emulator.journal.last)
         await self.custom.patch_namespaced_custom_object_status(
             GROUP, VERSION, self.namespace, PLURAL, name, {"status": status}, _content_type=MERGE
@@ -227,37 +227,37 @@ class World:
         return dict(body.get("status") or {})
 
     async def condition(self, name: str, kind: str) -> tuple[str, str, str]:
-        """Status, reason and message."""
+        """Returns status, reason and message of a condition."""
         for condition in (await self.status(name)).get("conditions", []):
             if condition["type"] == kind:
                 return condition["status"], condition["reason"], condition["message"]
         return "", "", ""
 
     async def ready(self, name: str) -> tuple[str, str]:
-        """Status and reason of Ready."""
+        """Returns status and reason of Ready."""
         return (await self.condition(name, "Ready"))[:2]
 
     async def issuing(self, name: str) -> tuple[str, str]:
-        """Status and reason of Issuing."""
+        """Returns status and reason of Issuing."""
         return (await self.condition(name, "Issuing"))[:2]
 
     def scrape(self, *, leads: bool = True, per_certificate: bool = True) -> Scrape:
-        """What Prometheus would be told now."""
+        """Returns what ``/metrics`` shows now."""
         assert self.operator is not None
         snapshot = Snapshot.take(self.operator.sources(lambda: leads))
         return Scrape(self.operator.counted.registry, snapshot, per_certificate=per_certificate)
 
     def calls(self, since: int = 0) -> list[str]:
-        """What Vercel was asked, in order."""
+        """Returns the kinds of the requests that Vercel received, in order."""
         return [entry.call for entry in self.emulator.journal.since(since)]
 
     def live(self) -> dict[str, list[str]]:
-        """The certificates at Vercel that have not been removed: names by id."""
+        """Returns the names of the certificates at Vercel that are not removed, by id."""
         return {certificate.id: sorted(certificate.cns) for certificate in self.emulator.state.live()}
 
 
 def settings_for(namespace: str, emulator: Emulator, **changes: Any) -> Settings:
-    """Those of an operator in a World, with these changes, which may be out of bounds."""
+    """Returns the settings of an operator in a World with these changes, which may be out of bounds."""
     settings = Settings(
         namespaces=(namespace,),
         vercel_api_url=emulator.url,
@@ -302,5 +302,5 @@ async def world(
 
 
 def pretty(value: Any) -> str:
-    """For the message of a failing test."""
+    """Returns a text for the message of a failing test."""
     return json.dumps(value, indent=1, default=str)
