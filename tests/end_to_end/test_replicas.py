@@ -98,8 +98,8 @@ async def test_one_leads_and_the_others_change_nothing(ns: Namespace, vercel: Em
     leader, standby = pair
     await ns.apply("site", ["example.com"])
     await one_certificate(ns, vercel)
-    assert "requesting a certificate" in leader.logs()
-    assert "requesting a certificate" not in standby.logs()
+    assert "Requesting a certificate" in leader.logs()
+    assert "Requesting a certificate" not in standby.logs()
     assert lease(ns)["holderIdentity"] in standby.logs()
     assert lease(ns)["leaseDurationSeconds"] == LEASE
 
@@ -292,7 +292,7 @@ async def test_two_releases_serve_disjoint_labels_side_by_side(
     await create(ns, "two", shard="b")
     await create(ns, "three")
     await asyncio.gather(*(ns.ready(name) for name in ("one", "two", "three")))
-    asked = [line.split()[2] for line in a.logs().splitlines() if "requesting a certificate" in line]
+    asked = [line.split()[2] for line in a.logs().splitlines() if "Requesting a certificate" in line]
     assert asked == [f"{ns.name}/one:"]
     assert (await vercel.journal()).counts["issue"] == 3
 

@@ -261,7 +261,7 @@ class Backup:
 
 
 def _place(path: str) -> tuple[Place, str]:
-    """Returns what a path names: ``/apis/GROUP/VERSION/namespaces/NAMESPACE/PLURAL[/NAME[/status]]`` or ``/api/v1/…``."""
+    """Returns what ``/apis/GROUP/VERSION/namespaces/NAMESPACE/PLURAL[/NAME[/status]]`` (or ``/api/v1/…``) names."""
     parts = path.strip("/").split("/")
     rest = parts[3 if parts[0] == "apis" else 2 :]
     if len(rest) < 3 or rest[0] != "namespaces" or rest[2] not in KINDS:
