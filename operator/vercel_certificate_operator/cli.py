@@ -167,8 +167,10 @@ def main() -> None:
     help="Namespace whose resources may use the default token, which gives them power over all certificates of its "
     "team; repeatable. '*' allows all namespaces. Required if there is a default token.",
 )
-@click.option("--team-id", cls=_Setting, envvar="VERCEL_TEAM_ID", help="Team of resources without spec.team.")
-@click.option("--team-slug", cls=_Setting, envvar="VERCEL_TEAM_SLUG", help="The same, by its slug in URLs.")
+@click.option("--team-id", cls=_Setting, envvar="VERCEL_TEAM_ID", help="Id of the team of resources without spec.team.")
+@click.option(
+    "--team-slug", cls=_Setting, envvar="VERCEL_TEAM_SLUG", help="Slug of that team in URLs, instead of its id."
+)
 @click.option(
     "--post-timeout",
     cls=_Setting,
@@ -221,7 +223,7 @@ def main() -> None:
     cls=_Setting,
     type=click.Choice(["debug", "info", "warning", "error"]),
     envvar="LOG_LEVEL",
-    help="Least severe messages to log.",
+    help="Least severe level to log. With debug, each decision is logged with its rule.",
 )
 def run(**options: Any) -> None:
     """Run the operator.

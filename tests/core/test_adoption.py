@@ -70,9 +70,12 @@ def refusal_of(facts: Known) -> str:
     assert after.resource.status == facts.resource.status.changed(last_adopt_request="cert_x")
     assert decide(after).policy != "named_certificate_is_adopted", "each value is acted on once"
     assert decision.note is not None
-    begin = "The certificate that the annotation vercel-operator.io/adopt-id names was not adopted: "
-    assert decision.note.text.startswith(begin)
-    return decision.note.text.removeprefix(begin)
+    begin, _, why = decision.note.text.partition(": ")
+    assert begin.startswith(
+        "Certificate cert_x, which the annotation vercel-operator.io/adopt-id names, was not adopted for"
+    )
+    assert why.endswith("until the annotation has had another value, such as none.")
+    return why
 
 
 def test_a_certificate_is_read_before_it_is_adopted() -> None:
@@ -117,26 +120,22 @@ def test_a_replaced_certificate_can_be_adopted_too() -> None:
     ("more", "why"),
     [
         pytest.param(
-            {"may_adopt": False}, "this namespace is not named for the operator's default token. Set", id="not allowed"
+            {"may_adopt": False},
+            "--default-token-namespace does not list this namespace by its name. Set spec.tokenSecretRef",
+            id="not allowed",
         ),
-        pytest.param({"held_elsewhere": {"cert_x"}}, "another resource manages certificate cert_x.", id="another's"),
+        pytest.param({"held_elsewhere": {"cert_x"}}, "another resource manages it.", id="another's"),
         pytest.param(
             {"got": gone("cert_x"), "listing": listed()},
-            "there is no certificate cert_x in team team_a.",
+            "Vercel has no such certificate in team team_a with the default token. Check",
             id="not there",
         ),
-        pytest.param(
-            {"got": got(cert("cert_x", ["b.com"]))}, "certificate cert_x does not cover example.com.", id="other names"
-        ),
-        pytest.param(
-            {"got": got(replace(EXPIRED, id="cert_x"))}, "certificate cert_x expired at 2025-12-31T12:00:00Z.", id="old"
-        ),
-        pytest.param(
-            {"got": got(cert("cert_x", created=NOW - 90 * DAY))}, "certificate cert_x expired at 2026", id="just now"
-        ),
+        pytest.param({"got": got(cert("cert_x", ["b.com"]))}, "it does not cover example.com.", id="other names"),
+        pytest.param({"got": got(replace(EXPIRED, id="cert_x"))}, "it expired at 2025-12-31T12:00:00Z.", id="old"),
+        pytest.param({"got": got(cert("cert_x", created=NOW - 90 * DAY))}, "it expired at 2026", id="just now"),
         pytest.param(
             {"got": got(cert("cert_x", lifetime=None))},
-            "Vercel does not say when certificate cert_x expires.",
+            "Vercel does not say when it expires.",
             id="no expiry time",
         ),
     ],
@@ -201,7 +200,9 @@ def test_a_resource_without_a_certificate_waits_an_hour_for_a_get_that_fails(fai
     assert decide(since(NOW - HOUR + SECOND)).action == Wait(NOW + MINUTE)
     late = since(NOW - HOUR)
     if refused:
-        assert refusal_of(late) == f"certificate cert_x can't be read: {failure.message.rstrip('.')}."
+        assert refusal_of(late).startswith(
+            f"it can't be read with the default token: {failure.message.rstrip('.')}. Check"
+        )
     else:
         assert decide(late).action == Wait(NOW + MINUTE)
 

@@ -145,11 +145,11 @@ async def expired(world: World) -> None:
 @pytest.mark.parametrize(
     ("prepare", "words"),
     [
-        (no_names, "certificate cert_byhand does not cover example.com"),
-        (no_such_id, "there is no certificate cert_byhand in the token's personal account"),
-        (in_another_team, "there is no certificate cert_byhand in the token's personal account"),
-        (held_by_another, "another resource manages certificate cert_byhand"),
-        (expired, "certificate cert_byhand expired at"),
+        (no_names, ": it does not cover example.com"),
+        (no_such_id, "Vercel has no such certificate in the token's personal account with token "),
+        (in_another_team, "Vercel has no such certificate in the token's personal account with token "),
+        (held_by_another, ": another resource manages it"),
+        (expired, ": it expired at"),
     ],
 )
 async def test_a_refused_adoption_is_reported_once_and_the_resource_proceeds_without_it(
@@ -160,7 +160,9 @@ async def test_a_refused_adoption_is_reported_once_and_the_resource_proceeds_wit
     [event] = await events(world, "site", "AdoptionRefused")
     assert event["type"] == "Warning"
     assert words in event["note"]
-    assert event["note"].startswith("The certificate that the annotation vercel-operator.io/adopt-id names was not")
+    assert event["note"].startswith(
+        "Certificate cert_byhand, which the annotation vercel-operator.io/adopt-id names, was not"
+    )
     assert await world.ready("site") == ("True", "Issued")
     status = await world.status("site")
     assert (status["origin"], status["lastAdoptRequest"]) == ("Issued", "cert_byhand")
@@ -204,7 +206,7 @@ async def test_with_the_default_token_a_namespace_that_is_not_named_may_not_adop
     await world.apply("site", ["example.com"], annotations={ADOPT: "cert_byhand"}, existingCertificate="Ignore")
     await world.quiet()
     [note] = await notes(world, "site", "AdoptionRefused")
-    assert "this namespace is not named for the operator's default token. Set spec.tokenSecretRef, or ask" in note
+    assert "--default-token-namespace does not list this namespace by its name. Set spec.tokenSecretRef, or ask" in note
     assert not asked(world, "get"), "the operator does not even tell whether there is such a certificate"
     assert (await world.status("site"))["id"] != "cert_byhand"
 

@@ -12,6 +12,8 @@ from vercel_certificate_operator.core.renewal import schedule
 from vercel_certificate_operator.core.report import Need, conditions, held, succeeded
 from vercel_certificate_operator.core.resource import ADOPT_ANNOTATION, Status
 
+CHOOSE = "Choose another certificate."
+
 
 def named_certificate_is_adopted(known: Known) -> Decision | None:
     """The adopt-id annotation names an existing certificate. Each value is acted on once.
@@ -25,11 +27,11 @@ def named_certificate_is_adopted(known: Known) -> Decision | None:
     if not known.may_adopt:
         return _refused(
             known,
-            "this namespace is not named for the operator's default token. Set spec.tokenSecretRef, or ask the "
-            "operator's administrator",
+            "--default-token-namespace does not list this namespace by its name",
+            "Set spec.tokenSecretRef, or ask the operator's administrator.",
         )
     if wanted in known.held_elsewhere:
-        return _refused(known, f"another resource manages certificate {words.ids([wanted])}")
+        return _refused(known, "another resource manages it", CHOOSE)
     got = known.got.get(wanted)
     if got is None:
         return _read(known, wanted)
@@ -39,14 +41,16 @@ def named_certificate_is_adopted(known: Known) -> Decision | None:
             return Decision(List(got.at, known.scope)) if not known.blocked("list") else None
         if known.listing.find(wanted) is not None:
             return None  # the 404 was wrong; the next round tries again
-        return _refused(known, f"there is no certificate {words.ids([wanted])} in {known.scope}")
+        return _refused(
+            known, f"Vercel has no such certificate in {known.scope} with {known.token}", "Check the id and the token."
+        )
     if not certificate.covers(resource.cns):
         missing = words.names(resource.cns - certificate.cns)
-        return _refused(known, f"certificate {certificate.id} does not cover {missing}")
+        return _refused(known, f"it does not cover {missing}", "Choose another certificate, or change spec.cns.")
     if certificate.expires_at is None:
-        return _refused(known, f"Vercel does not say when certificate {certificate.id} expires")
+        return _refused(known, "Vercel does not say when it expires", CHOOSE)
     if certificate.expires_at <= known.now:
-        return _refused(known, f"certificate {certificate.id} expired at {words.time(certificate.expires_at)}")
+        return _refused(known, f"it expired at {words.time(certificate.expires_at)}", CHOOSE)
     after = _taken(known, certificate, Origin.ADOPTED).changed(last_adopt_request=wanted)
     text = f"Adopted certificate {certificate.id} for {words.names(certificate.cns)}."
     return Decision(Write(), conditions(resource, after, now=known.now), Note("Normal", Reason.ADOPTED, "Adopt", text))
@@ -56,14 +60,19 @@ def _read(known: Known, wanted: str) -> Decision | None:
     """Gets the named certificate. If that fails, a resource that holds a certificate goes on meanwhile."""
     if is_unreadable(known, wanted):
         said = words.printable(known.failed["get", wanted].failure.message).rstrip(".")
-        return _refused(known, f"certificate {words.ids([wanted])} can't be read: {said}")
+        return _refused(known, f"it can't be read with {known.token}: {said}", "Check the id and the token.")
     if known.resource.status.id is not None and known.blocked("get", wanted):
         return None
     return Decision(Get(wanted, known.scope))
 
 
-def _refused(known: Known, why: str) -> Decision:
-    text = f"The certificate that the annotation {ADOPT_ANNOTATION} names was not adopted: {why}."
+def _refused(known: Known, why: str, advice: str) -> Decision:
+    wanted = words.ids([known.resource.adopt_request or ""])
+    text = (
+        f"Certificate {wanted}, which the annotation {ADOPT_ANNOTATION} names, was not adopted for "
+        f"{words.names(known.resource.cns)}: {why}. {advice} The operator does not try this id again until the "
+        "annotation has had another value, such as none."
+    )
     after = known.resource.status.changed(last_adopt_request=known.resource.adopt_request)
     return Decision(Write(), after, Note("Warning", Reason.ADOPTION_REFUSED, "Adopt", text))
 
