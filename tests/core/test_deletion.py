@@ -121,7 +121,7 @@ def test_each_is_removed_in_the_scope_in_which_it_was_issued() -> None:
         ),
         pytest.param(
             {"status": BOTH, "removed": {"cert_2": True, "cert_0": False, "cert_1": False}},
-            "Removed at Vercel: cert_2. Not found with this token: cert_0, cert_1.",
+            "Removed at Vercel: cert_2. Not found with the default token: cert_0, cert_1.",
             id="some are not there",
         ),
         pytest.param(
@@ -210,7 +210,7 @@ def test_ready_says_why_a_deletion_hangs() -> None:
         pytest.param({"status": ready(NEW), **answered(NEW)}, "Left at Vercel: cert_2.", id="the current one again"),
         pytest.param(
             {"attempt": attempted()},
-            "There is no certificate at Vercel. A certificate for example.com was being requested; check Vercel for "
+            "There is no certificate at Vercel. A certificate for example.com was being requested: check Vercel for "
             "it.",
             id="during an attempt",
         ),

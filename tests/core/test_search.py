@@ -157,7 +157,7 @@ def test_the_only_candidate_is_taken_as_issued() -> None:
     assert conditions_of(decision)[0] == READY
     assert note_of(decision) == ("Normal", "Issued", "Issue")
     assert decision.note is not None
-    assert "No answer to the request had come; the operator found the certificate in Vercel's list." in (
+    assert "The answer to the request was lost; the operator found the certificate in Vercel's list." in (
         decision.note.text
     )
     status = resolved(before)
@@ -210,7 +210,7 @@ def test_of_several_candidates_the_youngest_is_taken_as_found_and_the_others_are
     decision = decide(before)
     assert note_of(decision) == ("Warning", "Issued", "Issue")
     assert decision.note is not None
-    assert "These have the same names and may also be what was requested: cert_2." in decision.note.text
+    assert "which have the same names and may also be what was requested: cert_2." in decision.note.text
     status = resolved(before)
     assert (status.certificate_ids, status.origin, status.shared_names) == (("cert_3",), "Found", True)
 

@@ -214,7 +214,7 @@ async def test_a_certificate_whose_answer_was_lost_is_found_in_the_list_and_not_
     assert world.calls().count("issue") == 1
     assert list(world.live()) == [(await world.status("site"))["id"]]
     [note] = await notes(world, "site", "Issued")
-    assert "No answer to the request had come; the operator found the certificate in Vercel's list." in note
+    assert "The answer to the request was lost; the operator found the certificate in Vercel's list." in note
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
@@ -287,7 +287,7 @@ async def test_of_two_certificates_that_may_be_the_answer_neither_is_ever_remove
     assert await world.ready("site") == ("True", "Issued")
     [event] = await events(world, "site", "Issued")
     assert event["type"] == "Warning"
-    assert f"These have the same names and may also be what was requested: {ours}." in event["note"]
+    assert f"which have the same names and may also be what was requested: {ours}." in event["note"]
     assert len(asked(world, "issue")) == 1
 
     await world.delete("site")

@@ -69,7 +69,7 @@ async def test_a_replaced_certificate_that_is_not_found_is_reported(world: Simul
     world.emulator.state.vanish(first)
     await world.advance(HOUR)
     assert (await world.status("site")).get("superseded") is None
-    assert await notes(world, "site", "Deleted") == [f"Not found with this token: {first}, which was replaced."]
+    assert await notes(world, "site", "Deleted") == [f"Not found with the default token: {first}, which was replaced."]
 
 
 async def test_nobody_uses_a_certificate_that_is_being_removed(world: SimulatedWorld) -> None:

@@ -139,10 +139,13 @@ def certificate_is_recorded(
     text = f"{done} certificate {certificate.id} for {words.names(certificate.cns)}{expires}"
     text += f"{WHY.get(attempt.reason, '')}."
     if searched:
-        text += " No answer to the request had come; the operator found the certificate in Vercel's list."
+        text += " The answer to the request was lost; the operator found the certificate in Vercel's list."
     if others:
         left = words.ids([other.id for other in others])
-        text += f" These have the same names and may also be what was requested: {left}. Nothing uses them."
+        text += (
+            " No resource uses these certificates, which have the same names and may also be what was requested: "
+            f"{left}. Remove them at Vercel if you don't need them."
+        )
     text += "".join(f" {oddity}" for oddity in certificate.oddities)
     return Decision(Write(closes=True), after, Note("Warning" if others else "Normal", reason, action, text))
 

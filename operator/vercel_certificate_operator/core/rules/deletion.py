@@ -73,7 +73,7 @@ def _what_was_removed(known: Known, kept: list[str]) -> str:
     missing = [certificate_id for certificate_id, there in known.removed.items() if not there]
     parts = [f"Removed at Vercel: {words.ids(removed)}."] if removed else []
     if missing:
-        parts.append(f"Not found with this token: {words.ids(missing)}.")
+        parts.append(f"Not found with {known.token}: {words.ids(missing)}.")
     if kept:
         parts.append(
             f"Left at Vercel: {words.ids(kept)}, since the operator did not issue it or another resource uses it."
@@ -87,7 +87,7 @@ def _left_behind(known: Known) -> str:
     left = list(dict.fromkeys([*status.certificate_ids, *([answer] if answer else [])]))
     text = f"Left at Vercel: {words.ids(left)}." if left else "There is no certificate at Vercel."
     if open_attempt(known) is not None and answer is None:
-        text += f" A certificate for {words.names(known.resource.cns)} was being requested; check Vercel for it."
+        text += f" A certificate for {words.names(known.resource.cns)} was being requested: check Vercel for it."
     return text
 
 

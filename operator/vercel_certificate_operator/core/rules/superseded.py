@@ -52,6 +52,6 @@ def superseded_is_removed_in_time(known: Known) -> Decision | None:
         note = Note("Normal", Reason.RETAINED, "Remove", text)
     if missing:
         said = f"{note.text} " if note is not None else ""
-        text = f"{said}Not found with this token: {words.ids(missing)}, which was replaced."
+        text = f"{said}Not found with {known.token}: {words.ids(missing)}, which was replaced."
         note = Note("Normal", Reason.DELETED if note is None else Reason.RETAINED, "Remove", text)
     return Decision(Write(), unchanged(known).without_superseded(done), note)
