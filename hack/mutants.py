@@ -226,7 +226,7 @@ class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def with_fresh_imports(mutant: Mutant) -> None:
-    """Runs all tests with everything imported anew."""
+    """Runs all tests with everything imported again."""
     sys.meta_path.insert(0, _Mutated(mutant))
     raise SystemExit(int(pytest.main(["-x", *FLAGS, *TESTS], plugins=[_UnitTestsFirst()])))
 

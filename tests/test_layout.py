@@ -34,7 +34,7 @@ def test_the_folder_operator_never_becomes_a_package() -> None:
     assert Path(operator.__file__).is_relative_to(Path(sys.base_prefix))
 
 
-def test_the_version_stands_in_one_place() -> None:
+def test_the_version_is_in_one_place() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "vercel_certificate_operator", "--version"], capture_output=True, text=True, check=True
     )

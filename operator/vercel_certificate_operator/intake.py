@@ -52,7 +52,7 @@ class Intake:
                 self._queue.forget(key)  # nothing was ever begun for it: a standby sees many come and go
 
     def _change(self, key: Key, change: Callable[[], bool]) -> bool:
-        """Makes a change, and wakes whoever owns or loses a set of names by it: only the next in line."""
+        """Makes a change, and wakes the resources that get or lose a set of names: only the next in line."""
         now, group = self._time.now(), self._objects.group(key)
         owner = self._objects.owner(group, now) if group is not None else None
         held = self._objects.holds_names(key)

@@ -90,7 +90,7 @@ class Process:
         await asyncio.wait({finishing, election}, return_when=asyncio.FIRST_COMPLETED)
         finishing.cancel()
         if election.done():
-            logger.error("%s: exiting at once, to start again as a standby", election.exception())
+            logger.error("%s: stopping at once, to start again as a standby", election.exception())
             await self._operator.reconciler.abort()
             return
         election.cancel()

@@ -61,7 +61,7 @@ def test_alerts_can_be_labelled_left_out_and_have_runbooks_elsewhere(helm: Helm)
 @pytest.mark.parametrize(
     ("monitor", "job"), [("serviceMonitor", f"{NAME}-metrics"), ("podMonitor", f"home/{NAME}")], ids=str
 )
-def test_the_absence_of_this_release_is_told_though_others_are_there(helm: Helm, monitor: str, job: str) -> None:
+def test_the_absence_of_this_release_is_reported_though_others_are_there(helm: Helm, monitor: str, job: str) -> None:
     found = rules(helm, **{monitor: {"enabled": True}})["VercelOperatorAbsent"]
     assert found["expr"] == f'absent(vercel_operator_leader{{namespace="home", job="{job}"}})'
 

@@ -602,7 +602,7 @@ def test_labels_annotations_and_placement_reach_everything(helm: Helm) -> None:
             assert template["spec"]["tolerations"] == values["tolerations"]
 
 
-def test_a_token_is_mounted_and_stands_in_no_argument(helm: Helm) -> None:
+def test_a_token_is_mounted_and_is_in_no_argument(helm: Helm) -> None:
     objects = helm.template({"token": {"value": FAKE}, **SHARED})
     assert FAKE not in json.dumps(container(objects))
     assert container(objects)["env"] == [{"name": "VERCEL_TOKEN_FILE", "value": "/var/run/secrets/vercel/token"}]

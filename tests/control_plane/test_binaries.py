@@ -111,7 +111,7 @@ def test_two_runs_at_once_build_once(
     assert len(calls.read_text().splitlines()) == 2
 
 
-def test_a_build_that_fails_is_told_with_what_go_says_and_what_to_do(
+def test_a_build_that_fails_is_reported_with_what_go_says_and_what_to_do(
     command: list[str], environment: dict[str, str], install_go: Install
 ) -> None:
     install_go('echo "main.go:9:2: module lookup: connection refused"; exit 1')

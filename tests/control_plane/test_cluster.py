@@ -129,7 +129,7 @@ def test_a_port_that_somebody_takes_is_not_insisted_on(monkeypatch: pytest.Monke
         assert len(asked) == cluster.ATTEMPTS
 
 
-def test_a_server_that_does_not_start_is_told_with_the_end_of_its_log(
+def test_a_server_that_does_not_start_is_reported_with_the_end_of_its_log(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("kube-apiserver", "etcd", "kubectl"):

@@ -144,7 +144,7 @@ def test_a_certificate_of_another_resource_that_is_in_this_scope_makes_that_one_
         assert "web/other owns" in message(decision, "Issuing")
 
 
-def test_a_certificate_of_another_resource_is_looked_for_in_this_scope() -> None:
+def test_a_certificate_of_another_resource_is_searched_for_in_this_scope() -> None:
     """The list may be older than it is."""
     facts = known(ownership=HOLDER, held_elsewhere={"cert_9"}, listing=listed())
     decision = decide(facts)

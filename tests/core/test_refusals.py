@@ -376,7 +376,7 @@ def by_hand(reason: Reason = Reason.INVALID_REQUEST, *, until: Any = NOW + 32 * 
     return known(**{"cns": WILDCARD, "status": status, "token_read": True, "domains": {"example.com": None}, **more})
 
 
-def test_a_certificate_that_the_user_can_make_by_hand_is_looked_for_every_hour() -> None:
+def test_a_certificate_that_the_user_can_make_by_hand_is_searched_for_every_hour() -> None:
     facts = by_hand()
     decision = decide(facts)
     assert decision.action == List(facts.tick - 3600.0, facts.scope), "one list for all"

@@ -238,7 +238,7 @@ def test_an_upload_records_what_could_be_mistaken_for_it(certificate: Certificat
     assert attempt.known == (("cert_9",) if is_known else ())
 
 
-def test_names_of_the_secret_are_looked_for_among_other_peoples_certificates() -> None:
+def test_names_of_the_secret_are_searched_for_among_other_peoples_certificates() -> None:
     _, decision = led_to(uploading(replace(LEAF, cns=MORE)), cert("cert_9", MORE))
     assert isinstance(decision.action, Issue)
     assert decision.status is not None

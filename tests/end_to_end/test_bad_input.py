@@ -125,27 +125,27 @@ def test_a_kubeconfig_that_is_not_one_is_refused(tmp_path: Path, text: str, word
     assert f"kubeconfig {file} {words}" in error
 
 
-def test_an_authority_that_is_none_is_told(tmp_path: Path) -> None:
+def test_an_authority_that_is_none_is_reported(tmp_path: Path) -> None:
     authority = {"certificate-authority-data": "bm9uZQ=="}
     file = kubeconfig(tmp_path, server="https://127.0.0.1:9", **authority)
     error = one_line(run("--kubeconfig", str(file), env={"VERCEL_TOKEN": "t"}))
     assert "its certificate-authority is not a certificate in PEM format" in error
 
 
-def test_an_exec_plugin_that_fails_is_told(tmp_path: Path) -> None:
+def test_an_exec_plugin_that_fails_is_reported(tmp_path: Path) -> None:
     plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "false"}
     file = kubeconfig(tmp_path, user={"exec": plugin})
     error = one_line(run("--kubeconfig", str(file), env={"VERCEL_TOKEN": "t"}))
     assert error == f"Error: kubeconfig {file} can't be used: its exec plugin failed: process returned 1"
 
 
-def test_a_server_without_a_scheme_is_told(tmp_path: Path) -> None:
+def test_a_server_without_a_scheme_is_reported(tmp_path: Path) -> None:
     file = kubeconfig(tmp_path, server="127.0.0.1:6443")
     error = one_line(run("--kubeconfig", str(file), env={"VERCEL_TOKEN": "t"}))
     assert "its server '127.0.0.1:6443' is not a URL: expected something like https://host:6443" in error
 
 
-def test_a_client_certificate_that_is_none_is_told(tmp_path: Path) -> None:
+def test_a_client_certificate_that_is_none_is_reported(tmp_path: Path) -> None:
     user = {"client-certificate-data": "bm9uZQ==", "client-key-data": "bm9uZQ=="}
     file = kubeconfig(tmp_path, server="https://127.0.0.1:9", user=user)
     error = one_line(run("--kubeconfig", str(file), env={"VERCEL_TOKEN": "t"}))
@@ -158,7 +158,7 @@ def test_of_a_list_of_kubeconfigs_some_may_be_missing(tmp_path: Path) -> None:
     assert "can't connect to 127.0.0.1:9" in error
 
 
-def test_an_api_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_an_api_server_that_is_not_there_is_reported(tmp_path: Path) -> None:
     error = one_line(run("--kubeconfig", str(kubeconfig(tmp_path)), env={"VERCEL_TOKEN": "t"}))
     assert error == (
         "Error: the Kubernetes API can't be used: listing vercelcertificates in all namespaces: can't connect to "
@@ -166,7 +166,7 @@ def test_an_api_server_that_is_not_there_is_told(tmp_path: Path) -> None:
     )
 
 
-def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         config = str(kubeconfig(tmp_path))
@@ -174,13 +174,13 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
     assert error == f"Error: --listen: can't listen on {address}: Address already in use"
 
 
-def test_a_host_to_listen_on_that_is_none_is_told(tmp_path: Path) -> None:
+def test_a_host_to_listen_on_that_is_none_is_reported(tmp_path: Path) -> None:
     config = str(kubeconfig(tmp_path))
     error = one_line(run("--kubeconfig", config, "--listen", "192.0.2.1:8080", env={"VERCEL_TOKEN": "t"}))
     assert error == "Error: --listen: can't listen on 192.0.2.1:8080: Cannot assign requested address"
 
 
-def test_a_token_that_the_api_server_rejects_is_told(control_plane: ControlPlane, tmp_path: Path) -> None:
+def test_a_token_that_the_api_server_rejects_is_reported(control_plane: ControlPlane, tmp_path: Path) -> None:
     file = kubeconfig(tmp_path, server=control_plane.url, **{"certificate-authority": str(control_plane.ca_file)})
     error = one_line(run("--kubeconfig", str(file), env={"VERCEL_TOKEN": "t"}))
     assert "the API server rejects the operator's credentials" in error

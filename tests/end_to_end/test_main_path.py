@@ -166,7 +166,7 @@ async def test_a_token_from_a_secret_is_used(ns: Namespace, vercel: EmulatorCont
     assert entry.status in (401, 403)
 
 
-async def test_a_failure_is_told_in_vercels_words_with_the_next_step(
+async def test_a_failure_is_reported_in_vercels_words_with_the_next_step(
     ns: Namespace, vercel: EmulatorControl, operator: OperatorProcess
 ) -> None:
     await vercel.add_fault(

@@ -50,7 +50,7 @@ async def test_a_replica_that_may_not_read_the_lease_is_not_ready(
     assert (await ask(operator, "livez"))[0] == 200
 
 
-async def test_a_process_that_stands_still_gives_no_answer(start_operator: StartOperator) -> None:
+async def test_a_process_that_is_paused_gives_no_answer(start_operator: StartOperator) -> None:
     operator = await start_operator("--listen=127.0.0.1:0")
     assert (await ask(operator, "livez"))[0] == 200
     operator.process.signal(signal.SIGSTOP)

@@ -196,7 +196,7 @@ async def test_a_watch_that_says_nothing_delays_and_breaks_nothing(cluster: Clus
     await eventually("it is gone", lambda: cluster.ns.get("first") is None)
 
 
-async def test_a_watch_that_has_expired_starts_anew(cluster: Cluster) -> None:
+async def test_a_watch_that_has_expired_starts_again(cluster: Cluster) -> None:
     """410 on the next watch: kopf lists again, and tells nothing of what was deleted meanwhile."""
     await cluster.operator()
     for name in ("stays", "goes"):

@@ -90,7 +90,7 @@ async def two_words(world: World) -> None:
         (two_words, "does not hold a token: it has characters that no token has"),
     ],
 )
-async def test_without_a_token_the_user_is_told_what_is_wrong_and_it_is_looked_for_again_soon(
+async def test_without_a_token_the_user_is_told_what_is_wrong_and_it_is_read_again_soon(
     world: World, prepare: Prepare, words: str
 ) -> None:
     await prepare(world)
@@ -459,7 +459,7 @@ async def test_the_right_to_get_secrets_is_enough(
     assert len(requests) <= 6  # at most one a minute
 
 
-async def test_a_secret_that_the_operator_may_not_read_is_told(world: World, control_plane: ControlPlane) -> None:
+async def test_a_secret_that_the_operator_may_not_read_is_reported(world: World, control_plane: ControlPlane) -> None:
     user = f"stranger-in-{world.namespace}"
     narrowed = {**RIGHTS, "rules": RIGHTS["rules"][1:]}  # type: ignore[index]
     control_plane.kubectl("apply", "-f", "-", "-n", world.namespace, input=yaml.safe_dump(narrowed))

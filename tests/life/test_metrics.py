@@ -39,7 +39,7 @@ def unix(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-async def test_a_certificate_is_told_of_from_its_first_second_to_its_last(world: World) -> None:
+async def test_a_certificate_is_exported_from_its_first_second_to_its_last(world: World) -> None:
     who = {"namespace": world.namespace, "name": "site"}
     await world.apply("site", ["example.com"])
     await world.quiet()
@@ -83,7 +83,7 @@ async def test_what_is_overdue_shows_by_its_own_renewal_time(world: World) -> No
     assert seen("certificates_overdue") == seen("certificates_expiring") == 1
 
 
-async def test_an_attempt_of_unknown_outcome_is_told_of_until_it_is_resolved(world: World) -> None:
+async def test_an_attempt_of_unknown_outcome_is_exported_until_it_is_resolved(world: World) -> None:
     world.emulator.faults.add(Fault(call="issue", when="before", action="reset"))
     await world.apply("site", ["example.com"])
     await world.quiet()
@@ -102,7 +102,7 @@ async def test_an_attempt_of_unknown_outcome_is_told_of_until_it_is_resolved(wor
     assert seen("certificate_ready", namespace=world.namespace, name="site") == 1
 
 
-async def test_a_token_that_rests_is_told_of_by_where_it_is(world: World) -> None:
+async def test_a_token_that_is_paused_is_exported_with_its_place(world: World) -> None:
     await put_secret(world, OTHER_TOKEN)
     await world.apply("site", ["example.com"])
     await world.quiet()
@@ -128,7 +128,7 @@ async def test_a_token_that_rests_is_told_of_by_where_it_is(world: World) -> Non
     assert not told(world).names(token=mine)
 
 
-async def test_no_token_stands_in_it(world: World) -> None:
+async def test_no_token_is_in_it(world: World) -> None:
     await put_secret(world, OTHER_TOKEN)
     await world.apply("own", ["example.org"], tokenSecretRef=REF)
     await world.apply("site", ["example.com"])
@@ -139,7 +139,7 @@ async def test_no_token_stands_in_it(world: World) -> None:
         assert account._token.fingerprint not in text
 
 
-async def test_who_stands_by_says_nothing_of_certificates(world: World) -> None:
+async def test_a_standby_exports_no_metrics_of_certificates(world: World) -> None:
     await world.apply("site", ["example.com"])
     await world.quiet()
     seen = told(world, leads=False)

@@ -124,7 +124,7 @@ async def test_names_that_only_overlap_are_no_duplicates(world: World) -> None:
     assert await world.ready("other") == ("True", "Issued")
 
 
-async def test_an_id_that_stands_in_another_status_is_never_removed(world: World) -> None:
+async def test_an_id_that_is_in_another_status_is_never_removed(world: World) -> None:
     await world.apply("site", ["example.com"])
     await world.quiet()
     status = await world.status("site")
@@ -142,7 +142,7 @@ async def test_an_id_that_stands_in_another_status_is_never_removed(world: World
 # --- ScopeChanged
 
 
-async def test_set_to_another_team_nothing_is_issued_and_the_user_is_told(world: World) -> None:
+async def test_set_to_another_team_nothing_is_issued_and_that_is_reported(world: World) -> None:
     await world.apply("site", ["example.com"])
     await world.quiet()
     before = await world.status("site")

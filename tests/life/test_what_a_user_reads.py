@@ -281,7 +281,7 @@ async def test_each_event_is_in_the_log_with_the_same_reason_and_words(world: Wo
 # --- the token
 
 
-async def test_a_token_stands_nowhere_whatever_goes_wrong(world: World, json_log: StringIO, kubectl: Kubectl) -> None:
+async def test_a_token_appears_nowhere_whatever_goes_wrong(world: World, json_log: StringIO, kubectl: Kubectl) -> None:
     world.emulator.state.behaviour = Behaviour(lifetime=HOUR)
     for token in (TOKEN, OTHER_TOKEN):  # each is echoed to who has sent it
         echo = f"Bearer {token} is not welcome."

@@ -302,7 +302,7 @@ async def test_one_list_is_shared_by_all_who_need_one(
     assert ask(account, "e", began) is listing
 
 
-async def test_a_list_is_kept_for_whoever_can_use_an_older_one(
+async def test_a_list_is_kept_for_everyone_who_can_use_an_older_one(
     account: Account, vercel: Vercel, clock: TestClock
 ) -> None:
     began = clock.monotonic()

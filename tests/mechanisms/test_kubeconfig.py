@@ -159,7 +159,7 @@ async def test_a_key_with_a_password_asks_nobody(tmp_path: Path) -> None:
         await load(file(tmp_path, content(user=user)))
 
 
-async def test_a_file_that_can_not_be_read_is_told(tmp_path: Path) -> None:
+async def test_a_file_that_can_not_be_read_is_reported(tmp_path: Path) -> None:
     with pytest.raises(NotConfigured, match="can't be read: No such file or directory"):
         await load(tmp_path / "missing")
     with pytest.raises(NotConfigured, match="can't be read: Is a directory"):
@@ -254,7 +254,7 @@ async def test_the_environment_s_proxy_is_for_a_kubeconfig_s_server(
     assert (await load(file(tmp_path, own))).proxy == "http://own:3128", "the kubeconfig's own has precedence"
 
 
-async def test_a_proxy_that_can_not_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_that_can_not_be_used_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = content(cluster={"proxy-url": "socks5://own"})
     with pytest.raises(NotConfigured, match=r"^the kubeconfig's proxy-url is not a proxy that can be used"):
         await load(file(tmp_path, own))
@@ -289,7 +289,7 @@ async def test_a_pod_never_reaches_its_api_server_through_a_proxy(
 
 
 @pytest.mark.parametrize("missing", ["token", "ca.crt"])
-async def test_a_pod_without_an_account_is_told(pod: Path, missing: str) -> None:
+async def test_a_pod_without_an_account_is_reported(pod: Path, missing: str) -> None:
     (pod / missing).unlink()
     with pytest.raises(
         NotConfigured, match=r"^there is no kubeconfig .* not run in a pod \(Service .* does not exist\)\. Set"
@@ -297,7 +297,7 @@ async def test_a_pod_without_an_account_is_told(pod: Path, missing: str) -> None
         await load(None)
 
 
-async def test_a_pod_whose_authority_is_none_is_told(pod: Path) -> None:
+async def test_a_pod_whose_authority_is_none_is_reported(pod: Path) -> None:
     (pod / "ca.crt").write_text("x")
     with pytest.raises(NotConfigured, match=r"not run in a pod \(its certificate-authority is not a certificate"):
         await load(None)

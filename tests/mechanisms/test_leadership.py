@@ -308,7 +308,7 @@ async def test_a_wall_clock_that_is_set_changes_nothing(
     assert standby.writes
 
 
-async def test_a_lease_that_somebody_deletes_is_made_anew(election: Election) -> None:
+async def test_a_lease_that_somebody_deletes_is_created_again(election: Election) -> None:
     leader, _ = await election.pair()
     election.api.handle("DELETE", "/apis/coordination.k8s.io/v1/namespaces/web/leases/op", None, "")
     await election.clock.advance(60)
@@ -316,7 +316,7 @@ async def test_a_lease_that_somebody_deletes_is_made_anew(election: Election) ->
     assert leader.writes or leader.lost
 
 
-async def test_what_keeps_it_from_taking_part_is_told(election: Election) -> None:
+async def test_what_keeps_it_from_taking_part_is_reported(election: Election) -> None:
     election.api.faults.append(ApiFault("*", 403, times=1000, what="leases"))
     replica = election.join()
     assert replica.leadership.problem() == "the Lease web/op has not been read yet"

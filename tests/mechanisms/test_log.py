@@ -150,7 +150,7 @@ def test_only_what_is_of_the_level_is_shown(out: Out, level: str, shown: str) ->
 
 
 @pytest.mark.parametrize(("level", "shown"), [("info", 0), ("debug", 1)])
-def test_each_request_is_told_only_to_who_looks_for_a_fault(out: Out, level: str, shown: int) -> None:
+def test_each_request_is_logged_only_at_the_debug_level(out: Out, level: str, shown: int) -> None:
     log.set_up("text", level)
     logging.getLogger("httpx").info("HTTP Request: GET")
     assert out.getvalue().count("HTTP Request") == shown

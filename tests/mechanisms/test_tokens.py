@@ -72,7 +72,7 @@ def test_without_a_file_the_value_is_used() -> None:
     assert DefaultToken(value=SecretStr(TOKEN)).read().value.get_secret_value() == TOKEN
 
 
-def test_what_is_wrong_with_the_file_is_told_in_a_line(tmp_path: Path) -> None:
+def test_what_is_wrong_with_the_file_is_reported_in_one_line(tmp_path: Path) -> None:
     missing, empty, binary = tmp_path / "missing", tmp_path / "empty", tmp_path / "binary"
     empty.write_text("\n")
     binary.write_bytes(b"\xff\xfe" + TOKEN.encode())
@@ -88,12 +88,12 @@ def test_what_is_wrong_with_the_file_is_told_in_a_line(tmp_path: Path) -> None:
     assert told[tmp_path] == f"the token file {tmp_path} can't be read: Is a directory"
 
 
-def test_an_empty_value_is_told() -> None:
+def test_an_empty_value_is_reported() -> None:
     with pytest.raises(TokenMissing, match="VERCEL_TOKEN is empty"):
         DefaultToken(value=SecretStr("")).read()
 
 
-def test_no_default_token_is_told_with_what_to_do() -> None:
+def test_no_default_token_is_reported_with_what_to_do() -> None:
     with pytest.raises(TokenMissing, match=r"spec\.tokenSecretRef is not set"):
         DefaultToken().read()
 
@@ -211,7 +211,7 @@ async def test_secrets_and_keys_are_remembered_apart(
         ({"token": "YSBi"}, "key token of Secret web/vercel does not hold a token"),
     ],
 )
-async def test_what_is_wrong_with_a_secret_is_told(
+async def test_what_is_wrong_with_a_secret_is_reported(
     tokens: Tokens, secrets: SecretsInMemory, data: dict[str, str], told: str
 ) -> None:
     secrets.data["web", "vercel"] = data

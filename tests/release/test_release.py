@@ -46,7 +46,7 @@ def test_all_versions_agree() -> None:
     assert release.current() == __version__
 
 
-def test_the_version_stands_nowhere_that_a_release_would_not_find() -> None:
+def test_the_version_is_nowhere_that_a_release_would_not_find() -> None:
     seen = dict(release.places(release.ROOT))
     files = [*release.ROOT.glob("*.md"), *release.ROOT.glob("docs/**/*.md"), *release.ROOT.glob("deploy/**/*.*")]
     for file in files:
@@ -119,7 +119,7 @@ def test_a_tag_that_is_not_what_the_files_say_makes_no_release(root: Path) -> No
         release.notes("999.0.0", root)
 
 
-def test_versions_that_differ_are_told(root: Path) -> None:
+def test_versions_that_differ_are_reported(root: Path) -> None:
     chart = root / release.CHART / "Chart.yaml"
     chart.write_text(chart.read_text().replace(f"version: {__version__}", "version: 9.9.9", 1))
     with pytest.raises(release.ReleaseError, match=r"differ.*Chart.yaml.*9\.9\.9"):

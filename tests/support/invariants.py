@@ -1,7 +1,7 @@
 """Invariants that hold after any failure: of the certificates at Vercel, its requests and the resources.
 
 ``check`` is for any moment at which the operator has done all that is due (after ``World.quiet`` or
-``World.advance``). With ``quiet_since_seq`` it also says that everything has come to rest since then.
+``World.advance``). With ``quiet_since_seq`` it also checks that everything has settled since then.
 """
 
 from collections import defaultdict

@@ -853,7 +853,7 @@ async def test_every_exception_of_the_http_library_says_what_was_sent(
 # --- what is told of it
 
 
-async def test_each_request_is_told_of_with_its_status_and_time(wire: Wire) -> None:
+async def test_each_request_is_counted_with_its_status_and_time(wire: Wire) -> None:
     told: list[tuple[str, str]] = []
 
     def observe(call: str, code: str, seconds: float) -> None:
@@ -869,7 +869,7 @@ async def test_each_request_is_told_of_with_its_status_and_time(wire: Wire) -> N
     assert told == [("issue", "200"), ("get", "200"), ("remove", "200"), ("issue", "not-sent")]
 
 
-async def test_a_request_that_is_not_answered_is_told_of_as_such(wire: Wire) -> None:
+async def test_a_request_that_is_not_answered_is_counted_as_such(wire: Wire) -> None:
     told: list[tuple[str, str]] = []
     wire.actions = [send(b"", "reset")]
     async with client_of(wire.url, observe=lambda call, code, _: told.append((call, code))) as vercel:

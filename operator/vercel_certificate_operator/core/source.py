@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 ALLOW_ANNOTATION = "vercel-operator.io/allow-upload"
-"""On the Secret: whoever may write it allows that its key is sent to Vercel."""
+"""On the Secret: a user who may write it allows that its key is sent to Vercel."""
 
 
 @dataclass(frozen=True, slots=True)

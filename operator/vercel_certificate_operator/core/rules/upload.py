@@ -46,7 +46,7 @@ def _wrong_with(known: Known, source: Source) -> str | None:
 
 
 def source_that_is_not_renewed_is_reported(known: Known) -> Decision | None:
-    """The renewal time has come, and the Secret still holds what is at Vercel: whoever renews it hasn't."""
+    """The renewal time has passed, and the Secret still holds the certificate that is at Vercel."""
     resource, source = known.resource, known.source
     if not isinstance(source, Source) or not is_uploaded(known, source):
         return None
