@@ -36,7 +36,7 @@ async def test_with_retain_the_certificate_stays_and_an_event_names_it(world: Wo
 
 
 @pytest.mark.parametrize("policy", ["Delete", "Retain"])
-async def test_with_the_reply_to_its_release_lost_the_event_is_published_all_the_same(world: World, policy: str) -> None:
+async def test_with_the_reply_to_its_release_lost_the_event_is_still_published(world: World, policy: str) -> None:
     class Lost(VercelCertificates):
         async def remove_finalizer(self, resource: Resource) -> Body:
             await super().remove_finalizer(resource)
