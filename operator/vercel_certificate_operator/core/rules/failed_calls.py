@@ -144,7 +144,8 @@ def _failed(known: Known, call: CallKey, failed: FailedCall) -> Decision:
 
 def used_up_message(token: str, call: Call) -> str:
     """Returns what a resource reports while Vercel's rate-limit headers leave no call of this kind with the token."""
-    return f"Vercel is rate limiting {CALLS[call]} with {token}: it allows no more requests now. {RATE_LIMITED.advice}"
+    limited = f"Vercel is rate limiting requests to {CALLS[call]} with {token}"
+    return f"{limited}: it allows no more requests now. {RATE_LIMITED.advice}"
 
 
 def pause_message(token: str, call: Call, scope: Scope, failure: Failure, row: Meaning) -> str:
