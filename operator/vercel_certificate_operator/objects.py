@@ -331,6 +331,7 @@ def _claim(key: Key, body: Body, default_scope: Scope) -> Claim:
         certificate_id=status.get("id") if holds else None,
         expires_at=_time(status.get("expiresAt")),
         attempt_start=_time(attempt.get("start")) if is_open else None,
+        attempt_cns=normalized(attempt.get("cns") or cns) if is_open else frozenset(),
     )
 
 

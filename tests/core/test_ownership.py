@@ -32,6 +32,7 @@ def claim(
     holds: str | None = None,
     expires: datetime | None = NOW + DAY,
     attempt: datetime | None = None,
+    attempt_cns: frozenset[str] | None = None,
 ) -> Claim:
     """Returns what a resource claims.
 
@@ -42,7 +43,10 @@ def claim(
     created = (NOW - age * DAY).strftime("%Y-%m-%dT%H:%M:%SZ")
     key = key_of(name)
     group = Group(cns, scope, token if scope == PERSONAL else None)
-    return Claim(group, Seniority(created, key.uid, key), eligible, holds, expires if holds else None, attempt)
+    attempted = (attempt_cns or cns) if attempt else frozenset()
+    return Claim(
+        group, Seniority(created, key.uid, key), eligible, holds, expires if holds else None, attempt, attempted
+    )
 
 
 def claims_of(**claims: Claim) -> Claims:
@@ -259,6 +263,30 @@ def test_the_newest_certificates_are_named_first() -> None:
 def test_attempts_take_turns(other: dict[str, Any], attempts: bool) -> None:
     claims = claims_of(other=claim("other", **{"scope": SLUG, **other}), mine=claim("mine", age=2))
     assert claims.ownership(key_of("mine"), NOW).attempting == ("web/other" if attempts else None)
+
+
+@pytest.mark.parametrize(("attempted", "waits"), [(A, True), (B, False)], ids=["these names", "other names"])
+@pytest.mark.parametrize("holds", [None, "cert_1"], ids=["first", "renewal"])
+def test_an_attempt_counts_for_its_own_names_after_its_resource_has_changed_them(
+    attempted: frozenset[str], waits: bool, holds: str | None
+) -> None:
+    changed = claim("changed", cns=A | {"c.com"}, attempt=NOW, attempt_cns=attempted, holds=holds)
+    claims = claims_of(mine=claim("mine", age=2), changed=changed)
+    expected = Ownership(attempting="web/changed" if waits else None)
+    assert claims.ownership(key_of("mine"), NOW) == expected
+    assert next_elsewhere(claims, claim("gone", scope=SLUG)) == "mine", "it may decide itself that it waits"
+    claims.put(key_of("changed"), claim("changed", cns=A | {"c.com"}, holds=holds))
+    assert claims.ownership(key_of("mine"), NOW) == Ownership()
+
+
+def test_an_attempt_for_more_names_counts_for_the_own_ones() -> None:
+    young = claim("young", attempt=NOW, attempt_cns=A | B)
+    assert owner(claims_of(old=claim("old", age=2), young=young), "old") == "web/young"
+
+
+def test_an_attempt_for_other_names_makes_nobody_the_owner() -> None:
+    young = claim("young", attempt=NOW, attempt_cns=B)
+    assert owner(claims_of(old=claim("old", age=2), young=young), "young") == "web/old"
 
 
 def test_a_reservation_is_an_attempt() -> None:

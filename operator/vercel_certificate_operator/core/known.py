@@ -124,7 +124,7 @@ class Ownership:
     owner: str | None = None
     """Another resource that certainly owns the names in the same scope."""
     attempting: str | None = None
-    """A resource whose scope may be the same and that is requesting a certificate for the names now."""
+    """A resource whose scope may be the same, and whose attempt for these names, or more, has no outcome yet."""
     holders: Mapping[str, str] = field(default_factory=dict)
     """Certificates with these names in statuses of resources whose scope may be the same: the holder, by id."""
 

@@ -3,7 +3,9 @@
 An index, so that finding the owner reads no Secret and takes a time that doesn't grow with the number of resources.
 Two resources certainly have the same scope if they name the same team, or name none and use the same token. They
 certainly have different scopes if they name two teams by their ids. Otherwise they may have the same: then attempts
-for the same names take turns, and a list shows whether the other one's certificate is in this scope.
+for the same names take turns, and a list shows whether the other one's certificate is in this scope. An attempt for
+names that its resource no longer wants counts too: until its outcome is recorded, nobody else requests or uses a
+certificate for them.
 """
 
 from bisect import bisect_left, insort
@@ -54,16 +56,24 @@ class Claim:
     expires_at: datetime | None
     attempt_start: datetime | None
     """Of an attempt without an outcome."""
+    attempt_cns: Names = frozenset()
+    """The names of that attempt. They may differ from those of the group: the user may have changed them since."""
 
     def holds(self, now: datetime) -> bool:
         """Returns whether it holds an unexpired certificate for the names, or may be about to."""
-        return self.has_certificate(now) or self.attempts(now)
+        return self.has_certificate(now) or self.attempts(self.group.cns, now)
 
     def has_certificate(self, now: datetime) -> bool:
         return self.certificate_id is not None and self.expires_at is not None and now < self.expires_at
 
-    def attempts(self, now: datetime) -> bool:
-        return self.attempt_start is not None and now < self.attempt_start + ATTEMPT_LIMIT
+    def attempts(self, cns: Names, now: datetime) -> bool:
+        """Returns whether its attempt may bring a certificate that covers these names."""
+        return self.attempt_start is not None and now < self.attempt_start + ATTEMPT_LIMIT and cns <= self.attempt_cns
+
+    @property
+    def names(self) -> set[Names]:
+        """The sets of names for which it may get a certificate."""
+        return {self.group.cns} if self.attempt_start is None else {self.group.cns, self.attempt_cns}
 
 
 @dataclass(slots=True)
@@ -101,9 +111,10 @@ class Claims:
                 self._by_names[before.group.cns].discard(before.group)
                 if not self._by_names[before.group.cns]:
                     del self._by_names[before.group.cns]
-            self._holding[before.group.cns].pop(key, None)
-            if not self._holding[before.group.cns]:
-                del self._holding[before.group.cns]
+            for cns in before.names:
+                self._holding[cns].pop(key, None)
+                if not self._holding[cns]:
+                    del self._holding[cns]
         if claim is None:
             self._reserved.pop(key, None)
             return
@@ -111,7 +122,8 @@ class Claims:
         members = self._groups[claim.group]
         if self._may_hold(key, claim):
             insort(members.holders, claim.seniority)
-            self._holding[claim.group.cns][key] = None
+            for cns in claim.names:
+                self._holding[cns][key] = None
         if claim.eligible:
             insort(members.eligible, claim.seniority)
         if members:
@@ -160,7 +172,10 @@ class Claims:
 
         None while someone holds a certificate for the names, or attempts to get one.
         """
-        if any(self._holds(key, now) for key in self._holding.get(group.cns, ())):
+        if any(
+            self._claims[key].group.cns == group.cns and self._holds(key, now)
+            for key in self._holding.get(group.cns, ())
+        ):
             return None
         waiting = [
             members.eligible[0]
@@ -182,11 +197,12 @@ class Claims:
             other = self._claims[other_key]
             if other.group == claim.group or claim.group.scope.certainly_differs_from(other.group.scope):
                 continue
-            if other.has_certificate(now) and other.certificate_id is not None:
+            wants_the_same = other.group.cns == claim.group.cns
+            if wants_the_same and other.has_certificate(now) and other.certificate_id is not None:
                 if not claim.has_certificate(now) or other.seniority < claim.seniority:
                     holders.append((other.expires_at, other.certificate_id, str(other_key)))
-            elif attempting is None and (other.attempts(now) or other_key in self._reserved):
-                attempting = str(other_key)
+            elif other.attempts(claim.group.cns, now) or (wants_the_same and other_key in self._reserved):
+                attempting = attempting or str(other_key)
         newest_first = sorted(holders, key=lambda entry: str(entry[0]), reverse=True)
         return Ownership(
             str(owner) if owner not in (None, key) else None,
