@@ -216,6 +216,10 @@ class Objects:
         """Returns who may request a certificate for this resource's names; see ``core.ownership``."""
         return self._claims.ownership(key, now)
 
+    def attempted_elsewhere(self, key: Key, now: datetime) -> "AttemptedElsewhere":
+        """Returns the sets of names for which another resource has an attempt without an outcome."""
+        return AttemptedElsewhere(self._claims, key, now)
+
     def group(self, key: Key) -> Group | None:
         """Returns the resource's names and scope, as far as ownership counts."""
         return self._claims.group_of(key)
@@ -269,6 +273,20 @@ class HeldElsewhere:
 
     def __contains__(self, certificate_id: object) -> bool:
         return isinstance(certificate_id, str) and bool(self._objects.holders(certificate_id) - {self._key})
+
+
+class AttemptedElsewhere:
+    """A container of sets of names, without a copy of them all."""
+
+    __slots__ = ("_claims", "_key", "_now")
+
+    def __init__(self, claims: Claims, key: Key, now: datetime) -> None:
+        self._claims = claims
+        self._key = key
+        self._now = now
+
+    def __contains__(self, cns: object) -> bool:
+        return isinstance(cns, frozenset) and self._claims.attempted_elsewhere(self._key, cns, self._now)
 
 
 class NotRemovable(HeldElsewhere):

@@ -272,6 +272,7 @@ class Reconciler:
             may_adopt=self._tokens.may_adopt(key.namespace, resource.spec.token_secret_ref),
             ownership=self._objects.ownership(key, now),
             held_elsewhere=self._objects.held_elsewhere(key),
+            attempted_elsewhere=self._objects.attempted_elsewhere(key, now),
             not_removable=self._objects.not_removable(key),
             clock_skew=self._time.skew,
         )

@@ -490,6 +490,7 @@ def from_memory(read_at: float | None, tick_now: float, source: Source = LEAF) -
         may_adopt=False,
         ownership=Ownership(),
         held_elsewhere=(),
+        attempted_elsewhere=(),
         not_removable=(),
         clock_skew=None,
     )

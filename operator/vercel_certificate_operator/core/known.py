@@ -178,6 +178,9 @@ class Known:
     ownership: Ownership = field(default_factory=Ownership)
     held_elsewhere: Container[str] = frozenset()
     """Ids of certificates in other resources' statuses."""
+    attempted_elsewhere: Container[frozenset[str]] = frozenset()
+    """Sets of names for which another resource has an attempt without an outcome: a certificate that seems to be in no
+    status may be its answer."""
     not_removable: Container[str] = frozenset()
     """Of these, the ones whose holder stays, or wouldn't remove them when it goes."""
     clock_skew: timedelta | None = None

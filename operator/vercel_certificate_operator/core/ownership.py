@@ -101,20 +101,7 @@ class Claims:
         """Notes what a resource claims now; None: nothing, since it is gone."""
         before = self._claims.pop(key, None)
         if before is not None:
-            members = self._groups[before.group]
-            for ordered in (members.holders, members.eligible):
-                at = bisect_left(ordered, before.seniority)
-                if at < len(ordered) and ordered[at] == before.seniority:
-                    del ordered[at]
-            if not members:
-                del self._groups[before.group]
-                self._by_names[before.group.cns].discard(before.group)
-                if not self._by_names[before.group.cns]:
-                    del self._by_names[before.group.cns]
-            for cns in before.names:
-                self._holding[cns].pop(key, None)
-                if not self._holding[cns]:
-                    del self._holding[cns]
+            self._unindex(key, before)
         if claim is None:
             self._reserved.pop(key, None)
             return
@@ -130,6 +117,22 @@ class Claims:
             self._by_names[claim.group.cns].add(claim.group)
         else:
             del self._groups[claim.group]
+
+    def _unindex(self, key: Key, before: Claim) -> None:
+        members = self._groups[before.group]
+        for ordered in (members.holders, members.eligible):
+            at = bisect_left(ordered, before.seniority)
+            if at < len(ordered) and ordered[at] == before.seniority:
+                del ordered[at]
+        if not members:
+            del self._groups[before.group]
+            self._by_names[before.group.cns].discard(before.group)
+            if not self._by_names[before.group.cns]:
+                del self._by_names[before.group.cns]
+        for cns in before.names:
+            self._holding[cns].pop(key, None)
+            if not self._holding[cns]:
+                del self._holding[cns]
 
     def _may_hold(self, key: Key, claim: Claim) -> bool:
         return claim.certificate_id is not None or claim.attempt_start is not None or key in self._reserved
@@ -197,15 +200,29 @@ class Claims:
             other = self._claims[other_key]
             if other.group == claim.group or claim.group.scope.certainly_differs_from(other.group.scope):
                 continue
-            wants_the_same = other.group.cns == claim.group.cns
-            if wants_the_same and other.has_certificate(now) and other.certificate_id is not None:
+            same_names = other.group.cns == claim.group.cns
+            if same_names and other.has_certificate(now) and other.certificate_id is not None:
                 if not claim.has_certificate(now) or other.seniority < claim.seniority:
                     holders.append((other.expires_at, other.certificate_id, str(other_key)))
-            elif other.attempts(claim.group.cns, now) or (wants_the_same and other_key in self._reserved):
-                attempting = attempting or str(other_key)
+            elif attempting is None and self._attempts(other_key, claim.group.cns, now):
+                attempting = str(other_key)
         newest_first = sorted(holders, key=lambda entry: str(entry[0]), reverse=True)
         return Ownership(
             str(owner) if owner not in (None, key) else None,
             attempting,
             {certificate_id: holder for _, certificate_id, holder in newest_first},
         )
+
+    def attempted_elsewhere(self, key: Key, cns: Names, now: datetime) -> bool:
+        """Returns whether another resource, whose scope may be the same, attempts to get a certificate for names."""
+        claim = self._claims.get(key)
+        return any(
+            self._attempts(other, cns, now)
+            for other in self._holding.get(cns, ())
+            if other != key
+            and (claim is None or not claim.group.scope.certainly_differs_from(self._claims[other].group.scope))
+        )
+
+    def _attempts(self, key: Key, cns: Names, now: datetime) -> bool:
+        claim = self._claims[key]
+        return claim.attempts(cns, now) or (key in self._reserved and claim.group.cns == cns)
