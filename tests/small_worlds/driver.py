@@ -71,6 +71,10 @@ REPORTED_BY = ("OrphanedCertificate", "Retained", "Deleted", "DeletionFailed", "
 """Reasons of Events that name what stays at Vercel, or is gone."""
 
 
+class Endless(Exception):
+    """A round has taken so many steps that a rule never settles."""
+
+
 class _Queue:
     """In the place of the work queue: notes what is added."""
 
@@ -118,10 +122,12 @@ class Driver:
         self.removing = dict(mine.removing)
         self.issued = tuple(entry for entry in mine.issued if world.tick - entry[0] <= REMEMBERED)
         self.deferred = dict(mine.deferred)
+        self.taken = dict(mine.steps)
         self.steps: list[str] = []
         """What was decided, for messages."""
         self.queue = _Queue()
-        self.objects = Objects()
+        self.objects = Objects(monotonic=lambda: self.world.tick)
+        self.objects._attempts_seen.update(mine.attempts)
         queue: Any = self.queue
         time: Any = _Time(self.now)
         self.intake = Intake(self.objects, queue, time, self.memories.__contains__)
@@ -129,7 +135,8 @@ class Driver:
             self.objects.put(parsed(text))
             self.objects._parsed[key] = resource_of(text)
         for key, since in self.reserved.items():
-            self.objects.reserve_names(key, wall(since))
+            self.objects.reserve_names(key)
+            self.objects._claims._reserved[key] = since
         for key, ids in mine.doubtful.items():
             self._hold(key, ids)
         for certificate_id, key in self.removing.items():
@@ -169,6 +176,7 @@ class Driver:
             views=self.views,
             memories=self.memories,
             rounds=self.rounds,
+            steps={key: taken for key, taken in self.taken.items() if key in self.rounds},
             due=self.due,
             pending=self.pending,
             reserved=self.reserved,
@@ -179,6 +187,7 @@ class Driver:
             removing=self.removing,
             issued=self.issued,
             deferred=self.deferred,
+            attempts=self.objects._attempts_seen,
             doubtful={key: tuple(ids) for key, ids in self.objects._doubtful.items()},
         )
         processes = list(world.processes)
@@ -215,13 +224,14 @@ class Driver:
         self.due.pop(key, None)
         self.memories.setdefault(key, Memory(seen=(None, self.world.tick)))
         self.rounds[key] = Round()
+        self.taken[key] = 0
         self._go_on(key)
         return self.done()
 
     def _go_on(self, key: Key) -> None:
         """Decides, and does what needs no waiting, until the key waits or its round is over."""
         tick = self.world.tick
-        for _ in range(MOST_STEPS):
+        while True:
             round_ = self.rounds[key]
             self.rounds[key] = replace(round_, listing=round_.listing or self.memories[key].noticed)
             resource = self.objects.get(key)
@@ -234,9 +244,11 @@ class Driver:
             facts = self._facts(resource, memory, self.rounds[key])
             decision = decide(facts)
             self.steps.append(f"{decision.policy}: {type(decision.action).__name__}")
+            self.taken[key] = self.taken.get(key, 0) + 1
+            if self.taken[key] > MOST_STEPS:
+                raise Endless(f"{key.name}: {decision.policy} never settles")
             if self._begin(facts, decision):
                 return
-        raise AssertionError(f"{decision.policy} never settles")
 
     def _begin(self, facts: Known, decision: Decision) -> bool:
         """Begins what was decided. Returns whether the key waits for it, or its round is over."""
@@ -283,7 +295,7 @@ class Driver:
             may_adopt=True,
             ownership=self.objects.ownership(key, self.now),
             held_elsewhere=self.objects.held_elsewhere(key),
-            attempted_elsewhere=self.objects.attempted_elsewhere(key, self.now),
+            attempted_elsewhere=self.objects.attempted_elsewhere(key),
             not_removable=self.objects.not_removable(key),
             clock_skew=self._skew,
         )
@@ -352,8 +364,8 @@ class Driver:
             self.rounds[key] = self.rounds[key].with_token(TOKEN_HASH)
             return False
         assert decision.status is not None
-        self.reserved[key] = tick + self._error
-        self.objects.reserve_names(key, self.now)
+        self.reserved[key] = tick
+        self.objects.reserve_names(key)
         self.memories[key] = self.memories[key].announced(attempt.id)
         status = text_of(decision.status.dump())
         self.world = replace(self.world, numbers=self.world.numbers + 1)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from small_worlds.driver import Driver, due_keys
+from small_worlds.driver import Driver, Endless, due_keys
 from small_worlds.promises import is_good, left_behind, problems
 from small_worlds.same import canonical
 from small_worlds.steps import DAY, crashed, deliveries, issued, made_by, next_due, nexts, passed
@@ -70,14 +70,17 @@ class Explorer:
             number, self.depth, world = queue.popleft()
             if (violation := self._settles(number, world)) is not None:
                 return violation
-            for name, after in nexts(world):
-                self.transitions += 1
-                if wrong := problems(world, after):
-                    return Violation(tuple(wrong), (*self._trace(number), name), after)
-                found = hash(canonical(after))
-                if found not in self.states:
-                    self.states[found] = number, name
-                    queue.append((found, self.depth + 1, after))
+            try:
+                for name, after in nexts(world):
+                    self.transitions += 1
+                    if wrong := problems(world, after):
+                        return Violation(tuple(wrong), (*self._trace(number), name), after)
+                    found = hash(canonical(after))
+                    if found not in self.states:
+                        self.states[found] = number, name
+                        queue.append((found, self.depth + 1, after))
+            except Endless as endless:
+                return Violation((str(endless),), tuple(self._trace(number)), world)
             self.explored += 1
             progress(self)
         self.complete = True
@@ -114,7 +117,11 @@ class Explorer:
                 break
             path.append(number)
             self.healthy_steps += 1
-            before, after = world, healthy(world)
+            before = world
+            try:
+                after = healthy(world)
+            except Endless as endless:
+                return Violation((str(endless),), tuple(trace), world)
             if after is not None:
                 if wrong := problems(before, after):
                     return Violation(tuple(wrong), tuple(trace), after)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from small_worlds.world import Cert, Post, World, ids_of, key_of_text, resource_of, tick_of
+from small_worlds.world import LIMITS, Cert, Post, World, ids_of, key_of_text, resource_of, tick_of
 from vercel_certificate_operator.core.ownership import ATTEMPT_LIMIT
 from vercel_certificate_operator.core.resource import Resource
 from vercel_certificate_operator.core.times import BACK_DATED
@@ -73,6 +73,10 @@ def _needless(world: World, resource: Resource, post: Post) -> str | None:
     due = status.renewal_time is not None and tick_of(status.renewal_time) <= world.tick
     if cert is not None and resource.cns <= cert.cns and cert.expires > world.tick and not requested and not due:
         return f"it has {cert.id}, which is not due"
+    for other_post in world.posts:
+        earlier = other_post.key == post.key and other_post.attempt.id != post.attempt.id
+        if earlier and world.tick - other_post.sent < LIMITS.grace and not world.tampered:
+            return f"{other_post.attempt.id} may still be carried out"
     for other in world.certs:
         mine = other.key == post.key and other.cns == post.attempt.names and other.expires > world.tick
         known = other.late or other.id in status.certificate_ids or other.id in world.said

@@ -107,6 +107,8 @@ class Process:
     memories: Mapping[Key, Memory] = field(default_factory=dict)
     rounds: Mapping[Key, Round] = field(default_factory=dict)
     """Of keys in work."""
+    steps: Mapping[Key, int] = field(default_factory=dict)
+    """How many steps these rounds have taken."""
     due: Mapping[Key, int] = field(default_factory=dict)
     pending: Mapping[Key, Pending] = field(default_factory=dict)
     """What each key waits for. Between two waits, a key is done with at once."""
@@ -118,6 +120,8 @@ class Process:
     heard: bool = False
     """Whether Vercel has answered: before that, the API server's clock counts."""
     drift_at: int = DRIFT
+    attempts: Mapping[Key, tuple[str, float]] = field(default_factory=dict)
+    """The open attempt of each resource, and when it was first seen."""
     doubtful: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
     """Certificates of writes that may have happened."""
     removing: Mapping[str, Key] = field(default_factory=dict)

@@ -25,48 +25,58 @@ def begun(*specs: Spec, processes: int = 1, **budget: int) -> World:
     return replace(world, budget=Budget(**budget))
 
 
+def requesting(*specs: Spec, **budget: int) -> World:
+    """Returns a world in which the first POST has just been sent."""
+    world = begun(*specs, certificates=99)
+    while not world.posts:
+        world = _goes_well(world)
+    return replace(world, budget=Budget(**budget))
+
+
 def renewing(*specs: Spec, processes: int = 1, **budget: int) -> World:
     """Returns a world in which everything is Ready, and a renewal is the next thing that is due."""
-    world = begun(*specs, processes=1, certificates=99)
-    while (after := healthy(world)) is not None or not is_good(world):
-        world = after or _later(world)
+    world = begun(*specs, certificates=99)
+    while healthy(world) is not None or not is_good(world):
+        world = _goes_well(world)
     due = min(tick_of(time) for time in map(_renewal_time, world.objects.values()) if time is not None)
-    while (to := next_due(world)) is not None and to < due:
-        world = passed(world, to)
-        while (after := healthy(world)) is not None:
-            world = after
+    while healthy(world) is not None or ((to := next_due(world)) is not None and to < due):
+        world = _goes_well(world)
     world = replace(world, processes=(*world.processes, *(Process(),) * (processes - 1)))
     for number in range(1, processes):
         world = started(world, number)
     return replace(world, budget=Budget(**budget))
 
 
-def _later(world: World) -> World:
-    to = next_due(world)
-    assert to is not None
-    return passed(world, to)
+def _goes_well(world: World) -> World:
+    """Returns the world one step later, if nothing goes wrong."""
+    after = healthy(world)
+    if after is None:
+        to = next_due(world)
+        assert to is not None
+        after = passed(world, to)
+    return after
 
 
 def _renewal_time(text: str) -> Any:
     return resource_of(text).status.renewal_time
 
 
+_SAME = ({"cns": ONE}, {"cns": ONE})
+_OVERLAPPING = ({"cns": ONE}, {"cns": TWO})
+_PERHAPS_THE_SAME_TEAM = ({"cns": ONE, "team": {"id": "team_1"}}, {"cns": ONE, "team": {"slug": "acme"}})
+_KEPT = ({"cns": ONE, "existingCertificate": "Adopt"}, {"cns": ONE, "deletionPolicy": "Retain"})
+
 WORLDS: dict[str, Callable[[], World]] = {
     "one resource": partial(begun, {"cns": ONE}, faults=2, others=1, clocks=1),
-    "the same names": partial(begun, {"cns": ONE}, {"cns": ONE}, faults=1, others=1, clocks=1),
-    "overlapping names": partial(begun, {"cns": ONE}, {"cns": TWO}, faults=1, others=1, clocks=1),
-    "perhaps the same team": partial(
-        begun, {"cns": ONE, "team": {"id": "team_1"}}, {"cns": ONE, "team": {"slug": "acme"}}, faults=1, others=1
-    ),
-    "Adopt and Retain": partial(
-        begun,
-        {"cns": ONE, "existingCertificate": "Adopt"},
-        {"cns": ONE, "deletionPolicy": "Retain"},
-        faults=1,
-        others=1,
-    ),
+    "the same names": partial(begun, *_SAME, faults=1, others=1, clocks=1),
+    "overlapping names": partial(begun, *_OVERLAPPING, faults=1, others=1, clocks=1),
+    "perhaps the same team": partial(begun, *_PERHAPS_THE_SAME_TEAM, faults=1, others=1),
+    "Adopt and Retain": partial(begun, *_KEPT, faults=1, others=1),
+    "a request": partial(requesting, {"cns": ONE}, faults=2, others=2, clocks=1),
+    "a request, and the same names": partial(requesting, *_SAME, faults=2, others=1),
+    "a request, and overlapping names": partial(requesting, *_OVERLAPPING, faults=2, others=1),
     "a renewal": partial(renewing, {"cns": ONE}, faults=2, others=1, clocks=1),
-    "a renewal among two": partial(renewing, {"cns": ONE}, {"cns": ONE}, faults=1, others=1, clocks=1),
+    "a renewal, and the same names": partial(renewing, *_SAME, faults=1, others=2),
     "two operators": partial(begun, {"cns": ONE}, processes=2, faults=1, others=1),
     "two operators and a renewal": partial(renewing, {"cns": ONE}, processes=2, faults=1, others=1),
 }

@@ -10,18 +10,18 @@ certificate for them.
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from vercel_certificate_operator.core.certificate import Scope
-from vercel_certificate_operator.core.known import Ownership
+from vercel_certificate_operator.core.known import Ownership, Tick
 from vercel_certificate_operator.core.resource import Key
 
 ATTEMPT_LIMIT = timedelta(hours=1)
-"""How long an attempt whose outcome can't be found out holds up other resources. After that, a list has its
-certificate, if there is one."""
+"""How long an attempt whose outcome can't be found out holds up other resources, since this process has seen it: the
+recorded time may be by a wrong clock. After that, a list has its certificate, if there is one."""
 
 Names = frozenset[str]
 
@@ -54,26 +54,26 @@ class Claim:
     certificate_id: str | None
     """The certificate for exactly these names, or more, that it holds."""
     expires_at: datetime | None
-    attempt_start: datetime | None
-    """Of an attempt without an outcome."""
+    attempt_seen: Tick | None
+    """When this process first saw an attempt without an outcome."""
     attempt_cns: Names = frozenset()
     """The names of that attempt. They may differ from those of the group: the user may have changed them since."""
 
-    def holds(self, now: datetime) -> bool:
+    def holds(self, now: datetime, tick: Tick) -> bool:
         """Returns whether it holds an unexpired certificate for the names, or may be about to."""
-        return self.has_certificate(now) or self.attempts(self.group.cns, now)
+        return self.has_certificate(now) or self.attempts(self.group.cns, tick)
 
     def has_certificate(self, now: datetime) -> bool:
         return self.certificate_id is not None and self.expires_at is not None and now < self.expires_at
 
-    def attempts(self, cns: Names, now: datetime) -> bool:
+    def attempts(self, cns: Names, tick: Tick) -> bool:
         """Returns whether its attempt may bring a certificate that covers these names."""
-        return self.attempt_start is not None and now < self.attempt_start + ATTEMPT_LIMIT and cns <= self.attempt_cns
+        return self.attempt_seen is not None and _counts(self.attempt_seen, tick) and cns <= self.attempt_cns
 
     @property
     def names(self) -> set[Names]:
         """The sets of names for which it may get a certificate."""
-        return {self.group.cns} if self.attempt_start is None else {self.group.cns, self.attempt_cns}
+        return {self.group.cns} if self.attempt_seen is None else {self.group.cns, self.attempt_cns}
 
 
 @dataclass(slots=True)
@@ -90,9 +90,10 @@ class _Members:
 class Claims:
     """All claims, indexed by what they claim."""
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], Tick]) -> None:
+        self._monotonic = monotonic
         self._claims: dict[Key, Claim] = {}
-        self._reserved: dict[Key, datetime] = {}
+        self._reserved: dict[Key, Tick] = {}
         self._groups: defaultdict[Group, _Members] = defaultdict(_Members)
         self._by_names: defaultdict[Names, set[Group]] = defaultdict(set)
         self._holding: defaultdict[Names, dict[Key, None]] = defaultdict(dict)  # of all scopes
@@ -135,11 +136,11 @@ class Claims:
                 del self._holding[cns]
 
     def _may_hold(self, key: Key, claim: Claim) -> bool:
-        return claim.certificate_id is not None or claim.attempt_start is not None or key in self._reserved
+        return claim.certificate_id is not None or claim.attempt_seen is not None or key in self._reserved
 
-    def reserve(self, key: Key, now: datetime) -> None:
+    def reserve(self, key: Key) -> None:
         """Notes that a resource is about to record an attempt: no other one may, from this moment on."""
-        self._reserved[key] = now
+        self._reserved[key] = self._monotonic()
         self.put(key, self._claims.get(key))
 
     def release(self, key: Key) -> None:
@@ -162,8 +163,8 @@ class Claims:
         return members.eligible[0].key if members.eligible else None
 
     def _holds(self, key: Key, now: datetime) -> bool:
-        claim, reserved = self._claims[key], self._reserved.get(key)
-        return claim.holds(now) or (reserved is not None and now < reserved + ATTEMPT_LIMIT)
+        tick, reserved = self._monotonic(), self._reserved.get(key)
+        return self._claims[key].holds(now, tick) or (reserved is not None and _counts(reserved, tick))
 
     def may_hold(self, key: Key) -> bool:
         """Returns whether a resource has a certificate for its names, expired or not, or attempts to get one."""
@@ -204,7 +205,7 @@ class Claims:
             if same_names and other.has_certificate(now) and other.certificate_id is not None:
                 if not claim.has_certificate(now) or other.seniority < claim.seniority:
                     holders.append((other.expires_at, other.certificate_id, str(other_key)))
-            elif attempting is None and self._attempts(other_key, claim.group.cns, now):
+            elif attempting is None and self._attempts(other_key, claim.group.cns):
                 attempting = str(other_key)
         newest_first = sorted(holders, key=lambda entry: str(entry[0]), reverse=True)
         return Ownership(
@@ -213,16 +214,20 @@ class Claims:
             {certificate_id: holder for _, certificate_id, holder in newest_first},
         )
 
-    def attempted_elsewhere(self, key: Key, cns: Names, now: datetime) -> bool:
+    def attempted_elsewhere(self, key: Key, cns: Names) -> bool:
         """Returns whether another resource, whose scope may be the same, attempts to get a certificate for names."""
         claim = self._claims.get(key)
         return any(
-            self._attempts(other, cns, now)
+            self._attempts(other, cns)
             for other in self._holding.get(cns, ())
             if other != key
             and (claim is None or not claim.group.scope.certainly_differs_from(self._claims[other].group.scope))
         )
 
-    def _attempts(self, key: Key, cns: Names, now: datetime) -> bool:
+    def _attempts(self, key: Key, cns: Names) -> bool:
         claim = self._claims[key]
-        return claim.attempts(cns, now) or (key in self._reserved and claim.group.cns == cns)
+        return claim.attempts(cns, self._monotonic()) or (key in self._reserved and claim.group.cns == cns)
+
+
+def _counts(since: Tick, tick: Tick) -> bool:
+    return tick - since < ATTEMPT_LIMIT.total_seconds()

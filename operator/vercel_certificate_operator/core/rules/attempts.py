@@ -348,7 +348,7 @@ def open_attempt_is_searched_for(known: Known) -> Decision | None:
     there = [got.certificate for other in found if (got := known.got.get(other.id)) and got.certificate is not None]
     if there and not waiting:
         youngest = max(there, key=youth)
-        single = len(found) == 1 and attempt.known is not None
+        single = len(found) == 1 and attempt.known is not None and not _may_be_uploaded(attempt, youngest)
         origin = Origin.ISSUED if single else Origin.FOUND
         others = tuple(other for other in there if other.id != youngest.id)
         return certificate_is_recorded(known, attempt, youngest, origin, searched=True, others=others)
@@ -356,6 +356,11 @@ def open_attempt_is_searched_for(known: Known) -> Decision | None:
         return _lost(known, attempt)
     again = [_get_again_at(known, other) for other in waiting] + ([searching] if searching is not None else [])
     return _still_unknown(known, attempt, min(again), grace_end)
+
+
+def _may_be_uploaded(attempt: Attempt, certificate: Certificate) -> bool:
+    """Returns whether someone may have uploaded a candidate: Vercel renews by itself what it has issued."""
+    return attempt.fingerprint is None and certificate.auto_renew is False
 
 
 def _get_again_at(known: Known, certificate_id: str) -> Tick:
