@@ -456,6 +456,8 @@ class Driver:
         memory = self.memories[key]
         if memory.farewell is not None:
             self._publish(memory.farewell)
+            if "check Vercel for it" in memory.farewell.text:
+                self.world = replace(self.world, warned=self.world.warned | {key})
             self.memories[key] = replace(memory, farewell=None, reply=None)
 
     # --- calls to Vercel

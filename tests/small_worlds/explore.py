@@ -131,13 +131,11 @@ class Explorer:
                 good = None
             elif good is None or good.objects != world.objects:
                 good = world
-            elif world.tick - good.tick > DRIFT:
+            to = next_due(world)
+            if good is not None and (to is None or world.tick - good.tick > DRIFT):
                 if lost := left_behind(world):
                     return Violation(tuple(lost), tuple(trace), world)
                 break
-            to = next_due(world)
-            if to is None and good is not None:
-                break  # there is nothing left that could change
             if to is None or to > end:
                 return Violation(("It does not settle.",), tuple(trace), world)
             world = passed(world, to)

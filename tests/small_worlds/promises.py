@@ -179,7 +179,9 @@ def left_behind(world: World) -> list[str]:
     held = {certificate_id for text in world.objects.values() for certificate_id in ids_of(text)}
     found = []
     for cert in world.certs:
-        if cert.id in held or cert.id in world.said or owner(world, cert) in ("other", "adopted"):
+        if cert.id in held or cert.id in world.said or cert.key in world.warned:
+            continue
+        if owner(world, cert) in ("other", "adopted"):
             continue
         watched = any(
             not resource.deleting

@@ -40,6 +40,7 @@ def _dump(world: World) -> str:
     parts.append([(post.attempt.id, post.sent - now, post.process, post.made) for post in world.posts])
     parts.append([_pending(ghost, now) for ghost in world.ghosts])
     parts.append((sorted(world.said & live), sorted(world.adopted & live), sorted(world.tampered)))
+    parts.append(sorted(world.warned))
     budget = world.budget
     parts.append((budget.faults, budget.others, budget.clocks, budget.jumps))
     return repr(parts)

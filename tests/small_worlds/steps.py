@@ -119,6 +119,8 @@ def crashed(world: World, number: int, *, stale: bool = False) -> World:
     """A process is gone, and a new one starts. What it had sent may still arrive."""
     process = world.processes[number]
     posts = tuple(replace(post, process=None) if post.process == number else post for post in world.posts)
+    unsaid = {key for key, memory in process.memories.items() if memory.farewell is not None}
+    world = replace(world, warned=world.warned | unsaid)
     ghosts = (*world.ghosts, *(pending for pending in process.pending.values() if _changes_something(pending)))
     return started(replace(world, posts=posts, ghosts=ghosts), number, stale=stale)
 

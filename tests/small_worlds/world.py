@@ -174,6 +174,8 @@ class World:
     """Attempts that were recorded as never sent."""
     said: frozenset[str] = frozenset()
     """Certificates that an Event leaves to the user."""
+    warned: frozenset[Key] = frozenset()
+    """Resources whose last Event asks the user to check Vercel, or was lost in a crash."""
     adopted: frozenset[str] = frozenset()
     """Certificates that a user named."""
     tampered: frozenset[str] = frozenset()

@@ -421,6 +421,7 @@ def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:
     exact = tuple(certificate for certificate in young if certificate.cns == attempt.names)
     if exact:
         return exact
+    young = tuple(certificate for certificate in young if certificate.cns not in known.attempted_elsewhere)
     current = listing.find(status.id)
     if current is not None and attempt.names <= current.cns and _expires_later(current, status):
         return (current,)  # renewed under the same id
