@@ -106,10 +106,16 @@ def mutants_of(path: Path) -> Iterator[Mutant]:
     classes = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
     # Whether a class is frozen says what programmers may do, and nothing about what the operator does.
     flags = {id(node) for each in classes for decorator in each.decorator_list for node in ast.walk(decorator)}
+    # What a type allows is checked by mypy and not at run time.
+    flags |= {id(node) for each in ast.walk(tree) if _is_literal(each) for node in ast.walk(each)}
     inside = _functions(path, tree)
     for number, node in enumerate(ast.walk(tree)):
         for variant in range(_variants(node) if id(node) not in flags else 0):
             yield Mutant(path, number, variant, inside.get(id(node)))
+
+
+def _is_literal(node: ast.AST) -> bool:
+    return isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Literal"
 
 
 def _functions(path: Path, tree: ast.Module) -> dict[int, Function]:

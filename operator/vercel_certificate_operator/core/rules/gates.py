@@ -176,8 +176,8 @@ def _shown_again(known: Known, attempt: Attempt) -> Status | None:
     )
     if is_shown and issuing is not None:
         problem = Problem(reason, issuing.message.partition(words.NEXT)[0])
-    again = attempt.retry_time and whole_seconds(attempt.retry_time)
-    return conditions(resource, status.changed(next_attempt_time=again), now=known.now, problem=problem)
+    after = status.changed(next_attempt_time=attempt.retry_time)
+    return conditions(resource, after, now=known.now, problem=problem)
 
 
 def clocks_agree(known: Known, need: Need) -> Decision | None:
