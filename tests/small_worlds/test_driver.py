@@ -8,18 +8,22 @@ from typing import Any
 import pytest
 
 from small_worlds import driver
+from small_worlds.driver import Driver
 from small_worlds.explore import healthy
 from small_worlds.others import FIRST, delete
-from small_worlds.steps import next_due, passed
+from small_worlds.steps import LOST, crashed, issued, next_due, passed
 from small_worlds.world import Body, World, changed, new_object, parsed, stored
 from small_worlds.worlds import ONE, TWO, begun
 from support.memory_api import simulated_world
 from vercel_certificate_operator import reconciler
 from vercel_certificate_operator.core.decide import decide
+from vercel_certificate_operator.core.failures import Failure, Fate
 from vercel_certificate_operator.core.known import Decision, Known, Wait
 from vercel_certificate_operator.core.resource import RENEW_ANNOTATION
+from vercel_emulator.models import Fault
 
 MINUTE, DAY = 60, 86400
+UNPAID = Failure(Fate.REFUSED, "payment required", 402, "payment_required")
 LIVES: dict[str, list[Any]] = {
     "created": [("create", "a", ONE), MINUTE],
     "deleted": [("create", "a", ONE), MINUTE, ("delete",), MINUTE],
@@ -29,6 +33,10 @@ LIVES: dict[str, list[Any]] = {
     "a renewal": [("create", "a", ONE), 62 * DAY],
     "a renewal on request": [("create", "a", ONE), MINUTE, ("renew",), 20 * MINUTE],
     "suspended": [("create", "a", ONE), MINUTE, ("suspend",), 70 * DAY],
+    "an answer that is lost": [("lose the answer",), ("create", "a", ONE), 10 * MINUTE],
+    "a crash after that": [("lose the answer",), ("create", "a", ONE), ("crash",), 10 * MINUTE],
+    "a deletion after that": [("lose the answer",), ("create", "a", ONE), ("delete",), 10 * MINUTE],
+    "a refusal": [("refuse",), ("create", "a", ONE), 3 * 3600],
     "two with the same names": [("create", "a", ONE), 2, ("create", "b", ONE), MINUTE, ("delete",), 20 * MINUTE],
 }
 
@@ -72,6 +80,12 @@ async def live(life: list[Any]) -> None:
                     await world.advance(seconds)
                 case ("create", name, cns):
                     await world.apply(name, cns)
+                case ("lose the answer",):
+                    world.emulator.faults.add(Fault(call="issue", action="reset", when="after"))
+                case ("refuse",):
+                    world.emulator.faults.add(Fault(call="issue", status=402))
+                case ("crash",):
+                    await world.restart()
                 case ("delete",):
                     await world.delete(FIRST)
                 case ("names", cns):
@@ -86,31 +100,52 @@ async def live(life: list[Any]) -> None:
 
 
 def live_in_a_small_world(life: list[Any]) -> None:
-    world = begun(certificates=99)
+    world, trouble = begun(certificates=99), None
     for what in life:
         match what:
             case int(seconds):
                 world = later(world, seconds)
-            case ("create", name, cns):
-                world = new_object(world, name, {"cns": cns})
-            case ("delete",):
-                after = delete(world)
-                assert after is not None
-                world = after
-            case ("names", cns):
-                world = with_spec(world, cns=cns)
-            case ("retain",):
-                world = with_spec(world, deletionPolicy="Retain")
-            case ("suspend",):
-                world = with_spec(world, suspend=True)
-            case ("renew",):
-                world = stored(world, FIRST, changed(parsed(world.objects[FIRST]), annotations={RENEW_ANNOTATION: "1"}))
+            case ("lose the answer",):
+                trouble = LOST
+            case ("refuse",):
+                trouble = UNPAID
+            case ("crash",):
+                world = crashed(world, 0)
+            case _:
+                world = acted(world, what)
+        if trouble is not None and world.objects:
+            world, trouble = failed(world, trouble), None
         world = quiet(world)
 
 
-def with_spec(world: World, **fields: Any) -> World:
+def acted(world: World, what: Any) -> World:
+    """Returns the world after a user did something."""
+    if what[0] == "create":
+        return new_object(world, what[1], {"cns": what[2]})
+    if what[0] == "delete":
+        after = delete(world)
+        assert after is not None
+        return after
     body: Body = parsed(world.objects[FIRST])
-    return stored(world, FIRST, {**body, "spec": {**body["spec"], **fields}})
+    if what[0] == "renew":
+        return stored(world, FIRST, changed(body, annotations={RENEW_ANNOTATION: "1"}))
+    fields = {"names": {"cns": what[-1]}, "retain": {"deletionPolicy": "Retain"}, "suspend": {"suspend": True}}
+    return stored(world, FIRST, {**body, "spec": {**body["spec"], **fields[what[0]]}})
+
+
+def failed(world: World, failure: Failure) -> World:
+    """Returns the world in which a POST has failed. Only if its answer was lost, it is carried out."""
+    while not world.posts:
+        world = step(world)
+    if failure is LOST:
+        world = issued(world, world.posts[0])
+    return Driver(replace(world, posts=()), 0).answered(world.posts[0], None, failure)
+
+
+def step(world: World) -> World:
+    after = healthy(world)
+    assert after is not None
+    return after
 
 
 def later(world: World, seconds: int) -> World:
