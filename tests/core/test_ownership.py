@@ -283,6 +283,34 @@ def test_an_attempt_counts_for_its_own_names_after_its_resource_has_changed_them
     assert claims.ownership(key_of("mine"), NOW) == Ownership()
 
 
+@pytest.mark.parametrize(
+    ("other", "counts"),
+    [
+        pytest.param({"attempt": NOW}, True, id="of the same group"),
+        pytest.param({"attempt": NOW, "scope": SLUG}, True, id="perhaps in the same team"),
+        pytest.param({"attempt": NOW, "scope": OTHER_TEAM}, False, id="certainly in another team"),
+        pytest.param({"attempt": NOW - HOUR}, False, id="for an hour"),
+        pytest.param({"attempt": NOW, "cns": B}, False, id="for other names"),
+        pytest.param({"attempt": NOW, "cns": B, "attempt_cns": A}, True, id="for names that it no longer wants"),
+        pytest.param({"holds": "cert_1"}, False, id="it holds a certificate"),
+    ],
+)
+def test_a_certificate_may_be_the_answer_to_another_resource(other: dict[str, Any], counts: bool) -> None:
+    claims = claims_of(mine=claim("mine", attempt=NOW), other=claim("other", **other))
+    assert claims.attempted_elsewhere(key_of("mine"), A) is counts
+    claims.put(key_of("other"), None)
+    assert not claims.attempted_elsewhere(key_of("mine"), A), "its own attempt doesn't count"
+    assert not claims.attempted_elsewhere(key_of("gone"), A)
+
+
+def test_a_reservation_counts_as_the_attempt_of_another_resource() -> None:
+    claims = claims_of(mine=claim("mine"), other=claim("other"))
+    claims.reserve(key_of("other"))
+    assert claims.attempted_elsewhere(key_of("mine"), A)
+    assert not claims.attempted_elsewhere(key_of("mine"), B)
+    assert not claims.attempted_elsewhere(key_of("other"), A)
+
+
 def test_an_attempt_for_more_names_counts_for_the_own_ones() -> None:
     young = claim("young", attempt=NOW, attempt_cns=A | B)
     assert owner(claims_of(old=claim("old", age=2), young=young), "old") == "web/young"

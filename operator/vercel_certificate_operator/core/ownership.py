@@ -217,11 +217,10 @@ class Claims:
     def attempted_elsewhere(self, key: Key, cns: Names) -> bool:
         """Returns whether another resource, whose scope may be the same, attempts to get a certificate for names."""
         claim = self._claims.get(key)
-        return any(
+        return claim is not None and any(
             self._attempts(other, cns)
             for other in self._holding.get(cns, ())
-            if other != key
-            and (claim is None or not claim.group.scope.certainly_differs_from(self._claims[other].group.scope))
+            if other != key and not claim.group.scope.certainly_differs_from(self._claims[other].group.scope)
         )
 
     def _attempts(self, key: Key, cns: Names) -> bool:
