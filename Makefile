@@ -9,7 +9,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 SPREAD := --numprocesses=auto --dist=loadgroup --failed-first
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast bench mutants image image-test test-cluster test-prometheus check format generate recording dashboard-picture lock release venv clean
+.PHONY: help demo test test-fast bench mutants worlds image image-test test-cluster test-prometheus check format generate recording dashboard-picture lock release venv clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,8 +27,11 @@ test-fast: $(READY)  ## run the tests that need no control plane and start few p
 bench: $(READY)  ## measure what the operator costs, and the same controller in Go (N="1000 5000 10000": for so many certificates)
 	@PYTHONPATH=hack $(BIN)/python benchmarks/bench.py $(N)
 
-mutants: $(READY)  ## find what can be changed in the core without a failing test (N=50: so many mutants, chosen at random)
-	@$(BIN)/python hack/mutants.py $(if $(N),--sample $(N))
+mutants: $(READY)  ## find what can be changed in the core without a failing test (N=50: so many, chosen at random; SINCE=main: in changed lines)
+	@$(BIN)/python hack/mutants.py $(if $(N),--sample $(N)) $(if $(SINCE),--since $(SINCE))
+
+worlds: $(READY)  ## explore everything that can happen in small worlds (SECONDS=60 for each; ONLY="a renewal")
+	@PYTHONPATH=tests $(BIN)/python -m small_worlds $(if $(SECONDS),--seconds $(SECONDS)) $(if $(ONLY),--only "$(ONLY)")
 
 image:  ## build the container image, by docker, podman or buildah (BASE_IMAGE=..., BUILD_FLAGS=... for the builder)
 	@$(PYTHON) hack/container_image.py $(if $(BASE_IMAGE),--base-image=$(BASE_IMAGE)) $(BUILD_FLAGS)

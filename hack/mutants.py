@@ -17,7 +17,9 @@ import importlib.util
 import os
 import pickle
 import random
+import re
 import signal
+import subprocess
 import sys
 import time
 import types
@@ -79,6 +81,7 @@ class Mutant:
     variant: int
     function: Function | None = field(compare=False)
     """The function whose body it changes; None: something outside of all functions."""
+    line: int = field(compare=False)
 
     def made(self) -> tuple[ast.Module, str]:
         """Returns the changed module, and the change as people read it."""
@@ -106,10 +109,16 @@ def mutants_of(path: Path) -> Iterator[Mutant]:
     classes = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
     # Whether a class is frozen says what programmers may do, and nothing about what the operator does.
     flags = {id(node) for each in classes for decorator in each.decorator_list for node in ast.walk(decorator)}
+    # What a type allows is checked by mypy and not at run time.
+    flags |= {id(node) for each in ast.walk(tree) if _is_literal(each) for node in ast.walk(each)}
     inside = _functions(path, tree)
     for number, node in enumerate(ast.walk(tree)):
         for variant in range(_variants(node) if id(node) not in flags else 0):
-            yield Mutant(path, number, variant, inside.get(id(node)))
+            yield Mutant(path, number, variant, inside.get(id(node)), getattr(node, "lineno", 0))
+
+
+def _is_literal(node: ast.AST) -> bool:
+    return isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Literal"
 
 
 def _functions(path: Path, tree: ast.Module) -> dict[int, Function]:
@@ -343,11 +352,20 @@ def called_at_import() -> frozenset[Function]:
         called: set[types.CodeType] = set()
         sys.setprofile(lambda frame, event, _: called.add(frame.f_code) if event == "call" else None)
         for path in sorted(CORE.rglob("*.py")):
-            importlib.import_module(Mutant(path, 0, 0, None).module.removesuffix(".__init__"))
+            importlib.import_module(Mutant(path, 0, 0, None, 0).module.removesuffix(".__init__"))
         sys.setprofile(None)
         return frozenset((code.co_filename, code.co_qualname, code.co_firstlineno) for code in called)
 
     return _in_a_child(run)
+
+
+@cache
+def changed_lines(path: Path, commit: str) -> frozenset[int]:
+    """Returns the lines of a module that have changed since a commit."""
+    command = ["git", "-C", str(ROOT), "diff", "--unified=0", commit, "--", str(path)]
+    diff = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    hunks = re.findall(r"^@@ -\S+ \+(\d+)(?:,(\d+))? @@", diff, re.MULTILINE)
+    return frozenset(line for start, count in hunks for line in range(int(start), int(start) + int(count or 1)))
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -358,11 +376,14 @@ def main() -> int:
     parser.add_argument("--sample", type=int, help="only so many mutants, drawn at random")
     parser.add_argument("--seed", default="1")
     parser.add_argument("--module", default="**/*", help="only of this module of the core, such as rules/gates")
+    parser.add_argument("--since", help="only in lines that have changed since this commit")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--quick", action="store_true", help="without the tests that search for examples")
     options = parser.parse_args()
     mutants = [mutant for path in sorted(CORE.glob(f"{options.module}.py")) for mutant in mutants_of(path)]
     made = len(mutants)
+    if options.since:
+        mutants = [one for one in mutants if one.line in changed_lines(one.path, options.since)]
     if options.sample:
         mutants = random.Random(options.seed).sample(mutants, min(options.sample, made))  # noqa: S311 - to be repeated
     at_import = called_at_import()

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from vercel_certificate_operator.core.certificate import Scope, normalized
-from vercel_certificate_operator.core.known import Ownership
+from vercel_certificate_operator.core.known import Ownership, Tick
 from vercel_certificate_operator.core.ownership import Claim, Claims, Group, Seniority
 from vercel_certificate_operator.core.record import Origin, scope_of_team
 from vercel_certificate_operator.core.resource import (
@@ -76,7 +76,8 @@ class Objects:
         self._parsed: OrderedDict[Key, Resource] = OrderedDict()
         self._holders: defaultdict[str, set[Key]] = defaultdict(set)
         self._members: defaultdict[ScopeKey, set[Key]] = defaultdict(set)
-        self._claims = Claims()
+        self._claims = Claims(monotonic)
+        self._attempts_seen: dict[Key, tuple[str, Tick]] = {}
         self._gone: dict[Key, int] = {}
         self._being_removed: OrderedDict[str, Key] = OrderedDict()
         self._doubtful: dict[Key, list[str]] = {}
@@ -116,14 +117,27 @@ class Objects:
             self._holders[certificate_id].add(key)
         if (scope_key := scope_key_of(key, after)) is not None:
             self._members[scope_key].add(key)
-        self._claims.put(key, _claim(key, after, self._default_scope))
+        self._claims.put(key, _claim(key, after, self._default_scope, self._attempt_seen(key, after)))
         return True
+
+    def _attempt_seen(self, key: Key, body: Body) -> Tick | None:
+        """Returns when the attempt that an object records was first seen; None: there is none, or it has an outcome."""
+        attempt = body["status"].get("attempt")
+        if not isinstance(attempt, dict) or attempt.get("outcome"):
+            self._attempts_seen.pop(key, None)
+            return None
+        attempt_id = str(attempt.get("id"))
+        before = self._attempts_seen.get(key)
+        if before is None or before[0] != attempt_id:
+            before = self._attempts_seen[key] = attempt_id, self._monotonic()
+        return before[1]
 
     def drop(self, key: Key, last: Body | None = None) -> bool:
         """Notes that an object is gone; ``last`` is its last state. Returns whether it was known."""
         self._unindex(key)
         before = self._bodies.pop(key, None)
         self._claims.put(key, None)
+        self._attempts_seen.pop(key, None)
         self._gone[key] = max(_version(before), _version(last))
         self._stored_at[key] = self._monotonic()
         while len(self._gone) > REMEMBERED_GONE:
@@ -216,6 +230,10 @@ class Objects:
         """Returns who may request a certificate for this resource's names; see ``core.ownership``."""
         return self._claims.ownership(key, now)
 
+    def attempted_elsewhere(self, key: Key) -> "AttemptedElsewhere":
+        """Returns the sets of names for which another resource has an attempt without an outcome."""
+        return AttemptedElsewhere(self._claims, key)
+
     def group(self, key: Key) -> Group | None:
         """Returns the resource's names and scope, as far as ownership counts."""
         return self._claims.group_of(key)
@@ -232,9 +250,9 @@ class Objects:
         """Returns who may take over names that no certificate in a scope that may be the same covers any longer."""
         return self._claims.next_elsewhere(group, now)
 
-    def reserve_names(self, key: Key, now: datetime) -> None:
+    def reserve_names(self, key: Key) -> None:
         """Notes that a resource is about to record an attempt for its names."""
-        self._claims.reserve(key, now)
+        self._claims.reserve(key)
 
     def release_names(self, key: Key) -> None:
         """Ends that reservation."""
@@ -269,6 +287,19 @@ class HeldElsewhere:
 
     def __contains__(self, certificate_id: object) -> bool:
         return isinstance(certificate_id, str) and bool(self._objects.holders(certificate_id) - {self._key})
+
+
+class AttemptedElsewhere:
+    """A container of sets of names, without a copy of them all."""
+
+    __slots__ = ("_claims", "_key")
+
+    def __init__(self, claims: Claims, key: Key) -> None:
+        self._claims = claims
+        self._key = key
+
+    def __contains__(self, cns: object) -> bool:
+        return isinstance(cns, frozenset) and self._claims.attempted_elsewhere(self._key, cns)
 
 
 class NotRemovable(HeldElsewhere):
@@ -314,15 +345,14 @@ def place_of(namespace: str, body: Body) -> Place | None:
     return (namespace, ref["name"], ref.get("key") or "token") if ref else None
 
 
-def _claim(key: Key, body: Body, default_scope: Scope) -> Claim:
+def _claim(key: Key, body: Body, default_scope: Scope, attempt_seen: Tick | None) -> Claim:
     metadata, spec, status = body["metadata"], body["spec"], body["status"]
     cns = normalized(spec.get("cns") or ())
     team = spec.get("team")
     scope = Scope(team_id=team.get("id"), team_slug=team.get("slug")) if team else default_scope
     deleting = bool(metadata.get("deletionTimestamp"))
     released = deleting and FINALIZER not in (metadata.get("finalizers") or ())
-    attempt = status.get("attempt")
-    is_open = isinstance(attempt, dict) and not attempt.get("outcome") and not released
+    attempts = attempt_seen is not None and not released
     holds = bool(status.get("id")) and cns <= normalized(status.get("cns") or ()) and not released
     return Claim(
         group=Group(cns, scope, None if scope.team else ("token", place_of(key.namespace, body))),
@@ -330,7 +360,8 @@ def _claim(key: Key, body: Body, default_scope: Scope) -> Claim:
         eligible=not deleting and not spec.get("suspend"),
         certificate_id=status.get("id") if holds else None,
         expires_at=_time(status.get("expiresAt")),
-        attempt_start=_time(attempt.get("start")) if is_open else None,
+        attempt_seen=attempt_seen if attempts else None,
+        attempt_cns=normalized(status["attempt"].get("cns") or cns) if attempts else frozenset(),
     )
 
 

@@ -277,6 +277,7 @@ class Reconciler:
             may_adopt=self._tokens.may_adopt(key.namespace, resource.spec.token_secret_ref),
             ownership=self._objects.ownership(key, now),
             held_elsewhere=self._objects.held_elsewhere(key),
+            attempted_elsewhere=self._objects.attempted_elsewhere(key),
             not_removable=self._objects.not_removable(key),
             clock_skew=self._time.skew,
         )
@@ -310,7 +311,7 @@ class Reconciler:
         """
         if not isinstance(decision.action, Issue):
             return await self._act(facts, decision, round_)
-        self._objects.reserve_names(facts.resource.key, facts.now)
+        self._objects.reserve_names(facts.resource.key)
         try:
             return await self._act(facts, decision, round_)
         finally:

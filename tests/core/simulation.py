@@ -246,6 +246,7 @@ class World:
             may_adopt=True,
             ownership=Ownership(),
             held_elsewhere=frozenset(),
+            attempted_elsewhere=frozenset(),
             not_removable=frozenset(),
             clock_skew=None,
         )

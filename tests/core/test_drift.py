@@ -159,7 +159,7 @@ def test_a_later_expiry_under_the_same_id_is_vercels_renewal(origin: str | None)
 @pytest.mark.parametrize("expires", [NOW + 85 * DAY, NOW + 20 * DAY], ids=["renewed", "changed"])
 def test_a_certificate_that_is_seen_without_its_creation_time_keeps_the_known_one(expires: Any) -> None:
     seen_now = replace(DUE, created_at=None, expires_at=expires)
-    before = seen(seen_now, status=ready(DUE))
+    before = seen(seen_now, status=ready(DUE), got=got(seen_now))
     status = written(before, decide(before)).resource.status
     assert (status.created_at, status.expires_at) == (DUE.created_at, expires)
 
@@ -234,6 +234,8 @@ RENEWAL = cert("cert_2", created=MIDDLE)
         pytest.param(replace(RENEWAL, auto_renew=None), {}, True, id="autoRenew unknown"),
         pytest.param(replace(RENEWAL, cns=WITH_WWW), {}, False, id="more names"),
         pytest.param(RENEWAL, {"held_elsewhere": {"cert_2"}}, False, id="in another status"),
+        pytest.param(RENEWAL, {"attempted_elsewhere": {cert().cns}}, False, id="perhaps another resource's answer"),
+        pytest.param(RENEWAL, {"attempted_elsewhere": {WITH_WWW}}, True, id="another resource attempts other names"),
         pytest.param(RENEWAL, {"removed": {"cert_2": True}}, False, id="just removed"),
         pytest.param(RENEWAL, {"status": ready(superseded=replaced("cert_2"))}, False, id="replaced by the current"),
         pytest.param(RENEWAL, {"status": ready(shared_names=True)}, False, id="someone has the same names"),
@@ -384,7 +386,7 @@ def test_otherwise_nothing_is_recorded(other: Certificate, more: dict[str, Any])
     ],
 )
 def test_what_has_changed_at_vercel_is_recorded(now_it_is: Certificate, field: str, value: Any) -> None:
-    before = seen(now_it_is, status=ready(attempt=attempted(outcome="Issued")))
+    before = seen(now_it_is, status=ready(attempt=attempted(outcome="Issued")), got=got(now_it_is))
     decision = decide(before)
     assert (decision.policy, decision.action) == ("drift_is_detected", Write())
     assert note_of(decision) == ("Warning", "CertificateChanged", "List")
@@ -394,6 +396,31 @@ def test_what_has_changed_at_vercel_is_recorded(now_it_is: Certificate, field: s
     assert getattr(decision.status, field) == value
     assert_in_order(before, decision)
     assert decide(written(before, decision)).policy == "nothing_is_needed"
+
+
+def test_a_list_in_which_the_certificate_expires_earlier_is_checked_since_it_may_be_older() -> None:
+    """Vercel had renewed the certificate after the list was made: it seemed to change back."""
+    before = seen(cert(lifetime=60 * DAY), status=ready())
+    decision = decide(before)
+    assert (decision.policy, decision.action) == ("drift_is_detected", Get("cert_1", before.scope))
+    assert decide(replace(before, got=got(cert()))).policy == "nothing_is_needed"
+
+
+@pytest.mark.parametrize("began", [-SECOND, SECOND], ids=["before the GET", "after the GET"])
+@pytest.mark.parametrize("renewed", ["the GET", "the list"])
+def test_of_a_get_and_a_list_that_differ_the_newer_one_counts(began: timedelta, renewed: str) -> None:
+    """Vercel renewed between the two. Each in turn used to undo what the other one had changed, again and again."""
+    new = replace(DUE, expires_at=NOW + 85 * DAY)
+    by_get, by_list = (new, DUE) if renewed == "the GET" else (DUE, new)
+    facts = known(status=ready(DUE), got=got(by_get), listing=listed(by_list, begun=NOW + began))
+    for _ in range(3):
+        decision = decide(facts)
+        if not isinstance(decision.action, Write):
+            break
+        facts = written(facts, decision)
+    newest = by_get if began < timedelta() else by_list
+    assert facts.resource.status.expires_at == newest.expires_at
+    assert not isinstance(decision.action, Write)
 
 
 def test_a_certificate_that_lost_a_name_is_issued_again() -> None:

@@ -181,6 +181,13 @@ def test_attempts_for_the_same_names_take_turns_if_the_scope_may_be_the_same() -
     assert_in_order(facts, decision)
 
 
+def test_what_a_list_shows_during_the_attempt_of_another_resource_is_not_used() -> None:
+    """It may be what came of that attempt."""
+    facts = known(attempted_elsewhere={cert("cert_9").cns}, listing=listed(cert("cert_9")))
+    assert decide(facts).policy in ("finalizer_is_there", "attempt_is_made")
+    assert decide(replace(facts, attempted_elsewhere=frozenset())).action == Get("cert_9", facts.scope)
+
+
 def test_whose_turn_it_is_is_asked_before_the_list_and_after_the_back_off() -> None:
     """The list must show what the other one got."""
     other = Ownership(attempting="web/other")

@@ -232,6 +232,7 @@ def states(draw: st.DrawFn) -> Known:
             )
         ),
         held_elsewhere=draw(st.frozensets(IDS, max_size=1)),
+        attempted_elsewhere=draw(st.frozensets(st.just(frozenset({"example.com"})), max_size=1)),
         not_removable=draw(st.frozensets(IDS, max_size=1)),
         removed=draw(st.dictionaries(IDS, st.booleans(), max_size=2)),
         failed=failed,

@@ -333,6 +333,7 @@ def test_what_a_decision_is_made_from() -> None:
         "may_adopt": True,
         "ownership": Ownership("web/older"),
         "held_elsewhere": {"cert_5"},
+        "attempted_elsewhere": {frozenset({"example.com"})},
         "not_removable": {"cert_6"},
         "clock_skew": timedelta(days=2),
     }

@@ -1,5 +1,6 @@
 """Who owns a set of names: the index of claims."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,21 +33,25 @@ def claim(
     holds: str | None = None,
     expires: datetime | None = NOW + DAY,
     attempt: datetime | None = None,
+    attempt_cns: frozenset[str] | None = None,
 ) -> Claim:
     """Returns what a resource claims.
 
     Args:
         age: in days.
         holds: the id of its certificate.
+        attempt: when its attempt was first seen. The monotonic clock is at 0 ``NOW``.
     """
     created = (NOW - age * DAY).strftime("%Y-%m-%dT%H:%M:%SZ")
     key = key_of(name)
     group = Group(cns, scope, token if scope == PERSONAL else None)
-    return Claim(group, Seniority(created, key.uid, key), eligible, holds, expires if holds else None, attempt)
+    attempted = (attempt_cns or cns) if attempt else frozenset()
+    seen = (attempt - NOW).total_seconds() if attempt else None
+    return Claim(group, Seniority(created, key.uid, key), eligible, holds, expires if holds else None, seen, attempted)
 
 
-def claims_of(**claims: Claim) -> Claims:
-    found = Claims()
+def claims_of(*, monotonic: Callable[[], float] = lambda: 0.0, **claims: Claim) -> Claims:
+    found = Claims(monotonic)
     for name, one in claims.items():
         found.put(key_of(name), one)
     return found
@@ -138,7 +143,7 @@ def test_an_unknown_resource_claims_nothing() -> None:
     assert claims.group_of(key_of("unknown")) is None
     assert not claims.may_hold(key_of("unknown"))
     assert claims.owner(Group(B, TEAM, None), NOW) is None
-    claims.reserve(key_of("unknown"), NOW)
+    claims.reserve(key_of("unknown"))
     claims.release(key_of("unknown"))
     assert claims.ownership(key_of("old"), NOW) == Ownership()
 
@@ -167,13 +172,16 @@ def test_a_claim_that_changes_moves() -> None:
 
 def test_a_reservation_counts_before_it_is_recorded() -> None:
     """Two resources with the same names are created at the same moment."""
-    claims = claims_of(old=claim("old", age=2), young=claim("young"))
+    ticks = [0.0]
+    claims = claims_of(monotonic=lambda: ticks[0], old=claim("old", age=2), young=claim("young"))
     assert not claims.may_hold(key_of("young"))
-    claims.reserve(key_of("young"), NOW)
+    claims.reserve(key_of("young"))
     assert claims.may_hold(key_of("young"))
     assert owner(claims, "old") == "web/young"
-    assert owner(claims, "old", NOW + HOUR - SECOND) == "web/young"
-    assert owner(claims, "old", NOW + HOUR) is None, "no reservation blocks the names for ever"
+    ticks[0] = 3599.0
+    assert owner(claims, "old", NOW + DAY) == "web/young", "whatever the wall clock says"
+    ticks[0] = 3600.0
+    assert owner(claims, "old") is None, "no reservation blocks the names for ever"
     claims.release(key_of("young"))
     assert not claims._holding, "nor does it stay in the index"
     claims.release(key_of("young"))
@@ -183,7 +191,7 @@ def test_a_reservation_counts_before_it_is_recorded() -> None:
 
 def test_a_reservation_survives_a_new_state_and_ends_with_the_resource() -> None:
     claims = claims_of(old=claim("old", age=2), young=claim("young"))
-    claims.reserve(key_of("young"), NOW)
+    claims.reserve(key_of("young"))
     claims.put(key_of("young"), claim("young"))
     assert owner(claims, "old") == "web/young"
     claims.put(key_of("young"), None)
@@ -261,9 +269,61 @@ def test_attempts_take_turns(other: dict[str, Any], attempts: bool) -> None:
     assert claims.ownership(key_of("mine"), NOW).attempting == ("web/other" if attempts else None)
 
 
+@pytest.mark.parametrize(("attempted", "waits"), [(A, True), (B, False)], ids=["these names", "other names"])
+@pytest.mark.parametrize("holds", [None, "cert_1"], ids=["first", "renewal"])
+def test_an_attempt_counts_for_its_own_names_after_its_resource_has_changed_them(
+    attempted: frozenset[str], waits: bool, holds: str | None
+) -> None:
+    changed = claim("changed", cns=A | {"c.com"}, attempt=NOW, attempt_cns=attempted, holds=holds)
+    claims = claims_of(mine=claim("mine", age=2), changed=changed)
+    expected = Ownership(attempting="web/changed" if waits else None)
+    assert claims.ownership(key_of("mine"), NOW) == expected
+    assert next_elsewhere(claims, claim("gone", scope=SLUG)) == "mine", "it may decide itself that it waits"
+    claims.put(key_of("changed"), claim("changed", cns=A | {"c.com"}, holds=holds))
+    assert claims.ownership(key_of("mine"), NOW) == Ownership()
+
+
+@pytest.mark.parametrize(
+    ("other", "counts"),
+    [
+        pytest.param({"attempt": NOW}, True, id="of the same group"),
+        pytest.param({"attempt": NOW, "scope": SLUG}, True, id="perhaps in the same team"),
+        pytest.param({"attempt": NOW, "scope": OTHER_TEAM}, False, id="certainly in another team"),
+        pytest.param({"attempt": NOW - HOUR}, False, id="for an hour"),
+        pytest.param({"attempt": NOW, "cns": B}, False, id="for other names"),
+        pytest.param({"attempt": NOW, "cns": B, "attempt_cns": A}, True, id="for names that it no longer wants"),
+        pytest.param({"holds": "cert_1"}, False, id="it holds a certificate"),
+    ],
+)
+def test_a_certificate_may_be_the_answer_to_another_resource(other: dict[str, Any], counts: bool) -> None:
+    claims = claims_of(mine=claim("mine", attempt=NOW), other=claim("other", **other))
+    assert claims.attempted_elsewhere(key_of("mine"), A) is counts
+    claims.put(key_of("other"), None)
+    assert not claims.attempted_elsewhere(key_of("mine"), A), "its own attempt doesn't count"
+    assert not claims.attempted_elsewhere(key_of("gone"), A)
+
+
+def test_a_reservation_counts_as_the_attempt_of_another_resource() -> None:
+    claims = claims_of(mine=claim("mine"), other=claim("other"))
+    claims.reserve(key_of("other"))
+    assert claims.attempted_elsewhere(key_of("mine"), A)
+    assert not claims.attempted_elsewhere(key_of("mine"), B)
+    assert not claims.attempted_elsewhere(key_of("other"), A)
+
+
+def test_an_attempt_for_more_names_counts_for_the_own_ones() -> None:
+    young = claim("young", attempt=NOW, attempt_cns=A | B)
+    assert owner(claims_of(old=claim("old", age=2), young=young), "old") == "web/young"
+
+
+def test_an_attempt_for_other_names_makes_nobody_the_owner() -> None:
+    young = claim("young", attempt=NOW, attempt_cns=B)
+    assert owner(claims_of(old=claim("old", age=2), young=young), "young") == "web/old"
+
+
 def test_a_reservation_is_an_attempt() -> None:
     claims = claims_of(other=claim("other", scope=SLUG), mine=claim("mine", age=2))
-    claims.reserve(key_of("other"), NOW)
+    claims.reserve(key_of("other"))
     assert claims.ownership(key_of("mine"), NOW).attempting == "web/other"
     claims.release(key_of("other"))
     assert claims.ownership(key_of("mine"), NOW) == Ownership()
@@ -337,7 +397,7 @@ CHANGES = st.lists(
 
 @given(CHANGES)
 def test_whatever_the_order_of_changes_the_index_knows_what_is_claimed_now(changes: list[Any]) -> None:
-    claims, current, reserved = Claims(), dict[str, Claim](), set[str]()
+    claims, current, reserved = Claims(lambda: 0.0), dict[str, Claim](), set[str]()
     for name, what, cns, scope, age, eligible, holds, attempt in changes:
         if what == "put":
             current[name] = claim(
@@ -356,13 +416,13 @@ def test_whatever_the_order_of_changes_the_index_knows_what_is_claimed_now(chang
             claims.put(key_of(name), None)
         elif what == "reserve" and name in current:
             reserved.add(name)
-            claims.reserve(key_of(name), NOW)
+            claims.reserve(key_of(name))
         elif what == "release":
             reserved.discard(name)
             claims.release(key_of(name))
     for one in current.values():
         group = [(other.seniority, name, other) for name, other in current.items() if other.group == one.group]
-        holding = [entry for entry in group if entry[2].holds(NOW) or entry[1] in reserved]
+        holding = [entry for entry in group if entry[2].holds(NOW, 0.0) or entry[1] in reserved]
         line = sorted(holding) or sorted(entry for entry in group if entry[2].eligible)
         assert owning(claims, one) == (line[0][1] if line else None)
     for name in current:
@@ -383,7 +443,7 @@ def test_finding_an_owner_does_not_look_at_all_resources() -> None:
             return super().__getitem__(key)
 
     def reads(number: int) -> int:
-        claims = Claims()
+        claims = Claims(lambda: 0.0)
         claims._claims = Counting()
         for index in range(number):
             claims.put(key_of(f"r{index}"), claim(f"r{index}", age=index + 1))

@@ -337,6 +337,17 @@ def test_a_wait_is_reported_again_after_something_else_was_reported(meanwhile: s
     assert_in_order(facts, decision)
 
 
+def test_a_wait_keeps_vercels_words_when_something_else_in_spec_changes() -> None:
+    said = "Vercel wants money. Next attempt: 2026-01-01T13:00:00Z."
+    before = failed(Reason.PAYMENT_REQUIRED)
+    status = before.with_condition("Issuing", "False", "PaymentRequired", said, generation=1, now=NOW)
+    decision = decide(known(status=status, generation=2, token_read=True))
+    assert decision.policy == "back_off_is_waited_for"
+    assert message(decision, "Issuing") == said
+    assert decision.status is not None
+    assert decision.status.observed_generation == 2
+
+
 # --- tokens, and certificates made by hand ----------------------------------------------------------------------------
 
 

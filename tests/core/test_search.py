@@ -192,6 +192,22 @@ def test_what_cannot_be_its_outcome_is_not_taken(certificate: Certificate, more:
     assert conditions_of(decision)[1] == ("True", "OutcomeUnknown")
 
 
+@pytest.mark.parametrize(("auto_renew", "origin"), [(True, "Issued"), (None, "Issued"), (False, "Found")])
+def test_a_certificate_that_someone_may_have_uploaded_meanwhile_is_used_and_never_removed(
+    auto_renew: bool | None, origin: str
+) -> None:
+    """Vercel renews what it has issued by itself; what is uploaded has autoRenew false."""
+    status = resolved(searched(replace(FOUND, auto_renew=auto_renew)))
+    assert (status.id, status.origin, outcome(status)) == ("cert_2", origin, "Issued")
+
+
+def test_a_superset_that_may_be_the_answer_to_another_resource_is_not_taken() -> None:
+    wider = replace(FOUND, cns=WITH_WWW)
+    assert isinstance(decide(searched(wider, attempted_elsewhere={WITH_WWW})).action, Wait)
+    assert resolved(searched(wider, attempted_elsewhere={FOUND.cns})).id == "cert_2"
+    assert resolved(searched(FOUND, attempted_elsewhere={FOUND.cns})).id == "cert_2", "it is for exactly these names"
+
+
 def test_a_candidate_that_a_get_does_not_find_is_none() -> None:
     facts = searching(listing=listed(FOUND), got=gone("cert_2"))
     assert isinstance(decide(facts).action, Wait)

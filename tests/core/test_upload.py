@@ -220,6 +220,14 @@ def test_it_is_reported_from_the_renewal_time_on() -> None:
     assert decide(uploading(status=uploaded(cert(lifetime=None)))).policy == "nothing_is_needed"
 
 
+def test_a_secret_that_nobody_renews_expires_in_the_moment_that_it_names() -> None:
+    expires = NOW + 25 * DAY
+    for now, word in [(expires - timedelta(microseconds=1), "expires"), (expires, "expired")]:
+        decision = decide(uploading(replace(LEAF, expires_at=expires), status=uploaded(DUE), now=now))
+        assert decision.policy == "source_that_is_not_renewed_is_reported"
+        assert f"Certificate cert_1 {word} at " in message(decision, "Issuing")
+
+
 # --- an attempt -------------------------------------------------------------------------------------------------------
 
 
@@ -491,6 +499,7 @@ def from_memory(read_at: float | None, tick_now: float, source: Source = LEAF) -
         may_adopt=False,
         ownership=Ownership(),
         held_elsewhere=(),
+        attempted_elsewhere=(),
         not_removable=(),
         clock_skew=None,
     )

@@ -388,6 +388,22 @@ async def test_a_certificate_that_another_resource_holds_is_not_removed_with_thi
     assert await world.ready("one") == ("True", "Issued")
 
 
+async def test_a_certificate_that_is_uploaded_while_an_answer_is_lost_is_used_and_not_removed(
+    world: SimulatedWorld,
+) -> None:
+    """Vercel had not carried out the request. The upload was the only certificate that could be its outcome."""
+    fails(world, "issue", action="reset")
+    await world.apply("site", ["shop.example.com"])
+    await world.quiet()
+    own = theirs(world, "shop.example.com", age=timedelta(), auto_renew=False)
+    await world.advance(HOUR)
+    status = await world.status("site")
+    assert (status["id"], status["origin"]) == (own.id, "Found")
+    await world.delete("site")
+    await world.advance(HOUR)
+    assert own.id in world.live()
+
+
 # --- tools that write metadata ----------------------------------------------------------------------------------------
 
 

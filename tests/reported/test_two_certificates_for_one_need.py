@@ -125,6 +125,27 @@ async def test_the_watch_may_show_the_younger_one_first(world: SimulatedWorld, s
     await one_owner(world)
 
 
+async def test_names_that_are_changed_during_a_post_are_free_for_another_resource_once_it_is_answered(
+    world: SimulatedWorld,
+) -> None:
+    """The other resource used the certificate as if somebody had made it by hand, and neither removed it later."""
+    slow = fails(world, "issue", action="hang", when="after")
+    await world.apply("one", NAMES)
+    await world.quiet(hanging=1)
+    await world.patch("one", {"spec": {"cns": ["b.example.com"]}})
+    await world.apply("two", NAMES)
+    await world.quiet(hanging=1)
+    assert len(world.live()) == 1
+    assert await held(world, "two") == []
+    slow.release("continue")
+    await world.quiet()
+    await world.advance(HOUR)
+    [one], [two] = await held(world, "one"), await held(world, "two")
+    assert world.live() == {one: ["b.example.com"], two: NAMES}
+    for name in ("one", "two"):
+        assert (await world.status(name))["origin"] == "Issued"
+
+
 # --- Secrets that come, go and change ---------------------------------------------------------------------------------
 
 

@@ -4,7 +4,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from small_worlds.world import LIFETIME, Cert, World, changed, iso, new_object, parsed, resource_of, stored
+from small_worlds.world import (
+    LIFETIME,
+    Cert,
+    World,
+    changed,
+    iso,
+    new_object,
+    parsed,
+    resource_of,
+    stored,
+    without_object,
+)
 from vercel_certificate_operator.core.resource import ADOPT_ANNOTATION, RENEW_ANNOTATION
 
 FIRST = "a"
@@ -33,7 +44,7 @@ def delete(world: World) -> World | None:
         metadata = body["metadata"]
         if "deletionTimestamp" in metadata:
             return None
-        return changed(body, deletionTimestamp=iso(world.tick))
+        return changed(body, deletionTimestamp=iso(world.tick + world.ahead))
 
     return _edit(world, mark)
 
@@ -42,8 +53,8 @@ def remove_by_force(world: World) -> World | None:
     """Its finalizers are stripped, and it is deleted."""
     if FIRST not in world.objects:
         return None
-    left = {name: text for name, text in world.objects.items() if name != FIRST}
-    return replace(world, objects=left, tampered=world.tampered | {"force"})
+    after = without_object(world, FIRST)
+    return replace(after, tampered=after.tampered | {"force"})
 
 
 def recreate(world: World) -> World | None:
@@ -116,7 +127,7 @@ def vanish(world: World) -> World | None:
     if cert is None:
         return None
     left = tuple(other for other in world.certs if other is not cert)
-    return replace(world, certs=left, tampered=world.tampered | {"vercel"})
+    return replace(world, certs=left)
 
 
 ACTIONS: dict[str, Action] = {

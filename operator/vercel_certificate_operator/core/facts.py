@@ -100,7 +100,9 @@ def is_for_the_same(known: Known, attempt: Attempt) -> bool:
 
 
 def unclaimed(known: Known, listing: Listing, cns: frozenset[str]) -> tuple[Certificate, ...]:
-    """Returns the certificates in a list with exactly these names that are in no status."""
+    """Returns the certificates in a list with exactly these names that are in no status, and in none soon."""
+    if cns in known.attempted_elsewhere:
+        return ()
     mine = frozenset(known.resource.status.certificate_ids)
     return tuple(
         certificate
@@ -139,6 +141,20 @@ def is_gone(known: Known) -> bool:
     if got is None or got.certificate is not None or listing is None:
         return False
     return listing.begun >= got.at and listing.find(status.id) is None
+
+
+def current_certificate(known: Known) -> Certificate | None:
+    """Returns what Vercel said last about the current certificate in this round: by a GET, or by a list begun later.
+
+    Of two answers that differ, the older one would undo what the newer one has changed. None: Vercel said nothing, or
+    that there is none.
+    """
+    got, listing = known.got.get(known.resource.status.id or ""), known.listing
+    if listing is not None and (got is None or got.certificate is None or got.at < listing.begun):
+        listed = listing.find(known.resource.status.id)
+        if listed is not None:
+            return listed
+    return got.certificate if got is not None else None
 
 
 def vercels_renewal(known: Known) -> Certificate | None:

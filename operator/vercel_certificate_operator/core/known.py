@@ -125,7 +125,7 @@ class Ownership:
     owner: str | None = None
     """Another resource that certainly owns the names in the same scope."""
     attempting: str | None = None
-    """A resource whose scope may be the same and that is requesting a certificate for the names now."""
+    """A resource whose scope may be the same, and whose attempt for these names, or more, has no outcome yet."""
     holders: Mapping[str, str] = field(default_factory=dict)
     """Certificates with these names in statuses of resources whose scope may be the same: the holder, by id."""
 
@@ -179,6 +179,9 @@ class Known:
     ownership: Ownership = field(default_factory=Ownership)
     held_elsewhere: Container[str] = frozenset()
     """Ids of certificates in other resources' statuses."""
+    attempted_elsewhere: Container[frozenset[str]] = frozenset()
+    """Sets of names for which another resource has an attempt without an outcome: a certificate that seems to be in no
+    status may be its answer."""
     not_removable: Container[str] = frozenset()
     """Of these, the ones whose holder stays, or wouldn't remove them when it goes."""
     clock_skew: timedelta | None = None

@@ -212,6 +212,7 @@ def known(
     may_adopt: bool,
     ownership: Ownership,
     held_elsewhere: Container[str],
+    attempted_elsewhere: Container[frozenset[str]],
     not_removable: Container[str],
     clock_skew: timedelta | None,
 ) -> Known:
@@ -247,6 +248,7 @@ def known(
         may_adopt=may_adopt,
         ownership=ownership,
         held_elsewhere=held_elsewhere,
+        attempted_elsewhere=attempted_elsewhere,
         not_removable=not_removable,
         clock_skew=clock_skew,
     )

@@ -3,23 +3,25 @@
 An index, so that finding the owner reads no Secret and takes a time that doesn't grow with the number of resources.
 Two resources certainly have the same scope if they name the same team, or name none and use the same token. They
 certainly have different scopes if they name two teams by their ids. Otherwise they may have the same: then attempts
-for the same names take turns, and a list shows whether the other one's certificate is in this scope.
+for the same names take turns, and a list shows whether the other one's certificate is in this scope. An attempt for
+names that its resource no longer wants counts too: until its outcome is recorded, nobody else requests or uses a
+certificate for them.
 """
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from vercel_certificate_operator.core.certificate import Scope
-from vercel_certificate_operator.core.known import Ownership
+from vercel_certificate_operator.core.known import Ownership, Tick
 from vercel_certificate_operator.core.resource import Key
 
 ATTEMPT_LIMIT = timedelta(hours=1)
-"""How long an attempt whose outcome can't be found out holds up other resources. After that, a list has its
-certificate, if there is one."""
+"""How long an attempt whose outcome can't be found out holds up other resources, since this process has seen it: the
+recorded time may be by a wrong clock. After that, a list has its certificate, if there is one."""
 
 Names = frozenset[str]
 
@@ -52,18 +54,26 @@ class Claim:
     certificate_id: str | None
     """The certificate for exactly these names, or more, that it holds."""
     expires_at: datetime | None
-    attempt_start: datetime | None
-    """Of an attempt without an outcome."""
+    attempt_seen: Tick | None
+    """When this process first saw an attempt without an outcome."""
+    attempt_cns: Names = frozenset()
+    """The names of that attempt. They may differ from those of the group: the user may have changed them since."""
 
-    def holds(self, now: datetime) -> bool:
+    def holds(self, now: datetime, tick: Tick) -> bool:
         """Returns whether it holds an unexpired certificate for the names, or may be about to."""
-        return self.has_certificate(now) or self.attempts(now)
+        return self.has_certificate(now) or self.attempts(self.group.cns, tick)
 
     def has_certificate(self, now: datetime) -> bool:
         return self.certificate_id is not None and self.expires_at is not None and now < self.expires_at
 
-    def attempts(self, now: datetime) -> bool:
-        return self.attempt_start is not None and now < self.attempt_start + ATTEMPT_LIMIT
+    def attempts(self, cns: Names, tick: Tick) -> bool:
+        """Returns whether its attempt may bring a certificate that covers these names."""
+        return self.attempt_seen is not None and _counts(self.attempt_seen, tick) and cns <= self.attempt_cns
+
+    @property
+    def names(self) -> set[Names]:
+        """The sets of names for which it may get a certificate."""
+        return {self.group.cns} if self.attempt_seen is None else {self.group.cns, self.attempt_cns}
 
 
 @dataclass(slots=True)
@@ -80,9 +90,10 @@ class _Members:
 class Claims:
     """All claims, indexed by what they claim."""
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], Tick]) -> None:
+        self._monotonic = monotonic
         self._claims: dict[Key, Claim] = {}
-        self._reserved: dict[Key, datetime] = {}
+        self._reserved: dict[Key, Tick] = {}
         self._groups: defaultdict[Group, _Members] = defaultdict(_Members)
         self._by_names: defaultdict[Names, set[Group]] = defaultdict(set)
         self._holding: defaultdict[Names, dict[Key, None]] = defaultdict(dict)  # of all scopes
@@ -91,19 +102,7 @@ class Claims:
         """Notes what a resource claims now; None: nothing, since it is gone."""
         before = self._claims.pop(key, None)
         if before is not None:
-            members = self._groups[before.group]
-            for ordered in (members.holders, members.eligible):
-                at = bisect_left(ordered, before.seniority)
-                if at < len(ordered) and ordered[at] == before.seniority:
-                    del ordered[at]
-            if not members:
-                del self._groups[before.group]
-                self._by_names[before.group.cns].discard(before.group)
-                if not self._by_names[before.group.cns]:
-                    del self._by_names[before.group.cns]
-            self._holding[before.group.cns].pop(key, None)
-            if not self._holding[before.group.cns]:
-                del self._holding[before.group.cns]
+            self._unindex(key, before)
         if claim is None:
             self._reserved.pop(key, None)
             return
@@ -111,7 +110,8 @@ class Claims:
         members = self._groups[claim.group]
         if self._may_hold(key, claim):
             insort(members.holders, claim.seniority)
-            self._holding[claim.group.cns][key] = None
+            for cns in claim.names:
+                self._holding[cns][key] = None
         if claim.eligible:
             insort(members.eligible, claim.seniority)
         if members:
@@ -119,12 +119,28 @@ class Claims:
         else:
             del self._groups[claim.group]
 
-    def _may_hold(self, key: Key, claim: Claim) -> bool:
-        return claim.certificate_id is not None or claim.attempt_start is not None or key in self._reserved
+    def _unindex(self, key: Key, before: Claim) -> None:
+        members = self._groups[before.group]
+        for ordered in (members.holders, members.eligible):
+            at = bisect_left(ordered, before.seniority)
+            if at < len(ordered) and ordered[at] == before.seniority:
+                del ordered[at]
+        if not members:
+            del self._groups[before.group]
+            self._by_names[before.group.cns].discard(before.group)
+            if not self._by_names[before.group.cns]:
+                del self._by_names[before.group.cns]
+        for cns in before.names:
+            self._holding[cns].pop(key, None)
+            if not self._holding[cns]:
+                del self._holding[cns]
 
-    def reserve(self, key: Key, now: datetime) -> None:
+    def _may_hold(self, key: Key, claim: Claim) -> bool:
+        return claim.certificate_id is not None or claim.attempt_seen is not None or key in self._reserved
+
+    def reserve(self, key: Key) -> None:
         """Notes that a resource is about to record an attempt: no other one may, from this moment on."""
-        self._reserved[key] = now
+        self._reserved[key] = self._monotonic()
         self.put(key, self._claims.get(key))
 
     def release(self, key: Key) -> None:
@@ -147,8 +163,8 @@ class Claims:
         return members.eligible[0].key if members.eligible else None
 
     def _holds(self, key: Key, now: datetime) -> bool:
-        claim, reserved = self._claims[key], self._reserved.get(key)
-        return claim.holds(now) or (reserved is not None and now < reserved + ATTEMPT_LIMIT)
+        tick, reserved = self._monotonic(), self._reserved.get(key)
+        return self._claims[key].holds(now, tick) or (reserved is not None and _counts(reserved, tick))
 
     def may_hold(self, key: Key) -> bool:
         """Returns whether a resource has a certificate for its names, expired or not, or attempts to get one."""
@@ -160,7 +176,10 @@ class Claims:
 
         None while someone holds a certificate for the names, or attempts to get one.
         """
-        if any(self._holds(key, now) for key in self._holding.get(group.cns, ())):
+        if any(
+            self._claims[key].group.cns == group.cns and self._holds(key, now)
+            for key in self._holding.get(group.cns, ())
+        ):
             return None
         waiting = [
             members.eligible[0]
@@ -182,10 +201,11 @@ class Claims:
             other = self._claims[other_key]
             if other.group == claim.group or claim.group.scope.certainly_differs_from(other.group.scope):
                 continue
-            if other.has_certificate(now) and other.certificate_id is not None:
+            same_names = other.group.cns == claim.group.cns
+            if same_names and other.has_certificate(now) and other.certificate_id is not None:
                 if not claim.has_certificate(now) or other.seniority < claim.seniority:
                     holders.append((other.expires_at, other.certificate_id, str(other_key)))
-            elif attempting is None and (other.attempts(now) or other_key in self._reserved):
+            elif attempting is None and self._attempts(other_key, claim.group.cns):
                 attempting = str(other_key)
         newest_first = sorted(holders, key=lambda entry: str(entry[0]), reverse=True)
         return Ownership(
@@ -193,3 +213,20 @@ class Claims:
             attempting,
             {certificate_id: holder for _, certificate_id, holder in newest_first},
         )
+
+    def attempted_elsewhere(self, key: Key, cns: Names) -> bool:
+        """Returns whether another resource, whose scope may be the same, attempts to get a certificate for names."""
+        claim = self._claims.get(key)
+        return claim is not None and any(
+            self._attempts(other, cns)
+            for other in self._holding.get(cns, ())
+            if other != key and not claim.group.scope.certainly_differs_from(self._claims[other].group.scope)
+        )
+
+    def _attempts(self, key: Key, cns: Names) -> bool:
+        claim = self._claims[key]
+        return claim.attempts(cns, self._monotonic()) or (key in self._reserved and claim.group.cns == cns)
+
+
+def _counts(since: Tick, tick: Tick) -> bool:
+    return tick - since < ATTEMPT_LIMIT.total_seconds()

@@ -89,6 +89,8 @@ def existing_certificate_is_used(known: Known, need: Need) -> Decision | None:
         return None  # only the certificate in the Secret will do
     if listing is None or need.reason == Reason.RENEW_REQUESTED or renew_pending(known):
         return None
+    if known.resource.cns in known.attempted_elsewhere:
+        return None
     own = {entry.id: entry for entry in status.superseded if entry.scope == known.scope}
     ignore = known.resource.spec.existing_certificate == "Ignore"
     found = [

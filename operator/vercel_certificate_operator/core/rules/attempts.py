@@ -353,7 +353,7 @@ def open_attempt_is_searched_for(known: Known) -> Decision | None:
     there = [got.certificate for other in found if (got := known.got.get(other.id)) and got.certificate is not None]
     if there and not waiting:
         youngest = max(there, key=youth)
-        single = len(found) == 1 and attempt.known is not None
+        single = len(found) == 1 and attempt.known is not None and not _may_be_uploaded(attempt, youngest)
         origin = Origin.ISSUED if single else Origin.FOUND
         others = tuple(other for other in there if other.id != youngest.id)
         return certificate_is_recorded(known, attempt, youngest, origin, searched=True, others=others)
@@ -361,6 +361,11 @@ def open_attempt_is_searched_for(known: Known) -> Decision | None:
         return _lost(known, attempt)
     again = [_get_again_at(known, other) for other in waiting] + ([searching] if searching is not None else [])
     return _still_unknown(known, attempt, min(again), grace_end)
+
+
+def _may_be_uploaded(attempt: Attempt, certificate: Certificate) -> bool:
+    """Returns whether someone may have uploaded a candidate: Vercel renews by itself what it has issued."""
+    return attempt.fingerprint is None and certificate.auto_renew is False
 
 
 def _get_again_at(known: Known, certificate_id: str) -> Tick:
@@ -421,6 +426,7 @@ def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:
     exact = tuple(certificate for certificate in young if certificate.cns == attempt.names)
     if exact:
         return exact
+    young = tuple(certificate for certificate in young if certificate.cns not in known.attempted_elsewhere)
     current = listing.find(status.id)
     if current is not None and attempt.names <= current.cns and _expires_later(current, status):
         return (current,)  # renewed under the same id

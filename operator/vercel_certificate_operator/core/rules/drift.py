@@ -6,6 +6,7 @@ from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.durations import readable
 from vercel_certificate_operator.core.facts import (
+    current_certificate,
     foreign,
     is_gone,
     kept_waiting,
@@ -132,11 +133,9 @@ def drift_is_detected(known: Known) -> Decision | None:
     status, listing = known.resource.status, known.listing
     if status.id is None or listing is None or status.scope_vanished:
         return None
-    current, got = listing.find(status.id), known.got.get(status.id)
-    if current is None and got is None and not known.blocked("get", status.id):
-        return Decision(Get(status.id, status.scope))  # a list alone isn't believed either
-    if current is None:
-        current = got.certificate if got is not None else None  # younger than the list
+    current = current_certificate(known)
+    if _is_doubtful(known, current) and status.id not in known.got and not known.blocked("get", status.id):
+        return Decision(Get(status.id, status.scope))  # a list alone isn't believed
     if current is None:
         return None
     renewal = vercels_renewal(known)
@@ -148,6 +147,14 @@ def drift_is_detected(known: Known) -> Decision | None:
     if not status.shared_names and renewal is None and foreign(known, listing, status.names):
         return Decision(Write(), unchanged(known).changed(shared_names=True))
     return None
+
+
+def _is_doubtful(known: Known, listed: Certificate | None) -> bool:
+    """Returns whether a list lacks the current certificate or has it as it was before: the list may be older."""
+    expires_at = known.resource.status.expires_at
+    if listed is None or listed.expires_at is None or expires_at is None:
+        return listed is None
+    return whole_seconds(listed.expires_at) < expires_at
 
 
 def _renewal(known: Known, renewal: Certificate) -> Decision | None:

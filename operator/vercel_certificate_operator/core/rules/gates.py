@@ -8,6 +8,7 @@ from itertools import islice
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.durations import readable
 from vercel_certificate_operator.core.facts import (
+    current_certificate,
     earliest,
     half_time,
     is_for_the_same,
@@ -167,8 +168,8 @@ def _shown_again(known: Known, attempt: Attempt) -> Status | None:
             advice="Its Event and the operator's log have the details. To try again now, set the annotation "
             f"{RENEW_ANNOTATION} to a new value.",
         )
-    again = attempt.retry_time and whole_seconds(attempt.retry_time)
-    return conditions(resource, status.changed(next_attempt_time=again), now=known.now, problem=shown)
+    after = status.changed(next_attempt_time=attempt.retry_time)
+    return conditions(resource, after, now=known.now, problem=shown)
 
 
 def clocks_agree(known: Known, need: Need) -> Decision | None:
@@ -199,9 +200,7 @@ def current_certificate_is_checked(known: Known, need: Need) -> Decision | None:
         if not known.blocked("get", status.id):
             return Decision(Get(status.id, status.scope))
         return _until_half_time(known, Decision(Get(status.id, status.scope)))
-    certificate = got.certificate
-    if certificate is None and known.listing is not None:
-        certificate = known.listing.find(status.id)  # the 404 was wrong
+    certificate = current_certificate(known)  # if a later list has it, a 404 was wrong
     if certificate is not None:
         return change_is_recorded(known, certificate)
     return _until_half_time(known, Decision(List(got.at, status.scope)))
