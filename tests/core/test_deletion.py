@@ -443,12 +443,12 @@ def test_what_is_not_found_is_named_alone_or_with_what_stays() -> None:
     decision = decide(replacing(now=NOW + HOUR, removed={"cert_0": True, "cert_1": False}))
     assert note_of(decision) == ("Normal", "Deleted", "Remove")
     assert decision.note is not None
-    assert decision.note.text.strip() == "Not found with this token: cert_1, which was replaced."
+    assert decision.note.text.strip() == "Not found with the default token: cert_1, which was replaced."
     kept = decide(replacing(now=NOW + HOUR, removed={"cert_1": False}, not_removable={"cert_0"}))
     assert note_of(kept) == ("Normal", "Retained", "Remove")
     assert kept.note is not None
     assert kept.note.text.startswith("Left at Vercel: cert_0, which was replaced.")
-    assert kept.note.text.endswith(" Not found with this token: cert_1, which was replaced.")
+    assert kept.note.text.endswith(" Not found with the default token: cert_1, which was replaced.")
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def test_a_secret_that_nobody_renews_expires_in_the_moment_that_it_names() -> No
     for now, word in [(expires - timedelta(microseconds=1), "expires"), (expires, "expired")]:
         decision = decide(uploading(replace(LEAF, expires_at=expires), status=uploaded(DUE), now=now))
         assert decision.policy == "source_that_is_not_renewed_is_reported"
-        assert f"Certificate cert_1 {word} at " in message(decision, "Issuing")
+        assert f"Certificate cert_1 for example.com {word} at " in message(decision, "Issuing")
 
 
 # --- an attempt -------------------------------------------------------------------------------------------------------
