@@ -85,7 +85,7 @@ $(READY): requirements/dev.txt pyproject.toml
 
 lock: $(READY)  ## lock the newest versions that pyproject.toml allows, with their hashes
 	@$(BIN)/python -m venv $(VENV)/uv && $(VENV)/uv/bin/pip install --quiet --disable-pip-version-check uv
-	@for what in "runtime:pyproject.toml --extra emulator" "dev:pyproject.toml --extra emulator --group dev" "build:--group build"; do \
+	@for what in "runtime:pyproject.toml" "dev:pyproject.toml --group dev" "build:--group build"; do \
 	  $(VENV)/uv/bin/uv pip compile $${what#*:} --upgrade --universal --python-version 3.11 \
 	    --generate-hashes --no-header --quiet -o requirements/$${what%%:*}.txt || exit 1; done
 
