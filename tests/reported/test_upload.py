@@ -1,49 +1,20 @@
 """A certificate that a user uploads from a Secret, and a domain whose DNS records are missing."""
 
 import json
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from kubernetes.aio.client import ApiException, CoreV1Api
 
 from support.acting import DAY, HOUR, MINUTE, asked, notes, seconds_until, superseded
+from support.company import REF, Company
 from support.invariants import events
 from support.memory_api import SimulatedWorld
-from support.tls import ALLOWED, Authority, Leaf, secrets_of, tls_secret
+from support.tls import ALLOWED, Leaf, secrets_of
 from vercel_emulator.models import DomainSetup, Fault
 
 NAMES = ["shop.example.com"]
-REF = {"name": "shop-tls"}
 POLL = 12 * MINUTE
 """More than the interval at which Secrets are read, with its jitter."""
-
-
-class Company:
-    """Writes the Secret, as cert-manager would with the company's certificate authority."""
-
-    def __init__(self, world: SimulatedWorld) -> None:
-        self.world = world
-        self.authority = Authority(world.clock.now() - 365 * DAY)
-        self.leaves: list[Leaf] = []
-
-    async def renew(self, names: list[str] = NAMES, *, lifetime: timedelta = 90 * DAY, **secret: Any) -> Leaf:
-        """Put a new certificate into the Secret."""
-        leaf = self.authority.leaf(names, self.world.clock.now() - HOUR, lifetime)
-        self.leaves.append(leaf)
-        await self.put(leaf, **secret)
-        return leaf
-
-    async def put(self, leaf: Leaf, **secret: Any) -> None:
-        self.world.acts.append(self.world.emulator.journal.last)
-        api = CoreV1Api(self.world.api)
-        body: Any = tls_secret("shop-tls", leaf, **secret)
-        try:
-            await api.replace_namespaced_secret("shop-tls", self.world.namespace, body)
-        except ApiException as error:
-            if error.status != 404:
-                raise
-            await api.create_namespaced_secret(self.world.namespace, body)
 
 
 async def read_daily(world: SimulatedWorld) -> None:
@@ -55,7 +26,7 @@ async def read_daily(world: SimulatedWorld) -> None:
 
 @pytest.fixture
 def company(world: SimulatedWorld) -> Company:
-    return Company(world)
+    return Company(world, NAMES)
 
 
 async def uploaded(world: SimulatedWorld, company: Company) -> Leaf:
