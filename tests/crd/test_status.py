@@ -120,7 +120,7 @@ def test_the_longest_record_that_the_operator_writes_is_stored(kubectl: Kubectl)
         "attempt": {**ATTEMPT, "cns": names, "known": [f"cert_{number:024}" for number in range(MOST_KNOWN)]},
         "superseded": [{**SUPERSEDED, "id": f"cert_{number:024}"} for number in range(MOST_SUPERSEDED)],
         "issuances": [ISSUANCE] * 2 * MOST_ISSUANCES,
-        "domains": [DOMAIN] * MOST_DOMAINS,
+        "domains": [{**DOMAIN, "name": names[number]} for number in range(MOST_DOMAINS)],
         "conditions": [{**READY, "message": "x" * LONGEST_MESSAGE}, {**ISSUING, "message": "x" * LONGEST_MESSAGE}],
     }
 

@@ -318,11 +318,18 @@ async def test_a_user_reads_which_records_are_missing_sets_them_and_gets_the_cer
     status, reason, message = await world.condition("shop", "Issuing")
     assert (status, reason) == ("False", "DomainNotConfigured")
     assert "Vercel sees example.com as not pointing to Vercel; set the DNS record A example.com 76.76.21.21." in message
-    assert "set the DNS record CNAME www.example.com cname.example." in message
+    assert (
+        "set the DNS record CNAME www.example.com cname.example, or the DNS record A www.example.com 76.76.21.21 if "
+        "www.example.com is the root of its DNS zone." in message
+    )
     domains = (await world.status("shop"))["domains"]
     assert [(domain["name"], domain["misconfigured"], domain["recommended"]) for domain in domains] == [
         ("example.com", True, [{"type": "A", "value": "76.76.21.21"}]),
-        ("www.example.com", True, [{"type": "CNAME", "value": "cname.example"}]),
+        (
+            "www.example.com",
+            True,
+            [{"type": "CNAME", "value": "cname.example"}, {"type": "A", "value": "76.76.21.21"}],
+        ),
     ]
     world.emulator.domains.fix("example.com")
     await world.advance(HOUR)
