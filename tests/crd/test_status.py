@@ -32,6 +32,7 @@ ATTEMPT = {
     "tokenHash": "0123456789abcdef0123456789abcdef",
     "fingerprint": "ab" * 32,
     "expiresAt": "2026-04-02T03:04:05Z",
+    "chainHash": "0123456789abcdef0123456789abcdef",
     "previousFailures": 1,
     "previousReason": "PaymentRequired",
     "blamedCNs": ["example.com"],

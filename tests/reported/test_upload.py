@@ -59,7 +59,8 @@ async def test_a_secret_that_comes_later_is_noticed(world: SimulatedWorld, compa
     assert await world.condition("shop", "Issuing") == (
         "False",
         "SourceInvalid",
-        "Secret web/shop-tls does not exist. Nothing was sent to Vercel. Correct the Secret.",
+        "Secret web/shop-tls does not exist. Nothing was sent to Vercel. Create it, or correct spec.certificateSecretRef. "
+        "The operator checks the Secret every 10m.",
     )
     assert world.calls() == []
     await company.renew(annotations={})
@@ -67,6 +68,24 @@ async def test_a_secret_that_comes_later_is_noticed(world: SimulatedWorld, compa
     assert "vercel-operator.io/allow-upload" in (await world.condition("shop", "Issuing"))[2]
     assert world.calls() == []
     await company.put(company.leaves[-1])
+    await world.advance(POLL)
+    assert await world.ready("shop") == ("True", "Issued")
+
+
+async def test_a_certificate_that_vercel_refuses_is_uploaded_again_when_its_chain_is_corrected(
+    world: SimulatedWorld, company: Company
+) -> None:
+    leaf = await company.renew()
+    await company.put(leaf, entries={"crt": leaf.pem})
+    await world.apply("shop", NAMES, certificateSecretRef=REF)
+    await world.quiet()
+    status, reason, message = await world.condition("shop", "Issuing")
+    assert (status, reason) == ("False", "InvalidRequest")
+    assert message.startswith("Vercel did not accept the uploaded certificate for shop.example.com: `cert` was not")
+    assert "Correct the Secret as Vercel's message says. Next attempt: " in message
+    await world.advance(HOUR)
+    assert len(asked(world, "upload")) == 1
+    await company.put(leaf)
     await world.advance(POLL)
     assert await world.ready("shop") == ("True", "Issued")
 

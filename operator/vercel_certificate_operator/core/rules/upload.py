@@ -1,6 +1,9 @@
 """Certificates that are uploaded from a Secret instead of issued."""
 
+from datetime import timedelta
+
 from vercel_certificate_operator.core import words
+from vercel_certificate_operator.core.durations import readable
 from vercel_certificate_operator.core.facts import is_uploaded, renew_pending, reported
 from vercel_certificate_operator.core.known import Decision, Known, ReadSource, Write
 from vercel_certificate_operator.core.reasons import Reason
@@ -15,25 +18,28 @@ def source_is_usable(known: Known) -> Decision | None:
         return None
     if known.source is None:
         return Decision(ReadSource())
-    wrong = known.source.message if isinstance(known.source, SourceProblem) else _wrong_with(known, known.source)
+    wrong = known.source if isinstance(known.source, SourceProblem) else _wrong_with(known, known.source)
     if wrong is not None:
-        problem = Problem(Reason.SOURCE_INVALID, f"{wrong}. Nothing was sent to Vercel. Correct the Secret.")
-        return reported(known, problem, action="Upload")
+        said = f"{wrong.message}. Nothing was sent to Vercel. {wrong.advice}."
+        if wrong.read:
+            poll = readable(timedelta(seconds=known.limits.source_poll))
+            said = f"{said} The operator checks the Secret every {poll}."
+        return reported(known, Problem(Reason.SOURCE_INVALID, said), action="Upload")
     if isinstance(known.source, Source) and is_uploaded(known, known.source) and renew_pending(known):
         # The request asks for what the Secret holds now, and that is at Vercel.
         return Decision(Write(), resource.status.changed(last_renew_request=resource.renew_request))
     return None
 
 
-def _wrong_with(known: Known, source: Source) -> str | None:
-    ref = known.resource.spec.certificate_secret_ref
-    where = f"The certificate in Secret {known.resource.key.namespace}/{ref.name if ref else ''}"
+def _wrong_with(known: Known, source: Source) -> SourceProblem | None:
+    where = f"The certificate in {_secret(known)}"
     if missing := known.resource.cns - source.cns:
-        return f"{where} does not cover {words.names(missing)}; it covers {words.names(source.cns)}"
+        covers = f"{where} does not cover {words.names(missing)}; it covers {words.names(source.cns)}"
+        return SourceProblem(covers, "Correct the Secret or spec.cns")
     if known.now < source.not_before:
-        return f"{where} is valid only from {words.time(source.not_before)}"
+        return SourceProblem(f"{where} is valid only from {words.time(source.not_before)}")
     if source.expires_at <= known.now and not is_uploaded(known, source):  # otherwise, it wasn't renewed: see below
-        return f"{where} expired at {words.time(source.expires_at)}"
+        return SourceProblem(f"{where} expired at {words.time(source.expires_at)}", f"Check {_renewer(known, source)}")
     return None
 
 
@@ -45,13 +51,22 @@ def source_that_is_not_renewed_is_reported(known: Known) -> Decision | None:
     due = scheduled(resource, resource.status)
     if due is None or known.now < due.renewal_time:
         return None
-    ref = resource.spec.certificate_secret_ref
-    secret = f"Secret {resource.key.namespace}/{ref.name if ref else ''}"
-    who = f"the cert-manager Certificate {words.printable(source.managed_by, 253)}" if source.managed_by else secret
     expires = "expires" if known.now < source.expires_at else "expired"
     problem = Problem(
         Reason.SOURCE_NOT_RENEWED,
-        f"Certificate {resource.status.id} {expires} at {words.time(source.expires_at)}, and {secret} holds no "
-        f"newer one. Check {who}. The operator uploads the new certificate when it is there.",
+        f"Certificate {resource.status.id} {expires} at {words.time(source.expires_at)}, and {_secret(known)} holds no "
+        f"newer one. Check {_renewer(known, source)}. The operator uploads the new certificate when it is there.",
     )
     return reported(known, problem, action="Upload")
+
+
+def _secret(known: Known) -> str:
+    ref = known.resource.spec.certificate_secret_ref
+    return f"Secret {known.resource.key.namespace}/{ref.name if ref else ''}"
+
+
+def _renewer(known: Known, source: Source) -> str:
+    """Returns who renews the certificate in the Secret, as far as it is known."""
+    if source.managed_by:
+        return f"the cert-manager Certificate {words.printable(source.managed_by, 253)}"
+    return f"what renews {_secret(known)}"
