@@ -221,7 +221,7 @@ def test_a_secret_that_nobody_renews_is_reported(source: Source, who: str) -> No
     assert conditions_of(decision) == (READY, ("False", "SourceNotRenewed"))
     assert note_of(decision) == ("Warning", "SourceNotRenewed", "Upload")
     assert message(decision, "Issuing") == (
-        "Certificate cert_1 expires at 2026-01-26T12:00:00Z, and Secret web/tls holds no newer one. "
+        "Secret web/tls holds no newer certificate than cert_1, which expires at 2026-01-26T12:00:00Z. "
         f"Check {who}. The operator uploads the new certificate when it is there."
     )
     assert_in_order(facts, decision)

@@ -402,7 +402,7 @@ def test_a_secret_that_is_not_renewed_in_time_is_reported() -> None:
     assert isinstance(decision.action, Wait)
     assert conditions_of(decision) == (("True", "Issued"), ("False", "SourceNotRenewed"))
     assert message(decision, "Issuing") == (
-        "Certificate cert_1 expires at 2026-01-11T12:00:00Z, and Secret web/shop-tls holds no newer one. Check what "
+        "Secret web/shop-tls holds no newer certificate than cert_1, which expires at 2026-01-11T12:00:00Z. Check what "
         "renews Secret web/shop-tls. The operator uploads the new certificate when it is there."
     )
 
@@ -431,7 +431,7 @@ def test_an_uploaded_certificate_that_expired_makes_the_resource_not_ready() -> 
     _, decision = led_to(facts, at_vercel(leaf=leaf))
     assert isinstance(decision.action, Wait)
     assert conditions_of(decision) == (("False", "SourceNotRenewed"), ("False", "SourceNotRenewed"))
-    assert "Certificate cert_1 expired at 2025-12-31T12:00:00Z" in message(decision, "Issuing")
+    assert "no newer certificate than cert_1, which expired at 2025-12-31T12:00:00Z" in message(decision, "Issuing")
     assert "Check the cert-manager Certificate shop." in message(decision, "Issuing")
 
 

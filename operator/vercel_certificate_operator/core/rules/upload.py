@@ -54,8 +54,9 @@ def source_that_is_not_renewed_is_reported(known: Known) -> Decision | None:
     expires = "expires" if known.now < source.expires_at else "expired"
     problem = Problem(
         Reason.SOURCE_NOT_RENEWED,
-        f"Certificate {resource.status.id} {expires} at {words.time(source.expires_at)}, and {_secret(known)} holds no "
-        f"newer one. Check {_renewer(known, source)}. The operator uploads the new certificate when it is there.",
+        f"{_secret(known)} holds no newer certificate than {resource.status.id}, which {expires} at "
+        f"{words.time(source.expires_at)}. Check {_renewer(known, source)}. The operator uploads the new certificate when "
+        "it is there.",
     )
     return reported(known, problem, action="Upload")
 
