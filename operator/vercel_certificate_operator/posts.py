@@ -120,7 +120,8 @@ class Posts:
 
     async def _post(self, key: Key, attempt: Attempt, account: Account, upload: Upload | None) -> Reply:
         fields = log_fields(key, attempt=attempt.id, reason=attempt.reason)
-        logger.info("requesting a certificate for %s", words.names(attempt.cns), extra=fields)
+        doing = "requesting a" if upload is None else "uploading the"
+        logger.info("%s certificate for %s", doing, words.names(attempt.cns), extra=fields)
         began = self._clock.monotonic()
         certificate, failure = None, None
         call: Call = "issue" if upload is None else "upload"
