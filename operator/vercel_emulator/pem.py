@@ -79,6 +79,16 @@ def read_upload(*, ca: str, key: str, cert: str, skip_validation: bool, now: dat
     )
 
 
+def names_of(cert: object) -> list[str] | None:
+    """Return the DNS names of a certificate in PEM; None if it can't be read."""
+    try:
+        leaf = x509.load_pem_x509_certificates(str(cert).encode())[0]
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return None
+    return names.get_values_for_type(x509.DNSName)
+
+
 def _certificates(field: str, pem: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem.encode())
