@@ -14,8 +14,8 @@ SPREAD := --numprocesses=auto --dist=loadgroup --failed-first
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(READY)  ## show what the operator does, on a real API server and an emulated Vercel (KEEP=1: leave everything up)
-	@$(BIN)/python hack/demo.py $(if $(KEEP),--keep)
+demo: $(READY)  ## show what the operator does, on a real API server and an emulated Vercel (KEEP=1: leave everything up; MORE=1: a missing DNS record and an upload too)
+	@$(BIN)/python hack/demo.py $(if $(KEEP),--keep) $(if $(MORE),--more)
 
 test: $(READY)  ## run all tests that need only this machine, in parallel (T="-k name": some; T=-n0: in one process)
 	@$(if $(T),,$(BIN)/python hack/tools.py >/dev/null)
