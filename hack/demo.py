@@ -1,6 +1,6 @@
 """The main job in one screen: a VercelCertificate gets Ready, is issued again before it expires, and is deleted.
 
-With --more, another one reports a missing DNS record, and a third one is uploaded from a Secret, while the first one lives.
+With --more, another one reports a missing DNS record meanwhile, and a third one is uploaded from a Secret.
 
 ``make demo`` runs this. A real API server, an emulated Vercel and the operator are started as processes of their own
 on free ports, with all that they write in temporary folders. All of it is gone afterwards, however this ends.

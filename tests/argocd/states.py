@@ -241,9 +241,14 @@ for name, status in {
     "permissionDenied": 403,
     "domainNotFound": 404,
     "rateLimited": 429,
-    "domainNotConfigured": 449,
 }.items():
     state(f"degraded_{name}")(partial(refused, status=status))
+
+
+@state("degraded_domainNotConfigured")
+async def _(world: World) -> None:
+    world.emulator.domains.misconfigure("example.com")
+    await issued(world)
 
 
 @state("degraded_vercelUnreachable")
@@ -350,7 +355,8 @@ async def _(world: World) -> None:
 
 @state("degraded_sourceInvalid")
 async def _(world: World) -> None:
-    await issued(world, certificateSecretRef={"name": "example-com-tls"})
+    await Company(world, CNS).renew(annotations={})
+    await issued(world, certificateSecretRef=SECRET)
 
 
 @state("degraded_sourceNotRenewed")

@@ -40,7 +40,13 @@ ATTEMPT = {
     "outcomeReason": "PaymentRequired",
     "retryTime": "2026-01-02T05:00:00Z",
 }
-SUPERSEDED = {"id": "cert_old", "origin": "Issued", "team": "team_one", "since": "2026-01-02T03:04:05Z"}
+SUPERSEDED = {
+    "id": "cert_old",
+    "origin": "Issued",
+    "team": "team_one",
+    "fingerprint": "ab" * 32,
+    "since": "2026-01-02T03:04:05Z",
+}
 ISSUANCE = {"time": "2026-01-02T03:04:05Z", "namesHash": "0123456789abcdef", "requestHash": "0123456789abcdef"}
 DOMAIN = {
     "name": "example.com",

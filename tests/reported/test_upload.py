@@ -269,6 +269,26 @@ async def test_a_user_who_switches_to_a_secret_and_back_is_always_served(
     assert await world.ready("shop") == ("True", "Issued")
 
 
+async def test_a_user_who_no_longer_uploads_gets_an_issued_certificate_and_not_the_one_before_the_last(
+    world: SimulatedWorld, company: Company
+) -> None:
+    await uploaded(world, company)
+    await company.renew()
+    await world.advance(POLL)
+    before = await world.status("shop")
+    (replaced,) = before["superseded"]
+    assert replaced["fingerprint"] == company.leaves[0].fingerprint
+
+    await world.apply("shop", NAMES)
+    await world.quiet()
+    status = await world.status("shop")
+    assert len(asked(world, "issue")) == 1
+    assert "fingerprint" not in status
+    assert superseded(status) == [replaced["id"], before["id"]]
+    await world.advance(DAY)
+    assert set(world.live()) == {status["id"]}
+
+
 async def test_a_switch_to_a_secret_that_is_wrong_keeps_the_issued_certificate(
     world: SimulatedWorld, company: Company
 ) -> None:

@@ -132,6 +132,8 @@ class Superseded(Model):
     """See ``Origin``. Without one, nothing removes it."""
     team: str | None = None
     """Where it was issued."""
+    fingerprint: str | None = None
+    """If it was uploaded: the SHA-256 fingerprint of the leaf, in hexadecimal digits."""
     since: Time
     """When it was replaced."""
 

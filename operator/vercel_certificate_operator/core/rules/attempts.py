@@ -158,7 +158,13 @@ def _with_answer(known: Known, before: Status, attempt: Attempt, certificate: Ce
         return _held(known, before, attempt, certificate, how)
     if own is not None or origin is not Origin.ISSUED:
         return before  # it is at Vercel, and stays there
-    entry = Superseded(id=certificate.id, origin=how, team=attempt.team, since=whole_seconds(known.now))
+    entry = Superseded(
+        id=certificate.id,
+        origin=how,
+        team=attempt.team,
+        fingerprint=attempt.fingerprint,
+        since=whole_seconds(known.now),
+    )
     return before.changed(superseded=(*before.superseded, entry))
 
 
