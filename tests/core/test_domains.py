@@ -253,8 +253,8 @@ A_RECORD = (Record(type="A", value="76.76.21.21"),)
             [domain("example.co.uk", recommended=(Record(type="CNAME", value="c.example"), *A_RECORD))],
             ["example.co.uk"],
             (
-                "Vercel sees example.co.uk as not pointing to Vercel; set the DNS record CNAME example.co.uk c.example, or "
-                "the DNS record A example.co.uk 76.76.21.21 if example.co.uk is the root of its DNS zone."
+                "Vercel sees example.co.uk as not pointing to Vercel; set the DNS record CNAME example.co.uk c.example,"
+                " or the DNS record A example.co.uk 76.76.21.21 if example.co.uk is the root of its DNS zone."
             ),
         ),
         (

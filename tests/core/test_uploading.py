@@ -139,7 +139,8 @@ def test_a_certificate_that_can_not_serve_is_not_sent(changes: dict[str, Any], s
 def test_a_secret_that_can_not_be_used_says_why() -> None:
     decision = decide(uploads(SourceProblem("Secret web/shop-tls does not exist", "Create it")))
     assert message(decision, "Issuing") == (
-        "Secret web/shop-tls does not exist. Nothing was sent to Vercel. Create it. The operator checks the Secret every 10m."
+        "Secret web/shop-tls does not exist. Nothing was sent to Vercel. Create it. The operator checks the Secret "
+        "every 10m."
     )
 
 

@@ -59,8 +59,10 @@ async def test_a_secret_that_comes_later_is_noticed(world: SimulatedWorld, compa
     assert await world.condition("shop", "Issuing") == (
         "False",
         "SourceInvalid",
-        "Secret web/shop-tls does not exist. Nothing was sent to Vercel. Create it, or correct spec.certificateSecretRef. "
-        "The operator checks the Secret every 10m.",
+        (
+            "Secret web/shop-tls does not exist. Nothing was sent to Vercel. Create it, or correct "
+            "spec.certificateSecretRef. The operator checks the Secret every 10m."
+        ),
     )
     assert world.calls() == []
     await company.renew(annotations={})

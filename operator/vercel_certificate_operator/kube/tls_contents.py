@@ -111,7 +111,8 @@ def _check_key(chain: Sequence[x509.Certificate], key: SecretStr, where: str) ->
         return
     if any(matches):
         raise _Unusable(
-            f"tls.crt of {where} is out of order: the certificate of tls.key must be the first, and its chain must follow"
+            f"tls.crt of {where} is out of order: the certificate of tls.key must be the first, and its chain must "
+            "follow"
         )
     raise _Unusable(f"tls.key of {where} does not match the certificate in tls.crt")
 

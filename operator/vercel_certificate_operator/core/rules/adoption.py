@@ -71,9 +71,9 @@ def _refused(known: Known, why: str) -> Decision:
 def existing_certificate_is_used(known: Known, need: Need) -> Decision | None:
     """A certificate with exactly the wanted names is used instead of issuing another one, unless that was requested.
 
-    One of the resource's own that was replaced becomes current again, unless it was uploaded. One that is in no status is Found: the operator
-    never removes it. It must not be due for renewal for at least a tenth of its lifetime. Of several, the one that
-    expires last is used.
+    One of the resource's own that was replaced becomes current again, unless it was uploaded. One that is in no status
+    is Found: the operator never removes it. It must not be due for renewal for at least a tenth of its lifetime. Of
+    several, the one that expires last is used.
     """
     listing, status = known.listing, known.resource.status
     if known.resource.spec.uploads:

@@ -55,8 +55,8 @@ def source_that_is_not_renewed_is_reported(known: Known) -> Decision | None:
     problem = Problem(
         Reason.SOURCE_NOT_RENEWED,
         f"{_secret(known)} holds no newer certificate than {resource.status.id}, which {expires} at "
-        f"{words.time(source.expires_at)}. Check {_renewer(known, source)}. The operator uploads the new certificate when "
-        "it is there.",
+        f"{words.time(source.expires_at)}. Check {_renewer(known, source)}. The operator uploads the new certificate "
+        "when it is there.",
     )
     return reported(known, problem, action="Upload")
 
