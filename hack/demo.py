@@ -106,7 +106,7 @@ class Demo:
 
     # --- the steps ---
 
-    def show(self, *, more: bool) -> None:
+    def show(self, *, more: bool = False) -> None:
         """Steps 1 to 5.
 
         :param more: a missing DNS record and an upload too
