@@ -14,8 +14,8 @@ SPREAD := --numprocesses=auto --dist=loadgroup --failed-first
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(READY)  ## show what the operator does, on a real API server and an emulated Vercel (KEEP=1: leave everything up)
-	@$(BIN)/python hack/demo.py $(if $(KEEP),--keep)
+demo: $(READY)  ## show what the operator does, on a real API server and an emulated Vercel (KEEP=1: leave everything up; MORE=1: a missing DNS record and an upload too)
+	@$(BIN)/python hack/demo.py $(if $(KEEP),--keep) $(if $(MORE),--more)
 
 test: $(READY)  ## run all tests that need only this machine, in parallel (T="-k name": some; T=-n0: in one process)
 	@$(if $(T),,$(BIN)/python hack/tools.py >/dev/null)
@@ -88,7 +88,7 @@ $(READY): requirements/dev.txt pyproject.toml
 
 lock: $(READY)  ## lock the newest versions that pyproject.toml allows, with their hashes
 	@$(BIN)/python -m venv $(VENV)/uv && $(VENV)/uv/bin/pip install --quiet --disable-pip-version-check uv
-	@for what in "runtime:pyproject.toml --extra emulator" "dev:pyproject.toml --extra emulator --group dev" "build:--group build"; do \
+	@for what in "runtime:pyproject.toml" "dev:pyproject.toml --group dev" "build:--group build"; do \
 	  $(VENV)/uv/bin/uv pip compile $${what#*:} --upgrade --universal --python-version 3.11 \
 	    --generate-hashes --no-header --quiet -o requirements/$${what%%:*}.txt || exit 1; done
 

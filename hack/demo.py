@@ -1,5 +1,7 @@
 """The main job in one screen: a VercelCertificate gets Ready, is issued again before it expires, and is deleted.
 
+With --more, another one reports a missing DNS record meanwhile, and a third one is uploaded from a Secret.
+
 ``make demo`` runs this. A real API server, an emulated Vercel and the operator are started as processes of their own
 on free ports, with all that they write in temporary folders. All of it is gone afterwards, however this ends.
 """
@@ -12,13 +14,14 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import IO, Any, NoReturn, TypeVar
 
 from control_plane import (
     ControlPlane,
@@ -30,9 +33,12 @@ from control_plane import (
     elapsed,
     temporary_folder,
 )
+from control_plane.pki import CertificateAuthority
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = "example-com"  # the name in examples/example-com.yaml
+SHOP = "shop.example.org"
+"""The name whose DNS record is missing."""
 TOKEN = "demo-token-not-a-secret"  # noqa: S105  # the emulator accepts what it is told to
 LIFETIME = 30.0
 """Seconds that a certificate lives here. It is renewed after two thirds: 10 s are left to a machine that is slow."""
@@ -100,9 +106,10 @@ class Demo:
 
     # --- the steps ---
 
-    def show(self) -> None:
+    def show(self, *, more: bool = False) -> None:
         """Steps 1 to 5.
 
+        :param more: a missing DNS record and an upload too
         :raises DemoError: a step has failed
         """
         with self.screen.step("1. Set-up: the virtual environment and the control plane"):
@@ -116,6 +123,11 @@ class Demo:
             self.ask_for_it()
             self.kubectl("get", "vcert")
             first = self.show_status()
+        if more:
+            with self.screen.step("3a. A DNS record is missing for another resource; its message says which"):
+                self.show_a_missing_record()
+            with self.screen.step("3b. A third resource names a Secret; the operator uploads the certificate"):
+                self.show_an_upload()
         with self.screen.step(
             f"4. The certificate is valid for {LIFETIME:g} s; the operator renews it before it expires"
         ):
@@ -123,10 +135,10 @@ class Demo:
             self.show_status()
             self.wait("waiting for the Events", lambda: len(self.events()) > 1)
             self.kubectl("events", "--for", f"vcert/{EXAMPLE}")
-            self.wait("waiting for the old one's removal at Vercel", lambda: len(self.certificates()["certs"]) == 1)
+            self.wait("waiting for the old one's removal at Vercel", self.only_the_new_one_is_left)
         with self.screen.step("5. Delete the resource; the operator removes the certificate at Vercel"):
             self.show_what_vercel_has()
-            self.kubectl("delete", "vcert", EXAMPLE, f"--timeout={PATIENCE:g}s")
+            self.kubectl("delete", "vcert", "--all", f"--timeout={PATIENCE:g}s")
             if left := self.show_what_vercel_has():
                 raise DemoError(f"Vercel still has {', '.join(left)}.\n{self.log('operator')}")
 
@@ -189,6 +201,49 @@ curl -H 'Authorization: Bearer {TOKEN}' {self.vercel_url}/v8/certs
         self.kubectl("apply", "-f", f"examples/{EXAMPLE}.yaml")
         self.kubectl("wait", "--for=condition=Ready", f"vcert/{EXAMPLE}", f"--timeout={PATIENCE:g}s")
 
+    def show_a_missing_record(self) -> None:
+        """A domain is not configured; then it is."""
+        self.control("PUT", f"domains/{SHOP}", "{}")
+        manifest = f"""
+apiVersion: vercel-operator.io/v1
+kind: VercelCertificate
+metadata: {{name: shop}}
+spec: {{cns: [{SHOP}]}}
+"""
+        self.kubectl("apply", "-f", "-", stdin=manifest.lstrip())
+        timeout = f"--timeout={PATIENCE:g}s"
+        self.kubectl("wait", f"--for=jsonpath={{.status.domains[0].name}}={SHOP}", "vcert/shop", timeout)
+        self.kubectl("get", "vcert", "shop", "-o", "jsonpath={.status.conditions[1].message}")
+        self.control("DELETE", f"domains/{SHOP}")
+        self.kubectl("annotate", "vcert", "shop", "vercel-operator.io/renew=now")
+        self.kubectl("wait", "--for=condition=Ready", "vcert/shop", timeout)
+
+    def show_an_upload(self) -> None:
+        """A company's own certificate authority has issued a certificate."""
+        authority = CertificateAuthority()
+        pair = authority.server("www.example.net")
+        certificate, key = self.folder / "tls.crt", self.folder / "tls.key"
+        certificate.write_bytes(pair.certificate + authority.pem)
+        key.write_bytes(pair.key)
+        self.kubectl("create", "secret", "tls", "www-tls", f"--cert={certificate}", f"--key={key}")
+        self.kubectl("annotate", "secret", "www-tls", "vercel-operator.io/allow-upload=true")
+        self.kubectl("apply", "-f", "examples/from-a-secret.yaml")
+        self.kubectl("wait", "--for=condition=Ready", "vcert/www", f"--timeout={PATIENCE:g}s")
+        self.kubectl("get", "vcert", "www", "-o", "wide")
+
+    def control(self, method: str, path: str, body: str | None = None) -> None:
+        """Change what the emulated Vercel sees, and show how."""
+        url = f"{self.vercel_url}/_emulator/{path}"
+        self.screen.command("curl", "-X", method, url, *(("-d", body) if body is not None else ()))
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(url, (body or "").encode() or None, headers, method=method)  # noqa: S310
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=PATIENCE):
+            pass
+
+    def only_the_new_one_is_left(self) -> bool:
+        return sum("example.com" in certificate["cns"] for certificate in self.certificates()["certs"]) == 1
+
     def show_status(self) -> dict[str, Any]:
         columns = "ID:.status.id,EXPIRES:.status.expiresAt"
         self.kubectl("get", "vcert", EXAMPLE, "-o", f"custom-columns={columns}")
@@ -216,17 +271,25 @@ curl -H 'Authorization: Bearer {TOKEN}' {self.vercel_url}/v8/certs
 
     # --- what they are made of ---
 
-    def kubectl(self, *args: str) -> None:
-        """Run kubectl as the user would, and show the command and its output.
+    def kubectl(self, *args: str, stdin: str = "") -> None:
+        """Run kubectl as the user would, and show the command, what it reads, and its output.
 
         :raises DemoError: it fails, or one of the processes ends meanwhile
         """
         self.screen.command("kubectl", *args)
+        self.screen.detail(stdin)
+        with tempfile.TemporaryFile("w+") as given:
+            given.write(stdin)
+            given.seek(0)
+            said = self._kubectl(given, *args)
+        self.screen.detail(said)
+
+    def _kubectl(self, given: IO[str], *args: str) -> str:
         with subprocess.Popen(
             [self.control_plane.assets.kubectl, *args],
             env={**os.environ, **self.control_plane.environment()},
             cwd=ROOT,
-            stdin=subprocess.DEVNULL,
+            stdin=given,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -237,9 +300,9 @@ curl -H 'Authorization: Bearer {TOKEN}' {self.vercel_url}/v8/certs
                 process.kill()
                 raise
             said = process.stdout.read() if process.stdout else ""
-        self.screen.detail(said)
         if process.returncode:
-            raise DemoError(f"kubectl {args[0]} has failed.\n{self.log('operator')}")
+            raise DemoError(f"kubectl {args[0]} has failed: {said}\n{self.log('operator')}")
+        return said
 
     def status(self) -> dict[str, Any]:
         """The example's status."""
@@ -313,13 +376,14 @@ def _stop(number: int, _frame: FrameType | None) -> NoReturn:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", action="store_true", help="leave everything up until Ctrl-C")
+    parser.add_argument("--more", action="store_true", help="show a missing DNS record and an upload too")
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     try:
         with ExitStack() as stack:
             try:
-                return run(stack, keep=options.keep)
+                return run(stack, keep=options.keep, more=options.more)
             finally:
                 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                     signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not end the clearing up
@@ -331,11 +395,11 @@ def main() -> int:
     return status
 
 
-def run(stack: ExitStack, *, keep: bool) -> int:
+def run(stack: ExitStack, *, keep: bool, more: bool) -> int:
     """All of the demo; the exit status."""
     try:
         demo = Demo(Screen(), stack)
-        demo.show()
+        demo.show(more=more)
         if keep:
             demo.keep_until_ctrl_c()
         else:

@@ -79,7 +79,8 @@ class Account:
         self._closing: set[asyncio.Task[None]] = set()
         self._listings: dict[Scope, Listing] = {}
         self._in_progress: dict[Scope, _ListInProgress] = {}
-        self._domains: dict[tuple[Scope, str], tuple[Tick, asyncio.Future[DomainConfig]]] = {}
+        self._domains: dict[tuple[Scope, str], tuple[Tick, asyncio.Task[DomainConfig]]] = {}
+        self._reading: set[asyncio.Task[DomainConfig]] = set()
         self._failed_lists: dict[Hashable, VercelError] = {}
         self._budgets = Budgets(clock)
 
@@ -130,8 +131,7 @@ class Account:
             return None
         self._pauses[key] = pause
         self._rejected = self._rejected or row.pauses is Pauses.TOKEN
-        if self._rejected and not self._taken:
-            self._drop_what_a_rejected_token_has()
+        self._drop_what_a_rejected_token_has()
         return pause
 
     def succeeded(self, call: Call, scope: Scope) -> None:
@@ -163,7 +163,8 @@ class Account:
     @property
     def idle(self) -> bool:
         """Whether nothing uses the token or waits for it."""
-        return not self._taken and not self.waiting and not self._in_progress and self.pause() is None
+        busy = self._taken or self.waiting or self._in_progress or self._reading
+        return not busy and self.pause() is None
 
     def take_slot(self, key: Hashable, call: Call, *, urgent: bool = True) -> bool:
         """Takes a slot for a call, at once or not at all. Without one, the key is woken when one is free.
@@ -191,12 +192,16 @@ class Account:
         """Ends a call, and wakes the keys that waited longest."""
         self._taken -= 1
         self._budgets.end(call)
-        if self._rejected and not self._taken:
-            self._drop_what_a_rejected_token_has()
+        self._drop_what_a_rejected_token_has()
         self.wake_waiting()
 
     def _drop_what_a_rejected_token_has(self) -> None:
-        """Closes the client and drops the lists: anyone can put any number of useless tokens into a Secret."""
+        """Closes the client and drops the lists: anyone can put any number of useless tokens into a Secret.
+
+        This waits for the calls in flight.
+        """
+        if not self._rejected or self._taken or self._reading:
+            return
         client, self._client = self._client, None
         self._listings.clear()
         if client is not None:
@@ -282,8 +287,15 @@ class Account:
         self._domains = {key: known for key, known in self._domains.items() if now - known[0] < DOMAIN_AGE}
         known = self._domains.get((scope, domain))
         if known is None:
-            known = self._domains[scope, domain] = now, asyncio.ensure_future(self.client.domain_config(domain, scope))
+            task = asyncio.create_task(self.client.domain_config(domain, scope), name=f"configuration of {domain}")
+            known = self._domains[scope, domain] = now, task
+            self._reading.add(task)
+            task.add_done_callback(self._domain_was_read)
         return await asyncio.shield(known[1])
+
+    def _domain_was_read(self, task: asyncio.Task[DomainConfig]) -> None:
+        self._reading.discard(task)
+        self._drop_what_a_rejected_token_has()
 
     @property
     def lists(self) -> list[asyncio.Task[None]]:
@@ -291,8 +303,8 @@ class Account:
         return [running.task for running in self._in_progress.values()]
 
     async def aclose(self) -> None:
-        """Ends the lists in progress and closes the client."""
-        tasks = self.lists
+        """Ends what is in progress in the background and closes the client."""
+        tasks = [*self.lists, *self._reading]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, *self._closing, return_exceptions=True)

@@ -62,16 +62,23 @@ class ApiRequest:
 
     @property
     def asked_cns(self) -> list[str] | None:
-        """The names in the body or the domain in the path, as the client wrote them; None if there are none."""
+        """The names in the body or the domain in the path, as the client wrote them; None if there are none.
+
+        The names of an upload are those of its certificate.
+        """
         if self.domain is not None:
             return [self.domain]
-        if self.call != "issue":
+        if self.call not in ("issue", "upload"):
             return None
         try:
             body = json.loads(self.body)
         except (ValueError, RecursionError):
             return None
-        cns = body.get("cns") if isinstance(body, dict) else None
+        if not isinstance(body, dict):
+            return None
+        if self.call == "upload":
+            return pem.names_of(body.get("cert"))
+        cns = body.get("cns")
         return [name for name in cns if isinstance(name, str)] if isinstance(cns, list) else None
 
 

@@ -141,14 +141,10 @@ def emulate(
 
 
 async def _serve(emulator: "Emulator") -> None:
-    from vercel_emulator import pem
-
     stopped = asyncio.Event()
     for stop in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(stop, stopped.set)
     async with emulator:
-        if not pem.can_read():
-            click.echo(f"note: {pem.MISSING}", err=True)
         # click.echo flushes: the process that started this one waits for the line.
         click.echo(f"vercel emulator listening on {emulator.url}")
         await stopped.wait()

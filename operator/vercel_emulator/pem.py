@@ -1,12 +1,14 @@
 """Reading uploaded certificates."""
 
-import importlib.util
 from dataclasses import dataclass
 from datetime import datetime
 
-from vercel_emulator.errors import ApiError
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import NameOID
 
-MISSING = "uploading certificates needs the package `cryptography`: pip install 'vercel-certificate-operator[emulator]'"
+from vercel_emulator.errors import ApiError
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,6 @@ class Uploaded:
     expires_at: int
 
 
-def can_read() -> bool:
-    """Return whether the package ``cryptography`` is installed."""
-    # It is imported later: importing takes time, and few clients upload.
-    return importlib.util.find_spec("cryptography") is not None
-
-
 def read_upload(*, ca: str, key: str, cert: str, skip_validation: bool, now: datetime) -> Uploaded:
     """Read and check an uploaded certificate.
 
@@ -45,25 +41,10 @@ def read_upload(*, ca: str, key: str, cert: str, skip_validation: bool, now: dat
 
     Raises:
         ApiError: 400, because the text isn't PEM, the key doesn't match, the certificate has no DNS name, or (without
-            ``skip_validation``) it isn't valid at ``now`` or wasn't issued by ``ca``; 500 without the package
-            ``cryptography``.
+            ``skip_validation``) it isn't valid at ``now`` or wasn't issued by ``ca``.
     """
-    if not can_read():
-        raise ApiError(500, "internal_server_error", f"This emulator can't do that: {MISSING}.")
-
-    from cryptography import x509
-    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-    from cryptography.x509.oid import NameOID
-
-    def certificates(field: str, pem: str) -> list[x509.Certificate]:
-        try:
-            return x509.load_pem_x509_certificates(pem.encode())
-        except ValueError as error:
-            raise ApiError(400, "bad_request", f"`{field}` is not a certificate in PEM.") from error
-
-    leaf, *chain = certificates("cert", cert)
-    issuers = [*chain, *certificates("ca", ca)] if ca.strip() else chain
+    leaf, *chain = _certificates("cert", cert)
+    issuers = [*chain, *_certificates("ca", ca)] if ca.strip() else chain
     try:
         private = load_pem_private_key(key.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -96,3 +77,20 @@ def read_upload(*, ca: str, key: str, cert: str, skip_validation: bool, now: dat
         not_before=round(leaf.not_valid_before_utc.timestamp() * 1000),
         expires_at=round(leaf.not_valid_after_utc.timestamp() * 1000),
     )
+
+
+def names_of(cert: object) -> list[str] | None:
+    """Return the DNS names of a certificate in PEM; None if it can't be read."""
+    try:
+        leaf = x509.load_pem_x509_certificates(str(cert).encode())[0]
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return None
+    return names.get_values_for_type(x509.DNSName)
+
+
+def _certificates(field: str, pem: str) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(pem.encode())
+    except ValueError as error:
+        raise ApiError(400, "bad_request", f"`{field}` is not a certificate in PEM.") from error

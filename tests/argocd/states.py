@@ -13,6 +13,9 @@ from typing import Any
 from unittest.mock import PropertyMock, patch
 
 from support.acting import DAY, HOUR, MINUTE, REF, create_many, seconds_until
+from support.company import REF as SECRET
+from support.company import Company
+from support.tls import ALLOWED
 from support.world import TOKEN, World
 from vercel_certificate_operator.core.record import MOST_SUPERSEDED
 from vercel_certificate_operator.core.resource import Resource, Status
@@ -150,6 +153,25 @@ async def _(world: World) -> None:
     await until(world, "renewalTime")
 
 
+@state("healthy_uploaded")
+async def _(world: World) -> None:
+    await uploaded(world)
+
+
+@state("healthy_sourceNotRenewed")
+async def _(world: World) -> None:
+    await uploaded(world)
+    await until(world, "renewalTime")
+
+
+@state("healthy_sourceInvalid")
+async def _(world: World) -> None:
+    company = await uploaded(world)
+    await company.renew(["example.org"])
+    await world.annotate(NAME, "renew", "now")
+    await world.quiet()
+
+
 @state("healthy_notRenewed")
 async def _(world: World) -> None:
     world.emulator.state.behaviour = Behaviour(lifetime=90 * DAY, reissue="old")
@@ -227,9 +249,14 @@ for name, status in {
     "permissionDenied": 403,
     "domainNotFound": 404,
     "rateLimited": 429,
-    "domainNotConfigured": 449,
 }.items():
     state(f"degraded_{name}")(partial(refused, status=status))
+
+
+@state("degraded_domainNotConfigured")
+async def _(world: World) -> None:
+    world.emulator.domains.misconfigure("example.com")
+    await issued(world)
 
 
 @state("degraded_vercelUnreachable")
@@ -336,7 +363,14 @@ async def _(world: World) -> None:
 
 @state("degraded_sourceInvalid")
 async def _(world: World) -> None:
-    await issued(world, certificateSecretRef={"name": "example-com-tls"})
+    await Company(world, CNS).renew(annotations={})
+    await issued(world, certificateSecretRef=SECRET)
+
+
+@state("degraded_sourceNotRenewed")
+async def _(world: World) -> None:
+    await uploaded(world)
+    await until(world, "expiresAt")
 
 
 @state("degraded_requestRefused")
@@ -354,6 +388,17 @@ async def _(world: World) -> None:
 
 
 # --- shared by several ------------------------------------------------------------------------------------------------
+
+
+async def uploaded(world: World) -> Company:
+    """The certificate came from a Secret, which is read once a day."""
+    await world.crash()
+    world.configure(source_poll_interval=86400.0)
+    world.start()
+    company = Company(world, CNS)
+    await company.renew(annotations={**ALLOWED, "cert-manager.io/certificate-name": "shop"})
+    await issued(world, certificateSecretRef=SECRET)
+    return company
 
 
 async def expired_meanwhile(world: World) -> None:
@@ -383,7 +428,7 @@ def alike(body: dict[str, Any]) -> dict[str, Any]:
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UID", text)
     text = re.sub(r"cert_[A-Za-z0-9]+", "cert_ID", text)
     text = re.sub(r"\battempt-\d+", "attempt-N", text)
-    text = re.sub(r"\b[0-9a-f]{32}\b", "HASH", text)
+    text = re.sub(r"\b([0-9a-f]{32}){1,2}\b", "HASH", text)
     found: dict[str, Any] = json.loads(text)
     found["metadata"]["resourceVersion"] = "VERSION"
     return found

@@ -21,7 +21,6 @@ NOT_ON_READY = {
     Reason.RENEWAL_DUE,
     Reason.RENEW_REQUESTED,
     Reason.SOURCE_CHANGED,
-    Reason.SOURCE_NOT_RENEWED,
     # A certificate that was not renewed is usable until it expires; then the reason is Expired.
     Reason.NOT_RENEWED,
     # Only in Events.

@@ -31,6 +31,7 @@ SWITCHES: dict[str, list[dict[str, Any]]] = {
         {"emulator": {"enabled": True}, **SHARED},
     ],
     "secrets": [{}, {"tokenSecrets": {"names": ["one", "two"]}}, {"tokenSecrets": {"enabled": False}}],
+    "uploads": [{}, {"uploads": {"pollInterval": "1h"}}, {"uploads": {"enabled": False, "pollInterval": 86400}}],
     "watch": [{}, {"watchNamespaces": ["default", "kube-public"]}],
     "selector": [{}, {"selector": "team in (web,shop)"}],
     "team": [{}, {"vercel": {"teamId": "team_1"}}, {"vercel": {"teamSlug": "alpha", "postTimeout": 30.5}}],
@@ -305,6 +306,7 @@ def test_values_of_the_wrong_shape_are_refused(helm: Helm, values: dict[str, Any
         ),
         ({"metrics": {"podMonitor": {"interval": "often"}}}, 'metrics.podMonitor.interval: "often" is not a duration;'),
         ({"driftInterval": "daily"}, 'driftInterval: "daily" is not a duration; write it as in 90s, 1h30m or 6h'),
+        ({"uploads": {"pollInterval": "often"}}, 'uploads.pollInterval: "often" is not a duration; write it as in 90s'),
         ({"image": {"digest": "sha256:0"}}, 'image.digest: "sha256:0" is not a digest; write sha256: and 64'),
         ({"imagePullSecrets": [{}]}, "imagePullSecrets: an entry has no name; write [{name: registry}]"),
         ({"caBundle": {"configMap": "a", "secret": "b"}}, "caBundle: configMap and secret are both set; set one of"),
@@ -400,8 +402,16 @@ def test_the_defaults_of_the_values_are_those_of_the_flags(helm: Helm) -> None:
         drift_interval=given["--drift-interval"],
         issuance_limit=int(given["--issuance-limit"]),
         post_timeout=float(given["--post-timeout"]),
+        source_poll_interval=given["--source-poll-interval"],
+        uploads="--no-uploads" not in given,
     )
     assert settings == Settings()
+
+
+def test_uploads_can_be_turned_off(helm: Helm) -> None:
+    objects = helm.template({"uploads": {"enabled": False}})
+    assert "--no-uploads" in container(objects)["args"]
+    assert one(objects, "ClusterRole")["rules"] == one(helm.template({}), "ClusterRole")["rules"]
 
 
 def environment(objects: list[dict[str, Any]]) -> dict[str, str]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from chart.release import Release, Right, installed, leads, rights, without
 from control_plane import ControlPlane
 from support.helm import CRDS, Helm
 from support.operator_process import PATIENCE, TOKEN, Namespace, OperatorProcess, ask, eventually
+from support.tls import Authority, tls_secret
 from vercel_emulator.client import EmulatorControl
 from vercel_emulator.models import Fault, Injection
 
 OWN_TOKEN = {"name": "my-token", "key": "token"}
 VALUES: dict[str, Any] = {
     "crds": {"enabled": False},
-    "tokenSecrets": {"names": ["my-token"]},
+    "tokenSecrets": {"names": ["my-token", "shop-tls"]},
     "extraArgs": ["--lease-duration=5"],
     "log": {"format": "text"},
 }
@@ -28,6 +30,7 @@ PATCH = Right("patch", "vercelcertificates")
 PATCH_STATUS = Right("patch", "vercelcertificates/status")
 DAY = 86400
 RENEW = "vercel-operator.io/renew"
+SOURCE, UPLOADED = {"name": "shop-tls"}, ["shop.example.com"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,6 +69,12 @@ class Stage:
         self.start()
         await self.operator.serving()
         await leads(self.operator)
+
+    async def a_secret_allows_its_upload(self) -> None:
+        """As cert-manager writes it."""
+        now = datetime.now(UTC)
+        leaf = Authority(now - timedelta(days=1)).leaf(UPLOADED, now - timedelta(hours=1))
+        await self.ns.run("create", "-f", "-", stdin=json.dumps(tls_secret("shop-tls", leaf)))
 
     async def a_namesake_comes_during_an_issuance(self) -> str:
         """The certificate that was issued for the resource before it; nobody needs it."""
@@ -119,8 +128,11 @@ async def test_the_operator_does_its_work_with_the_rights_of_the_chart_and_uses_
     await vercel.behave(lifetime=30 * DAY)
     await ns.apply("plain", ["example.com"])
     await ns.apply("own-token", ["example.org"], tokenSecretRef=OWN_TOKEN)
+    await stage.a_secret_allows_its_upload()
+    await ns.apply("uploaded", UPLOADED, certificateSecretRef=SOURCE)
     first = await ns.ready("plain")
     await ns.ready("own-token")
+    await ns.ready("uploaded")
     await vercel.behave(lifetime=90 * DAY)
     await ns.run("annotate", "vcert", "plain", f"{RENEW}=now")
     await eventually("it is renewed", lambda: ns.status("plain")["id"] != first["id"])
@@ -143,6 +155,19 @@ async def test_the_operator_does_its_work_with_the_rights_of_the_chart_and_uses_
         if request.resource
     }
     assert used == {right for rules in granted(helm).values() for right in rights(rules)}
+
+
+async def test_with_uploads_off_no_private_key_is_read(stage: Stage, control_plane: ControlPlane) -> None:
+    mark = control_plane.audit.mark()
+    stage.release.install({**VALUES, "uploads": {"enabled": False}})
+    await stage.serving()
+    await stage.a_secret_allows_its_upload()
+    await stage.ns.apply("uploaded", UPLOADED, certificateSecretRef=SOURCE)
+    ready = await stage.ns.reason("uploaded", "Ready", "SourceInvalid")
+    assert ready["message"].startswith("This operator uploads no certificates: its administrator turned that off.")
+    requests = control_plane.audit.since(mark).matching(user=stage.release.account)
+    assert [str(request) for request in requests if request.resource == "secrets"] == []
+    assert (await stage.vercel.journal()).counts["upload"] == 0
 
 
 # --- without one right ------------------------------------------------------------------------------------------------
@@ -213,11 +238,15 @@ async def a_repeated_event_is_not_counted(stage: Stage) -> None:
     assert [event.get("series") for event in stage.ns.events()] == [None]
 
 
-async def no_token_of_a_namespace_is_read(stage: Stage) -> None:
+async def no_secret_of_a_namespace_is_read(stage: Stage) -> None:
     await stage.ns.run("create", "secret", "generic", "my-token", f"--from-literal=token={TOKEN}")
     await stage.serving()
     await stage.ns.apply("own-token", ["example.org"], tokenSecretRef=OWN_TOKEN)
     ready = await stage.ns.reason("own-token", "Ready", "CredentialsInvalid")
+    assert 'cannot get resource "secrets"' in ready["message"]
+    await stage.a_secret_allows_its_upload()
+    await stage.ns.apply("uploaded", UPLOADED, certificateSecretRef=SOURCE)
+    ready = await stage.ns.reason("uploaded", "Ready", "SourceInvalid")
     assert 'cannot get resource "secrets"' in ready["message"]
 
 
@@ -244,7 +273,7 @@ BREAKS: dict[Right, Break] = {
     **{right: nothing_is_issued(right) for right in (PATCH, PATCH_STATUS)},
     Right("create", "events"): there_are_no_events,
     Right("patch", "events"): a_repeated_event_is_not_counted,
-    Right("get", "secrets"): no_token_of_a_namespace_is_read,
+    Right("get", "secrets"): no_secret_of_a_namespace_is_read,
     Right("get", "leases"): nobody_leads("get"),
     Right("create", "leases"): nobody_leads("create"),
     Right("update", "leases"): the_leader_loses_the_lease,

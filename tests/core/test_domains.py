@@ -122,7 +122,8 @@ def test_missing_records_are_in_status_and_in_the_message() -> None:
     assert_in_order(facts, decision)
     assert message(decision, "Issuing") == (
         "As it was. Vercel sees www.example.com as not pointing to Vercel; set the DNS record CNAME www.example.com "
-        "cname.vercel-dns.com. Next attempt: 2026-01-01T13:00:00Z."
+        "cname.vercel-dns.com, or the DNS records A www.example.com 76.76.21.21 and A www.example.com 76.76.21.22 if "
+        "www.example.com is the root of its DNS zone. Next attempt: 2026-01-01T13:00:00Z."
     )
     assert conditions_of(decision) == (("False", "DomainNotConfigured"),) * 2
     after = written(facts, decision)
@@ -203,12 +204,12 @@ def test_what_was_wrong_is_forgotten_with_the_failure() -> None:
     ("name", "config", "records"),
     [
         ("example.com", WRONG, [("A", "76.76.21.21"), ("A", "76.76.21.22")]),
-        (WWW, WRONG, [("CNAME", "cname.vercel-dns.com")]),
+        (WWW, WRONG, [("CNAME", "cname.vercel-dns.com"), ("A", "76.76.21.21"), ("A", "76.76.21.22")]),
         (WWW, replace(WRONG, cname=None), [("A", "76.76.21.21"), ("A", "76.76.21.22")]),
         ("example.com", replace(WRONG, ipv4=()), []),
         (WWW, replace(WRONG, cname=None, ipv4=()), []),
     ],
-    ids=["the root of a zone", "below it", "without a CNAME", "nothing for the root", "nothing at all"],
+    ids=["the root of a zone", "it may be below it", "without a CNAME", "nothing for the root", "nothing at all"],
 )
 def test_the_recommended_records_of_a_domain(name: str, config: DomainConfig, records: list[tuple[str, str]]) -> None:
     found = described(name, config)
@@ -244,9 +245,22 @@ A_RECORD = (Record(type="A", value="76.76.21.21"),)
             [domain(recommended=(*A_RECORD, Record(type="A", value="1.2.3.4")))],
             ["example.com"],
             (
-                "Vercel sees example.com as not pointing to Vercel; set the DNS record A example.com 76.76.21.21 and "
+                "Vercel sees example.com as not pointing to Vercel; set the DNS records A example.com 76.76.21.21 and "
                 "A example.com 1.2.3.4."
             ),
+        ),
+        (
+            [domain("example.co.uk", recommended=(Record(type="CNAME", value="c.example"), *A_RECORD))],
+            ["example.co.uk"],
+            (
+                "Vercel sees example.co.uk as not pointing to Vercel; set the DNS record CNAME example.co.uk c.example,"
+                " or the DNS record A example.co.uk 76.76.21.21 if example.co.uk is the root of its DNS zone."
+            ),
+        ),
+        (
+            [domain(WWW, recommended=(Record(type="CNAME", value="c.example"),))],
+            [WWW],
+            f"Vercel sees {WWW} as not pointing to Vercel; set the DNS record CNAME {WWW} c.example.",
         ),
         (
             [domain(misconfigured=False)],

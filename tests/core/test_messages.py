@@ -271,13 +271,13 @@ PROBLEMS: dict[str, Row] = {
         known(certificate_secret_ref=REF, source=SourceProblem("Secret web/shop-tls does not exist")),
         "Secret web/shop-tls does not exist. Nothing was sent to Vercel for example.com.",
         advice="Correct the Secret.",
-        again="The operator reads it again every 10m.",
+        again="The operator checks the Secret every 10m.",
     ),
     "SourceNotRenewed": Row(
         known(certificate_secret_ref=REF, source=LEAF, status=ready(UPLOADED, fingerprint=LEAF.fingerprint)),
         "Certificate cert_1 for example.com expires at 2026-01-26T12:00:00Z, and Secret web/shop-tls holds no "
         "newer one.",
-        advice="Check Secret web/shop-tls.",
+        advice="Check what renews Secret web/shop-tls.",
         again="The operator uploads the new certificate when it is there.",
     ),
 }

@@ -183,13 +183,14 @@ def test_one_domain_that_is_not_known_does_not_hide_another() -> None:
     ("name", "config", "records"),
     [
         ("example.com", WRONG, [("A", "76.76.21.21")]),
-        ("www.example.com", WRONG, [("CNAME", "cname.vercel-dns.com")]),
+        ("www.example.com", WRONG, [("CNAME", "cname.vercel-dns.com"), ("A", "76.76.21.21")]),
+        ("example.co.uk", WRONG, [("CNAME", "cname.vercel-dns.com"), ("A", "76.76.21.21")]),
         ("www.example.com", DomainConfig(True, ipv4=("192.0.2.1",)), [("A", "192.0.2.1")]),
         ("example.com", DomainConfig(True, ipv4=("192.0.2.1", "192.0.2.2")), [("A", "192.0.2.1"), ("A", "192.0.2.2")]),
         ("example.com", DomainConfig(True), []),
     ],
 )
-def test_a_name_below_the_domain_gets_a_cname_and_the_domain_itself_an_address(
+def test_a_domain_of_two_labels_gets_an_address_and_any_other_one_has_the_choice(
     name: str, config: DomainConfig, records: list[tuple[str, str]]
 ) -> None:
     assert [(record.type, record.value) for record in described(name, config).recommended] == records

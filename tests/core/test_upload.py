@@ -61,9 +61,9 @@ from vercel_certificate_operator.core.source import Source, SourceProblem
 
 NAMES = frozenset({"example.com"})
 MORE = frozenset({"example.com", "www.example.com"})
-LEAF = Source("f1", NAMES, NOW - 10 * DAY, NOW + 80 * DAY)
+LEAF = Source("f1", NAMES, NOW - 10 * DAY, NOW + 80 * DAY, "chain-1")
 """What the Secret holds. At Vercel it is ``cert()``, as old and with the same expiry."""
-NEXT = Source("f2", NAMES, NOW, NOW + 90 * DAY)
+NEXT = Source("f2", NAMES, NOW, NOW + 90 * DAY, "chain-2")
 AT_VERCEL = cert("cert_2", created=NOW)
 """What Vercel makes of it."""
 CORRECT = "Correct the Secret. The operator reads it again every 10m."
@@ -90,24 +90,30 @@ def test_the_secret_is_read_before_anything_is_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "why"),
+    ("source", "why", "advice"),
     [
-        (SourceProblem("Secret web/tls does not exist"), "Secret web/tls does not exist."),
+        (SourceProblem("Secret web/tls is wrong"), "Secret web/tls is wrong", "Correct the Secret."),
         (
             replace(LEAF, cns=frozenset({"b.com", "a.com"})),
-            "The certificate in Secret web/tls does not cover example.com; it covers a.com, b.com.",
+            "The certificate in Secret web/tls does not cover example.com; it covers a.com, b.com",
+            "Correct the Secret or spec.cns.",
         ),
         (
             replace(LEAF, not_before=NOW + SECOND),
-            "The certificate in Secret web/tls is valid only from 2026-01-01T12:00:01Z.",
+            "The certificate in Secret web/tls is valid only from 2026-01-01T12:00:01Z",
+            "Correct the Secret.",
         ),
-        (replace(LEAF, expires_at=NOW), "The certificate in Secret web/tls expired at 2026-01-01T12:00:00Z."),
+        (
+            replace(LEAF, expires_at=NOW),
+            "The certificate in Secret web/tls expired at 2026-01-01T12:00:00Z",
+            "Check what renews Secret web/tls.",
+        ),
     ],
     ids=["a problem", "names", "not yet valid", "expired"],
 )
 @pytest.mark.parametrize("status", [None, uploaded()], ids=["new", "uploaded before"])
 def test_what_is_wrong_with_it_is_reported_and_nothing_is_sent(
-    source: Source | SourceProblem, why: str, status: Status | None
+    source: Source | SourceProblem, why: str, advice: str, status: Status | None
 ) -> None:
     if status is not None and isinstance(source, Source):
         source = replace(source, fingerprint="another")  # what is uploaded and has expired wasn't renewed
@@ -117,7 +123,8 @@ def test_what_is_wrong_with_it_is_reported_and_nothing_is_sent(
     assert isinstance(decision.action, Wait)
     assert conditions_of(decision) == (READY if status else ("False", "SourceInvalid"), ("False", "SourceInvalid"))
     assert note_of(decision) == ("Warning", "SourceInvalid", "Upload")
-    assert message(decision, "Issuing") == f"{why} Nothing was sent to Vercel for example.com. {CORRECT}"
+    every = "The operator checks the Secret every 10m."
+    assert message(decision, "Issuing") == f"{why}. Nothing was sent to Vercel for example.com. {advice} {every}"
     assert_in_order(facts, decision)
 
 
@@ -131,6 +138,13 @@ def test_else_it_is_uploaded(source: Source) -> None:
     assert (attempt.fingerprint, attempt.expires_at) == ("f1", source.expires_at)
     assert attempt.names == source.cns, "it is as it is"
     assert (attempt.reason, attempt.known, attempt.token_hash) == (Reason.FIRST_ISSUE, (), "t1")
+
+
+def test_an_operator_that_uploads_nothing_reads_no_secret_again() -> None:
+    decision = decide(uploading(SourceProblem("This operator uploads nothing", "Ask the administrator", read=False)))
+    assert message(decision, "Issuing") == (
+        "This operator uploads nothing. Nothing was sent to Vercel for example.com. Ask the administrator."
+    )
 
 
 def test_a_secret_is_of_no_interest_without_need() -> None:
@@ -195,7 +209,10 @@ DUE = cert(created=NOW - 65 * DAY)
 
 @pytest.mark.parametrize(
     ("source", "who"),
-    [(LEAF, "Secret web/tls"), (replace(LEAF, managed_by="a" * 254), f"the cert-manager Certificate {'a' * 253}…")],
+    [
+        (LEAF, "what renews Secret web/tls"),
+        (replace(LEAF, managed_by="a" * 254), f"the cert-manager Certificate {'a' * 253}…"),
+    ],
     ids=["a Secret", "cert-manager"],
 )
 def test_a_secret_that_nobody_renews_is_reported(source: Source, who: str) -> None:

@@ -32,6 +32,7 @@ ATTEMPT = {
     "tokenHash": "0123456789abcdef0123456789abcdef",
     "fingerprint": "ab" * 32,
     "expiresAt": "2026-04-02T03:04:05Z",
+    "chainHash": "0123456789abcdef0123456789abcdef",
     "previousFailures": 1,
     "previousReason": "PaymentRequired",
     "blamedCNs": ["example.com"],
@@ -39,7 +40,13 @@ ATTEMPT = {
     "outcomeReason": "PaymentRequired",
     "retryTime": "2026-01-02T05:00:00Z",
 }
-SUPERSEDED = {"id": "cert_old", "origin": "Issued", "team": "team_one", "since": "2026-01-02T03:04:05Z"}
+SUPERSEDED = {
+    "id": "cert_old",
+    "origin": "Issued",
+    "team": "team_one",
+    "fingerprint": "ab" * 32,
+    "since": "2026-01-02T03:04:05Z",
+}
 ISSUANCE = {"time": "2026-01-02T03:04:05Z", "namesHash": "0123456789abcdef", "requestHash": "0123456789abcdef"}
 DOMAIN = {
     "name": "example.com",
@@ -120,7 +127,7 @@ def test_the_longest_record_that_the_operator_writes_is_stored(kubectl: Kubectl)
         "attempt": {**ATTEMPT, "cns": names, "known": [f"cert_{number:024}" for number in range(MOST_KNOWN)]},
         "superseded": [{**SUPERSEDED, "id": f"cert_{number:024}"} for number in range(MOST_SUPERSEDED)],
         "issuances": [ISSUANCE] * 2 * MOST_ISSUANCES,
-        "domains": [DOMAIN] * MOST_DOMAINS,
+        "domains": [{**DOMAIN, "name": names[number]} for number in range(MOST_DOMAINS)],
         "conditions": [{**READY, "message": "x" * LONGEST_MESSAGE}, {**ISSUING, "message": "x" * LONGEST_MESSAGE}],
     }
 

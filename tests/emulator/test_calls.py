@@ -10,7 +10,7 @@ from itertools import chain
 import httpx
 import pytest
 
-from vercel_emulator import Behaviour, Emulator, pem
+from vercel_emulator import Behaviour, Emulator
 from vercel_emulator.models import Injection, TokenGrant
 
 TOKEN = "test-token-not-a-secret"
@@ -390,15 +390,3 @@ async def test_an_invalid_upload_is_refused(emulator: Emulator, vercel: httpx.As
     for passing in ({**good, "ca": ""}, {"ca": ca[0], "cert": old, "key": old_key}):
         response = await vercel.put(CERTS, json={**passing, "skipValidation": True})
         assert response.status_code == 200, response.text
-
-
-async def test_uploading_without_cryptography_says_what_to_install(
-    vercel: httpx.AsyncClient, make_pem: Pem, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cert, key = make_pem("up.example.org")
-    monkeypatch.setattr(pem, "can_read", lambda: False)
-
-    response = await vercel.put(CERTS, json={"ca": cert, "key": key, "cert": cert})
-
-    assert refusal(response) == (500, "internal_server_error")
-    assert "pip install" in response.json()["error"]["message"]

@@ -1,6 +1,7 @@
 """What the rows of the fault matrix are played on: scenarios, their moments, and how to interrupt them."""
 
 import asyncio
+import base64
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -9,9 +10,13 @@ from datetime import timedelta
 from typing import Any, Literal, cast
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from kubernetes.aio.client import CoreV1Api
 
 from control_plane import Audit, ControlPlane, Requests
-from support.invariants import check, ready_means_ready
+from support.company import REF, SOURCE, Company
+from support.invariants import OURS, check, ready_means_ready
 from support.proxy import Kind, KubeFault, KubeProxy
 from support.world import World
 from support.world import world as make_world
@@ -19,14 +24,16 @@ from vercel_certificate_operator.core.resource import PLURAL
 from vercel_certificate_operator.kube import connection
 from vercel_emulator.models import Call, Fault, Injection
 
-Step = Literal["hold", "attempt", "outcome", "status", "release", "issue", "get", "list", "remove"]
-"""A write to Kubernetes (see ``proxy.Kind``), or a call to Vercel."""
+Step = Literal["hold", "attempt", "outcome", "status", "release", "secret", "issue", "upload", "get", "list", "remove"]
+"""A write to Kubernetes or a read of a Secret (see ``proxy.Kind``), or a call to Vercel."""
 When = Literal["before", "after"]
-VERCEL: frozenset[Step] = frozenset({"issue", "get", "list", "remove"})
+VERCEL: frozenset[Step] = frozenset({"issue", "upload", "get", "list", "remove"})
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 LIFETIME = 9 * DAY
 """Of certificates: shorter than Vercel's, so that fewer looks for drift lie between two renewals."""
+SOURCE_POLL = 12 * HOUR
+"""Between two reads of a Secret that is uploaded: longer than by default, for the time that a row takes."""
 RECOVERY = 40 * HOUR
 """Longer than the longest back-off (32 h, and a tenth)."""
 MOST_KUBE_WRITES = 15
@@ -39,7 +46,8 @@ USER_AGENT = "the-operator-in-the-matrix"
 MAY = {(PLURAL, "", "get"), (PLURAL, "", "patch"), (PLURAL, "status", "patch")} | {
     ("events", "", verb) for verb in ("create", "patch")
 }
-"""All that the operator does at the API server: resource, subresource, verb. There is no watch here, and no Secret."""
+"""All that the operator does at the API server: resource, subresource, verb. There is no watch here."""
+MAY_FOR_UPLOADS = {("secrets", "", "get")}
 
 
 @dataclass
@@ -59,7 +67,7 @@ class Stage:
 
     async def with_short_limits(self, step: Step = "issue") -> None:
         """A process whose time limit for this call to Vercel is so short that a test can wait for it."""
-        self.world.configure(**({"post_timeout": 0.4} if step == "issue" else {"call_timeout": 1.0}))
+        self.world.configure(**({"post_timeout": 0.4} if step in ("issue", "upload") else {"call_timeout": 1.0}))
         await self.world.restart()
         self.world.lives = 1
 
@@ -156,7 +164,7 @@ class Stage:
             live = self.world.live()
             assert len(live) <= 1 + forgotten, live
         await scenario.ends(self.world)
-        issued = sum(c.origin == "issued" for c in self.world.emulator.state.all())
+        issued = sum(c.origin in OURS for c in self.world.emulator.state.all())
         needs = needs or scenario.issues
         assert issued <= needs, f"{issued} certificates were issued for {needs} needs"
         writes = (await self.asked_of_kubernetes(over)).matching(resource=PLURAL).writes()
@@ -164,7 +172,8 @@ class Stage:
         writes = (await self.asked_of_kubernetes(rest)).writes()
         assert not writes, f"at rest:\n{writes}"
         asked = await self.asked_of_kubernetes(self.begun)
-        not_its_own = {(one.resource, one.subresource, one.verb) for one in asked} - MAY
+        may = MAY | (MAY_FOR_UPLOADS if scenario.uploads else set())
+        not_its_own = {(one.resource, one.subresource, one.verb) for one in asked} - may
         assert not not_its_own
 
 
@@ -182,6 +191,11 @@ class Scenario:
     """How many certificates it takes, in all."""
     steps: tuple[tuple[Step, int], ...] = field(default=())
     """The moments, in order: a step, and how many of its kind in ``act`` come before it."""
+
+    @property
+    def uploads(self) -> bool:
+        """Whether the certificate comes from a Secret."""
+        return any(step == "upload" for step, _ in self.steps)
 
 
 async def _nothing(world: World) -> None:
@@ -292,6 +306,36 @@ async def _is_reused(world: World) -> None:
     assert (await world.status(NAME))["origin"] == "Found"
 
 
+async def _secret_there(world: World) -> None:
+    await Company(world, OLD).renew()
+
+
+async def _upload(world: World) -> None:
+    await world.apply(NAME, OLD, certificateSecretRef=REF)
+    await world.quiet()
+
+
+async def _uploaded(world: World) -> None:
+    await _secret_there(world)
+    await _upload(world)
+    assert await world.ready(NAME) == ("True", "Issued")
+
+
+async def _source_change(world: World) -> None:
+    await Company(world, OLD).renew(lifetime=120 * DAY)
+    await world.advance(SOURCE_POLL * 1.25)
+    await world.advance(timedelta(minutes=11))
+
+
+async def _is_uploaded(world: World) -> None:
+    """What the Secret holds is at Vercel."""
+    await _is_ready(world)
+    secret: Any = await CoreV1Api(world.api).read_namespaced_secret(SOURCE, world.namespace)
+    pem = base64.b64decode(secret.data["tls.crt"])
+    leaf = x509.load_pem_x509_certificates(pem)[0]
+    assert (await world.status(NAME))["fingerprint"] == leaf.fingerprint(hashes.SHA256()).hex()
+
+
 FIRST_ISSUE = Scenario(
     "first-issue",
     _nothing,
@@ -338,6 +382,22 @@ UNCHANGED = Scenario("detection-of-drift", _there, _drift, _is_ready, 1, (("list
 FINALIZER_LOST = Scenario("finalizer-stripped", _there_without_finalizer, _quiet, _is_held, 1, (("hold", 0),))
 ADOPTION = Scenario("adoption", _made_by_hand, _adopt, _is_adopted, 0, (("get", 0), ("status", 0), ("hold", 0)))
 REUSE = Scenario("reuse", _made_by_hand, _create, _is_reused, 0, (("list", 0), ("get", 0), ("status", 0), ("hold", 0)))
+UPLOAD = Scenario(
+    "upload",
+    _secret_there,
+    _upload,
+    _is_uploaded,
+    1,
+    (("secret", 0), ("list", 0), ("hold", 0), ("attempt", 0), ("upload", 0), ("outcome", 0)),
+)
+NEW_SOURCE = Scenario(
+    "change-of-the-secret",
+    _uploaded,
+    _source_change,
+    _is_uploaded,
+    2,
+    (("secret", 0), ("attempt", 0), ("upload", 0), ("outcome", 0), ("remove", 0), ("status", 0)),
+)
 SCENARIOS = (
     FIRST_ISSUE,
     RENEWAL,
@@ -349,6 +409,8 @@ SCENARIOS = (
     FINALIZER_LOST,
     ADOPTION,
     REUSE,
+    UPLOAD,
+    NEW_SOURCE,
 )
 
 
@@ -372,6 +434,7 @@ async def stage(control_plane: ControlPlane) -> AsyncIterator[Stage]:
         settings: dict[str, Any] = {
             "drift_interval": DAY.total_seconds(),
             "default_token_namespaces": (namespace,),
+            "source_poll_interval": SOURCE_POLL.total_seconds(),
         }
         async with (
             make_world(control_plane.kubeconfig, namespace, **settings) as world,

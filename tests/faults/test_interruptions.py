@@ -16,9 +16,11 @@ from faults.stage import (
     LOST_ANSWER,
     MINUTE,
     NAME,
+    NEW_SOURCE,
     OLD,
     RENEWAL,
     SCENARIOS,
+    UPLOAD,
     VANISHED,
     Scenario,
     Stage,
@@ -27,7 +29,8 @@ from faults.stage import (
     moments,
 )
 from support.clock import settle
-from support.invariants import check
+from support.company import REF
+from support.invariants import OURS, check
 from support.world import World
 from vercel_certificate_operator.resync import Resync
 from vercel_emulator.models import Fault
@@ -86,7 +89,7 @@ WRITTEN = [
     pytest.param(write, killed, *moment.values, id=f"{name}{' and killed' * killed} x {moment.id}")
     for name, write in WRITERS.items()
     for killed in (False, True)
-    for moment in moments(FIRST_ISSUE, LOST_ANSWER, RENEWAL, CHANGE, DELETION)
+    for moment in moments(FIRST_ISSUE, LOST_ANSWER, RENEWAL, CHANGE, DELETION, NEW_SOURCE)
     if moment.id != "after-release x deletion"  # it is gone
     if not (name == "replaced" and "deletion" in moment.id)  # so it is
 ]
@@ -102,7 +105,10 @@ async def test_another_writer_destroys_the_record(
     skip: int,
     when: When,
 ) -> None:
-    """A replaced certificate is in status alone. If someone wipes that, nobody knows any longer that it is ours."""
+    """A replaced certificate is in status alone. If someone wipes that, nobody knows any longer that it is ours.
+
+    An upload is not reused: without the record of it, the certificate is uploaded again, and the first one stays.
+    """
     world = stage.world
     await scenario.prepare(world)
 
@@ -115,7 +121,12 @@ async def test_another_writer_destroys_the_record(
 
     assert await stage.interrupt(step, when, skip, lambda: scenario.act(world), interfere)
     wiped = write is wipe_status and scenario is not FIRST_ISSUE
-    await stage.judge(replace(scenario, ends=_is_there(scenario)) if wiped else scenario, forgotten=int(wiped))
+    again = scenario.uploads and (wiped or (write is wipe_attempt and killed))
+    await stage.judge(
+        replace(scenario, ends=_is_there(scenario)) if wiped or again else scenario,
+        needs=scenario.issues + int(again),
+        forgotten=int(wiped) + int(again),
+    )
 
 
 def _is_there(scenario: Scenario) -> Callable[[World], Awaitable[None]]:
@@ -132,7 +143,9 @@ def _is_there(scenario: Scenario) -> Callable[[World], Awaitable[None]]:
 
 
 @pytest.mark.parametrize("restart", [False, True], ids=["running", "restarted"])
-@pytest.mark.parametrize("scenario", [pytest.param(scenario, id=scenario.name) for scenario in (RENEWAL, CHANGE)])
+@pytest.mark.parametrize(
+    "scenario", [pytest.param(scenario, id=scenario.name) for scenario in (RENEWAL, CHANGE, NEW_SOURCE)]
+)
 async def test_an_older_status_is_restored_from_a_backup(stage: Stage, scenario: Scenario, restart: bool) -> None:
     world = stage.world
     await scenario.prepare(world)
@@ -142,14 +155,16 @@ async def test_an_older_status_is_restored_from_a_backup(stage: Stage, scenario:
     await world.patch_status(NAME, backup)
     if restart:
         await world.crash()
-    await stage.judge(scenario)
+    again = int(scenario.uploads)
+    ends = replace(scenario, ends=_is_there(scenario)) if again else scenario
+    await stage.judge(ends, needs=scenario.issues + again, forgotten=again)
 
 
 # --- namesakes --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["running", "killed"])
-@pytest.mark.parametrize(("scenario", "step", "skip", "when"), moments(FIRST_ISSUE, RENEWAL, CHANGE))
+@pytest.mark.parametrize(("scenario", "step", "skip", "when"), moments(FIRST_ISSUE, RENEWAL, CHANGE, NEW_SOURCE))
 async def test_deleted_with_force_and_created_again_under_the_same_name(
     stage: Stage, scenario: Scenario, step: Step, skip: int, when: When, killed: bool
 ) -> None:
@@ -165,7 +180,7 @@ async def test_deleted_with_force_and_created_again_under_the_same_name(
         await world.delete(NAME)
         if await world.get(NAME) is not None:
             await world.patch(NAME, {"metadata": {"finalizers": None}})
-        await world.apply(NAME, body["spec"]["cns"])
+        await world.apply(NAME, **body["spec"])
         if killed:
             await stage.crash()
 
@@ -176,11 +191,13 @@ async def test_deleted_with_force_and_created_again_under_the_same_name(
     await check(world, quiet_since_seq=seq, forgotten=scenario.issues)
     assert await world.ready(NAME) == ("True", "Issued")
     assert sorted((await world.status(NAME))["cns"]) == sorted(names)
-    issued = sum(certificate.origin == "issued" for certificate in world.emulator.state.all())
+    issued = sum(certificate.origin in OURS for certificate in world.emulator.state.all())
     assert issued <= scenario.issues + 1
 
 
-@pytest.mark.parametrize(("scenario", "step", "skip", "when"), moments(FIRST_ISSUE, RENEWAL, CHANGE, LOST_ANSWER))
+@pytest.mark.parametrize(
+    ("scenario", "step", "skip", "when"), moments(FIRST_ISSUE, RENEWAL, CHANGE, LOST_ANSWER, UPLOAD)
+)
 async def test_deleted_and_created_again_in_the_middle(
     stage: Stage, scenario: Scenario, step: Step, skip: int, when: When
 ) -> None:
@@ -193,8 +210,8 @@ async def test_deleted_and_created_again_in_the_middle(
     assert await stage.interrupt(step, when, skip, lambda: scenario.act(world), delete)
     await world.advance(10 * MINUTE)
     assert await world.get(NAME) is None
-    await world.apply(NAME, OLD)
-    await stage.judge(FIRST_ISSUE, needs=3)
+    await world.apply(NAME, OLD, **({"certificateSecretRef": REF} if scenario.uploads else {}))
+    await stage.judge(scenario if scenario.uploads else FIRST_ISSUE, needs=3)
 
 
 # --- two operators ----------------------------------------------------------------------------------------------------

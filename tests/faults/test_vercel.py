@@ -12,9 +12,11 @@ from faults.stage import (
     FIRST_ISSUE,
     HOUR,
     LOST_ANSWER,
+    NEW_SOURCE,
     RECOVERY,
     RENEWAL,
     UNCHANGED,
+    UPLOAD,
     VANISHED,
     Scenario,
     Stage,
@@ -154,6 +156,8 @@ ONCE = [
     *rows(FIRST_ISSUE, "issue", 0, (*NO_ANSWER, *UNREADABLE, *STATUSES, *CODES, *ODD)),
     *rows(RENEWAL, "issue", 0, A_CLASS_EACH),
     *rows(CHANGE, "issue", 0, A_CLASS_EACH),
+    *rows(UPLOAD, "upload", 0, (*A_CLASS_EACH, *ODD)),
+    *rows(NEW_SOURCE, "upload", 0, A_CLASS_EACH),
     *rows(RENEWAL, "get", 0, TRANSIENT),
     *rows(LOST_ANSWER, "list", 0, (*TRANSIENT, *LIES)),
     *rows(UNCHANGED, "list", 0, LIES),
@@ -174,7 +178,7 @@ async def test_a_call_that_fails_once(
     active = world.emulator.faults.add(Fault(call=cast(Call, step), skip=skip, **fault))
     await scenario.act(world)
     assert active.matched, "the scenario has no such call"
-    if step == "issue" and scenario is FIRST_ISSUE:
+    if (scenario, step) in ((FIRST_ISSUE, "issue"), (UPLOAD, "upload")):
         await world.advance(10)  # a lost answer is searched for
         assert (await world.issuing("site"))[1] == reason
     await stage.judge(scenario)
@@ -182,6 +186,7 @@ async def test_a_call_that_fails_once(
 
 LASTING = [
     *rows(FIRST_ISSUE, "issue", 0, (NO_ANSWER[0], *(row for row in STATUSES if row[1]["status"] not in {405, 413}))),
+    *rows(UPLOAD, "upload", 0, (NO_ANSWER[0], *statuses(400, 401, 402, 403, 429, 500))),
     *rows(RENEWAL, "get", 0, statuses(401, 403, 429, 500)),
     *rows(LOST_ANSWER, "list", 0, statuses(401, 403, 404, 429, 500)),
     *rows(CHANGE, "remove", 0, statuses(401, 403, 429, 500)),

@@ -9,8 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from support.clock import TestClock, settle
-from vercel_certificate_operator.accounts import KEPT, Account, Accounts
+from vercel_certificate_operator.accounts import DOMAIN_AGE, KEPT, Account, Accounts
 from vercel_certificate_operator.core.certificate import Certificate, Scope
+from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import Call, Failure, Fate, meaning
 from vercel_certificate_operator.core.known import Listing, Pause
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing
@@ -28,6 +29,8 @@ class Vercel:
         self.token = token
         self.begun: list[Scope] = []
         self.in_progress: list[asyncio.Future[tuple[Certificate, ...]]] = []
+        self.domains: list[str] = []
+        self.configs: list[asyncio.Future[DomainConfig]] = []
         self.closed = False
 
     async def list(self, scope: Scope) -> tuple[Certificate, ...]:
@@ -43,6 +46,12 @@ class Vercel:
     async def fail(self) -> None:
         self.in_progress.pop(0).set_exception(OutcomeUnknown("no answer"))
         await settle()
+
+    async def domain_config(self, domain: str, scope: Scope) -> DomainConfig:
+        self.domains.append(domain)
+        answer: asyncio.Future[DomainConfig] = asyncio.get_running_loop().create_future()
+        self.configs.append(answer)
+        return await answer
 
     async def aclose(self) -> None:
         self.closed = True
@@ -495,3 +504,55 @@ async def test_closing_ends_a_list_in_progress(account: Account, vercel: Vercel,
     await account.aclose()
     assert account.lists == []
     assert vercel.closed
+
+
+# --- domains ----------------------------------------------------------------------------------------------------------
+
+
+async def test_all_who_need_the_configuration_of_a_domain_share_one_call(
+    account: Account, vercel: Vercel, clock: TestClock
+) -> None:
+    asked = [asyncio.create_task(account.domain_config("example.com", TEAM)) for _ in range(3)]
+    await settle()
+    asked[0].cancel()
+    await settle()
+    config = DomainConfig(misconfigured=True)
+    vercel.configs[0].set_result(config)
+    assert await asyncio.gather(*asked[1:]) == [config, config]
+    assert asked[0].cancelled()
+    assert await account.domain_config("example.com", TEAM) == config
+    assert vercel.domains == ["example.com"]
+    await clock.advance(DOMAIN_AGE)
+    later = asyncio.create_task(account.domain_config("example.com", TEAM))
+    await settle()
+    vercel.configs[1].set_result(DomainConfig(misconfigured=False))
+    assert not (await later).misconfigured
+
+
+async def test_closing_ends_a_call_for_a_configuration(account: Account, vercel: Vercel) -> None:
+    asked = asyncio.create_task(account.domain_config("example.com", TEAM))
+    await settle()
+    assert not account.idle
+    await account.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert vercel.configs[0].cancelled()
+    assert vercel.closed
+    assert account.idle
+
+
+async def test_the_client_of_a_rejected_token_stays_open_while_a_configuration_is_read(clock: TestClock) -> None:
+    clients = Clients()
+    account = Accounts(clients, clock, slots=1).of(Token.of("test-token-rejected", "a file"))
+    asked = asyncio.create_task(account.domain_config("example.com", TEAM))
+    await settle()
+    assert account.take_slot("a", "issue")
+    fail(account, 401)
+    account.give_slot_back("issue")
+    await settle()
+    closed = [clients[0].closed]
+    clients[0].configs[0].set_exception(OutcomeUnknown("no answer"))
+    with pytest.raises(OutcomeUnknown):
+        await asked
+    await settle()
+    assert [*closed, clients[0].closed] == [False, True]

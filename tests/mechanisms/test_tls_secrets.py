@@ -71,6 +71,14 @@ async def test_the_leaf_says_what_the_rules_need_to_know() -> None:
     assert source.managed_by is None
 
 
+async def test_another_chain_of_the_same_certificate_has_another_hash() -> None:
+    whole, _ = await good()
+    again, _ = await good(ca=pem_of([AUTHORITY.root]))  # which is not needed
+    alone, _ = await good(crt=LEAF.pem)
+    assert whole.chain_hash == again.chain_hash != alone.chain_hash
+    assert whole.fingerprint == alone.fingerprint
+
+
 async def test_names_are_compared_in_lower_case() -> None:
     source, _ = await good(AUTHORITY.leaf(["Shop.Example.COM"], START))
     assert source.cns == {"shop.example.com"}
@@ -139,8 +147,7 @@ async def test_text_around_the_certificates_is_not_sent() -> None:
 
 
 async def test_a_secret_must_allow_that_its_key_is_sent() -> None:
-    wanted = 'set its annotation vercel-operator.io/allow-upload to "true"'
-    expected = f"{WHERE} does not allow that its key is sent to Vercel: {wanted}"
+    expected = f"{WHERE} does not allow the operator to send its private key to Vercel"
     for annotations in ({}, {"vercel-operator.io/allow-upload": "false"}, {"vercel-operator.io/allow-upload": "True"}):
         assert await wrong(annotations=annotations) == expected
 
@@ -181,7 +188,14 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "leaf last": (
         {"crt": pem_of([AUTHORITY.intermediate, LEAF.certificate])},
-        f"tls.key of {WHERE} does not match the certificate in tls.crt",
+        (
+            f"tls.crt of {WHERE} is out of order: the certificate of tls.key must be the first, and its chain must "
+            "follow"
+        ),
+    ),
+    "ca that is not the issuer": (
+        {"crt": LEAF.pem, "ca": pem_of([AUTHORITY.root, AUTHORITY.intermediate])},
+        f"ca.crt of {WHERE} does not begin with the issuer of the certificate in tls.crt (CN=intermediate)",
     ),
     "root before intermediate": (
         {"crt": pem_of([LEAF.certificate, AUTHORITY.root, AUTHORITY.intermediate])},
@@ -230,12 +244,14 @@ async def test_a_certificate_that_can_not_be_read_is_a_problem_of_the_secret() -
 
 
 async def test_a_secret_that_is_not_there_is_a_problem() -> None:
-    assert await read(Gone("gone")) == SourceProblem(f"{WHERE} does not exist")
+    advice = "Create it, or correct spec.certificateSecretRef"
+    assert await read(Gone("gone")) == SourceProblem(f"{WHERE} does not exist", advice)
 
 
 async def test_a_secret_that_the_operator_may_not_read_is_a_problem() -> None:
     found = await read(Denied("no right"))
-    assert found == SourceProblem(f"The operator may not read {WHERE}: no right")
+    advice = "Ask the administrator of the operator"
+    assert found == SourceProblem(f"The operator may not read {WHERE}: no right", advice)
 
 
 async def test_an_api_server_that_is_away_for_now_is_no_problem_of_the_secret() -> None:
@@ -246,7 +262,11 @@ async def test_an_api_server_that_is_away_for_now_is_no_problem_of_the_secret() 
 async def test_an_administrator_can_turn_uploads_off() -> None:
     secrets = OneSecret(tls_secret("shop-tls", LEAF))
     found = await TlsSecrets(secrets, allowed=False).read("web", "shop-tls")
-    expected = SourceProblem("This operator uploads no certificates: its administrator turned that off")
+    expected = SourceProblem(
+        "This operator uploads no certificates: its administrator turned that off",
+        "Ask the administrator, or remove spec.certificateSecretRef",
+        read=False,
+    )
     assert found == expected
     assert secrets.asked == [], "and reads no Secret"
 

@@ -241,6 +241,7 @@ class _Stage:
             await ns.apply(name, [f"{name}.example.com"], suspend=name == "off")
         for name in ("refused", "limited", "missing"):
             await ns.apply(name, [f"{name}.example.com"], tokenSecretRef={"name": name, "key": "token"})
+        await ns.apply("no-source", ["no-source.example.com"], certificateSecretRef={"name": "nothing"})
         stuck = (await ns.ready("stuck"))["id"]
         await vercel.add_fault(Fault(call="remove", id=stuck, status=500, times=None))
         await ns.run("delete", "vcert", "stuck", "--wait=false")

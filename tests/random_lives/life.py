@@ -18,8 +18,10 @@ from pydantic import SecretStr
 from random_lives.witness import DEFAULT, Witness
 from support import invariants
 from support.acting import put_secret, remove_secret
+from support.company import Company
 from support.memory_api import ApiFault, Backup, SimulatedWorld, simulated_world
 from support.process import Gate
+from support.tls import ALLOWED
 from support.world import OTHER_TOKEN, TOKEN
 from vercel_certificate_operator.core.certificate import normalized
 from vercel_certificate_operator.core.resource import GROUP, PLURAL, VERSION
@@ -57,8 +59,11 @@ SPECS: dict[str, Body] = {
 """The resources that there may be. All but ``c`` and ``d`` are in one account, in truth."""
 SCOPES = [DEFAULT_SCOPE, "team_alpha", f"personal:{STRANGER}"]
 FOREIGN_FINALIZER = "example.com/other"
+SOURCE_SUFFIX = "-tls"
 DRIFT = 2 * 86400.0
 """Seconds between two lists for drift: eight times the default, since they would be most of the work."""
+SOURCE_POLL = 12 * 3600.0
+"""Seconds between two reads of a Secret that is uploaded, for the same reason."""
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 SPANS = [SECOND, 30 * SECOND, 2 * MINUTE, 11 * MINUTE, HOUR, 7 * HOUR, DAY, 20 * DAY, 35 * DAY, 61 * DAY, 100 * DAY]
 OFFSETS = [-365 * DAY, -2 * DAY, -3 * HOUR, -MINUTE, -2 * SECOND, 0 * SECOND, 2 * SECOND, MINUTE, 3 * HOUR, 2 * DAY]
@@ -118,7 +123,7 @@ vercel_faults = st.one_of(
         ]
     ),
 )
-calls = st.sampled_from(["issue", "issue", "issue", "get", "list", "remove", "any"])
+calls = st.sampled_from(["issue", "issue", "issue", "upload", "get", "list", "remove", "any"])
 api_faults = st.sampled_from(
     [
         {"status": 409},
@@ -132,7 +137,8 @@ api_faults = st.sampled_from(
     ]
 )
 points = st.tuples(
-    st.sampled_from(["issue", "issue", "list", "get", "remove", "PATCH", "PATCH"]), st.sampled_from(["before", "after"])
+    st.sampled_from(["issue", "issue", "upload", "list", "get", "remove", "PATCH", "PATCH"]),
+    st.sampled_from(["before", "after"]),
 )
 """Where a process is paused."""
 limits = st.fixed_dictionaries(
@@ -208,6 +214,7 @@ class Life(RuleBasedStateMachine):
         self._etcd: Backup | None = None
         self._zombie: Zombie | None = None
         self._secrets: dict[str, str | None] = {**SECRETS, DEFAULT: TOKEN}
+        self._companies: dict[str, Company] = {}
         self.world = self._run(self._begin())
         self.api = self.world.memory
         self.witness = Witness(self.world, self._secrets)
@@ -217,7 +224,11 @@ class Life(RuleBasedStateMachine):
             self._stack.enter_context(mock.patch.object(module, name, 12 * HOUR))
         world = await self._stack.enter_async_context(
             simulated_world(
-                NAMESPACE, drift_interval=DRIFT, default_token_namespaces=(NAMESPACE,), longest_sleep=12 * 3600.0
+                NAMESPACE,
+                drift_interval=DRIFT,
+                source_poll_interval=SOURCE_POLL,
+                default_token_namespaces=(NAMESPACE,),
+                longest_sleep=12 * 3600.0,
             )
         )
         world.emulator.accounts.grant(TokenGrant(token=STRANGERS_TOKEN, user=STRANGER))
@@ -312,6 +323,39 @@ class Life(RuleBasedStateMachine):
         live = self.world.emulator.state.live()
         if live:
             self._annotate(name, "adopt-id", live[which % len(live)].id)
+
+    # --- certificates from elsewhere
+
+    @rule(name=resources, on=st.booleans())
+    def upload(self, name: str, on: bool) -> None:
+        """Switch to a certificate from a Secret, or back."""
+        source = {"name": _source_of(name)} if on else None
+        self._act_on(name, {"spec": {"certificateSecretRef": source, "renewBefore": None}})
+
+    @rule(
+        name=resources,
+        wanted=cns,
+        days=st.sampled_from([1, 90, 90, 365]),
+        allowed=st.sampled_from([True, True, True, False]),
+        chain=st.sampled_from([True, True, True, False]),
+    )
+    def renew_source(self, name: str, wanted: list[str], days: int, allowed: bool, chain: bool) -> None:
+        """The owner of the Secret puts another certificate into it: perhaps for other names, or without its chain."""
+        self._act(self._renew_source(name, wanted, days * DAY, allowed=allowed, chain=chain))
+
+    async def _renew_source(
+        self, name: str, wanted: list[str], lifetime: timedelta, *, allowed: bool = True, chain: bool = True
+    ) -> None:
+        company = self._companies.setdefault(name, Company(self.world, wanted, secret=_source_of(name)))
+        leaf = await company.renew(wanted, lifetime=lifetime)
+        if not allowed or not chain:
+            annotations = ALLOWED if allowed else {}
+            await company.put(leaf, annotations=annotations, entries={} if chain else {"crt": leaf.pem})
+
+    @rule(name=resources)
+    def remove_source(self, name: str) -> None:
+        if self._companies.pop(name, None) is not None:
+            self._act(remove_secret(self.world, _source_of(name)))
 
     @rule(name=resources)
     def stop_adopting(self, name: str) -> None:
@@ -470,7 +514,9 @@ class Life(RuleBasedStateMachine):
         self.world.emulator.faults.add(Fault.model_validate({"call": call, "times": times, **fault}))
 
     @precondition(lambda self: self._hang is None)
-    @rule(call=st.sampled_from(["issue", "issue", "remove", "list"]), when=st.sampled_from(["before", "after"]))
+    @rule(
+        call=st.sampled_from(["issue", "issue", "upload", "remove", "list"]), when=st.sampled_from(["before", "after"])
+    )
     def vercel_hangs(self, call: str, when: str) -> None:
         self._hangs_for, self._hang_is_dead = timedelta(), False
         fault = Fault.model_validate({"call": call, "action": "hang", "when": when})
@@ -908,6 +954,9 @@ class Life(RuleBasedStateMachine):
             self._run(self._start())
         self._resume()
         for body in self._run(self.world.all()):
+            if source := body["spec"].get("certificateSecretRef"):
+                owner = source["name"].removesuffix(SOURCE_SUFFIX)  # an export may have been created under another name
+                self._run(self._renew_source(owner, body["spec"]["cns"], 9000 * DAY))
             if FOREIGN_FINALIZER in body["metadata"].get("finalizers", ()):
                 self.foreign_finalizer(body["metadata"]["name"], False)
 
@@ -975,6 +1024,11 @@ class Life(RuleBasedStateMachine):
         assert not left, self._run(self._story([f"{left} can't be deleted"]))
         problems = self._left_behind()
         assert not problems, self._run(self._story(problems))
+
+
+def _source_of(name: str) -> str:
+    """The Secret of a resource whose certificate is uploaded."""
+    return f"{name}{SOURCE_SUFFIX}"
 
 
 def _conditions_are_a_pair(bodies: Iterable[Body]) -> list[str]:

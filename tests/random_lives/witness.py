@@ -46,6 +46,8 @@ class Made:
     life: int
     """Which process of the operator ran."""
     requested: bool
+    call: str = "issue"
+    """Issue or upload."""
     rival: str = ""
     """Why another resource owned the names at that time, if one did."""
     outcome: str | None = None
@@ -163,7 +165,7 @@ class Witness:
                 return "adopted"
             if certificate.id in self.lookalikes:
                 return "lookalike"
-            if certificate.origin == "issued":
+            if certificate.origin in invariants.OURS:
                 return "issued"
             certificate = renewed.get(certificate.id)
         return "foreign"
@@ -226,6 +228,7 @@ class Witness:
             seq=self._world.emulator.journal.last,
             life=self._world.lives,
             requested=requested,
+            call="upload" if attempt.get("fingerprint") else "issue",
             rival=self._rival(body),
         )
 
@@ -283,7 +286,7 @@ class Witness:
             return
         new = list(takewhile(lambda entry: entry.seq > self._judged, reversed(journal.entries)))
         for entry in reversed(new):
-            if entry.call != "issue":
+            if entry.call not in ("issue", "upload"):
                 self._judged = entry.seq
                 continue
             if entry.cns is None:
@@ -292,7 +295,11 @@ class Witness:
             fits = [
                 made
                 for made in self.made.values()
-                if made.names == names and made.team == team and made.seq < entry.seq and not made.posts
+                if made.names == names
+                and made.team == team
+                and made.call == entry.call
+                and made.seq < entry.seq
+                and not made.posts
             ]
             if not fits:
                 self._problems.append(f"POST {entry.seq} for {sorted(names)} belongs to no recorded attempt")
@@ -393,7 +400,7 @@ class Witness:
                 continue
             if any(self._watches(body, certificate) for body in bodies):
                 problems.append(f"certificate {certificate.id} for {certificate.cns} is an orphan, and nothing says so")
-            elif certificate.origin == "issued" and certificate.id not in self.destroyed | lost:
+            elif certificate.origin in invariants.OURS and certificate.id not in self.destroyed | lost:
                 problems.append(f"certificate {certificate.id} for {certificate.cns} is live, and nothing says so")
         return problems
 

@@ -1,49 +1,20 @@
 """A certificate that a user uploads from a Secret, and a domain whose DNS records are missing."""
 
 import json
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from kubernetes.aio.client import ApiException, CoreV1Api
 
 from support.acting import DAY, HOUR, MINUTE, asked, notes, seconds_until, superseded
+from support.company import REF, Company
 from support.invariants import events
 from support.memory_api import SimulatedWorld
-from support.tls import ALLOWED, Authority, Leaf, secrets_of, tls_secret
+from support.tls import ALLOWED, Leaf, secrets_of
 from vercel_emulator.models import DomainSetup, Fault
 
 NAMES = ["shop.example.com"]
-REF = {"name": "shop-tls"}
 POLL = 12 * MINUTE
 """More than the interval at which Secrets are read, with its jitter."""
-
-
-class Company:
-    """Writes the Secret, as cert-manager would with the company's certificate authority."""
-
-    def __init__(self, world: SimulatedWorld) -> None:
-        self.world = world
-        self.authority = Authority(world.clock.now() - 365 * DAY)
-        self.leaves: list[Leaf] = []
-
-    async def renew(self, names: list[str] = NAMES, *, lifetime: timedelta = 90 * DAY, **secret: Any) -> Leaf:
-        """Put a new certificate into the Secret."""
-        leaf = self.authority.leaf(names, self.world.clock.now() - HOUR, lifetime)
-        self.leaves.append(leaf)
-        await self.put(leaf, **secret)
-        return leaf
-
-    async def put(self, leaf: Leaf, **secret: Any) -> None:
-        self.world.acts.append(self.world.emulator.journal.last)
-        api = CoreV1Api(self.world.api)
-        body: Any = tls_secret("shop-tls", leaf, **secret)
-        try:
-            await api.replace_namespaced_secret("shop-tls", self.world.namespace, body)
-        except ApiException as error:
-            if error.status != 404:
-                raise
-            await api.create_namespaced_secret(self.world.namespace, body)
 
 
 async def read_daily(world: SimulatedWorld) -> None:
@@ -55,7 +26,7 @@ async def read_daily(world: SimulatedWorld) -> None:
 
 @pytest.fixture
 def company(world: SimulatedWorld) -> Company:
-    return Company(world)
+    return Company(world, NAMES)
 
 
 async def uploaded(world: SimulatedWorld, company: Company) -> Leaf:
@@ -89,8 +60,8 @@ async def test_a_secret_that_comes_later_is_noticed(world: SimulatedWorld, compa
         "False",
         "SourceInvalid",
         (
-            "Secret web/shop-tls does not exist. Nothing was sent to Vercel for shop.example.com. Correct the Secret. "
-            "The operator reads it again every 10m."
+            "Secret web/shop-tls does not exist. Nothing was sent to Vercel for shop.example.com. Create it, or "
+            "correct spec.certificateSecretRef. The operator checks the Secret every 10m."
         ),
     )
     assert world.calls() == []
@@ -99,6 +70,24 @@ async def test_a_secret_that_comes_later_is_noticed(world: SimulatedWorld, compa
     assert "vercel-operator.io/allow-upload" in (await world.condition("shop", "Issuing"))[2]
     assert world.calls() == []
     await company.put(company.leaves[-1])
+    await world.advance(POLL)
+    assert await world.ready("shop") == ("True", "Issued")
+
+
+async def test_a_certificate_that_vercel_refuses_is_uploaded_again_when_its_chain_is_corrected(
+    world: SimulatedWorld, company: Company
+) -> None:
+    leaf = await company.renew()
+    await company.put(leaf, entries={"crt": leaf.pem})
+    await world.apply("shop", NAMES, certificateSecretRef=REF)
+    await world.quiet()
+    status, reason, message = await world.condition("shop", "Issuing")
+    assert (status, reason) == ("False", "InvalidRequest")
+    assert message.startswith("Vercel did not accept the uploaded certificate for shop.example.com: `cert` was not")
+    assert "Correct the Secret as Vercel's message says. Next attempt: " in message
+    await world.advance(HOUR)
+    assert len(asked(world, "upload")) == 1
+    await company.put(leaf)
     await world.advance(POLL)
     assert await world.ready("shop") == ("True", "Issued")
 
@@ -282,6 +271,26 @@ async def test_a_user_who_switches_to_a_secret_and_back_is_always_served(
     assert await world.ready("shop") == ("True", "Issued")
 
 
+async def test_a_user_who_no_longer_uploads_gets_an_issued_certificate_and_not_the_one_before_the_last(
+    world: SimulatedWorld, company: Company
+) -> None:
+    await uploaded(world, company)
+    await company.renew()
+    await world.advance(POLL)
+    before = await world.status("shop")
+    (replaced,) = before["superseded"]
+    assert replaced["fingerprint"] == company.leaves[0].fingerprint
+
+    await world.apply("shop", NAMES)
+    await world.quiet()
+    status = await world.status("shop")
+    assert len(asked(world, "issue")) == 1
+    assert "fingerprint" not in status
+    assert superseded(status) == [replaced["id"], before["id"]]
+    await world.advance(DAY)
+    assert set(world.live()) == {status["id"]}
+
+
 async def test_a_switch_to_a_secret_that_is_wrong_keeps_the_issued_certificate(
     world: SimulatedWorld, company: Company
 ) -> None:
@@ -350,11 +359,18 @@ async def test_a_user_reads_which_records_are_missing_sets_them_and_gets_the_cer
     status, reason, message = await world.condition("shop", "Issuing")
     assert (status, reason) == ("False", "DomainNotConfigured")
     assert "Vercel sees example.com as not pointing to Vercel; set the DNS record A example.com 76.76.21.21." in message
-    assert "set the DNS record CNAME www.example.com cname.example." in message
+    assert (
+        "set the DNS record CNAME www.example.com cname.example, or the DNS record A www.example.com 76.76.21.21 if "
+        "www.example.com is the root of its DNS zone." in message
+    )
     domains = (await world.status("shop"))["domains"]
     assert [(domain["name"], domain["misconfigured"], domain["recommended"]) for domain in domains] == [
         ("example.com", True, [{"type": "A", "value": "76.76.21.21"}]),
-        ("www.example.com", True, [{"type": "CNAME", "value": "cname.example"}]),
+        (
+            "www.example.com",
+            True,
+            [{"type": "CNAME", "value": "cname.example"}, {"type": "A", "value": "76.76.21.21"}],
+        ),
     ]
     world.emulator.domains.fix("example.com")
     await world.advance(HOUR)

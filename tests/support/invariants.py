@@ -27,6 +27,8 @@ REPORTED_BY = frozenset(
     }
 )
 """Reasons of the Events that name a certificate which is left to the user."""
+OURS = frozenset({"issued", "uploaded"})
+"""Where certificates of the operator come from, in the emulator's terms."""
 MOST_REQUESTS_A_MINUTE = 15
 """To Vercel, for each resource: the tightest series (listings after 5, 10, 20 s) with what comes before and after."""
 SLACK = timedelta(seconds=5)
@@ -79,7 +81,7 @@ def no_certificate_is_lost(live: Iterable[Certificate], bodies: Iterable[Body], 
     return [
         f"certificate {certificate.id} for {certificate.cns} is live at Vercel, and nothing says so"
         for certificate in live
-        if certificate.origin == "issued" and certificate.id not in held and not is_reported(certificate, said)
+        if certificate.origin in OURS and certificate.id not in held and not is_reported(certificate, said)
     ]
 
 
@@ -146,12 +148,14 @@ def ready_means_ready(world: World, body: Body) -> list[str]:
 def nothing_is_asked_for_before_its_time(world: World) -> list[str]:
     """After a POST that failed, the next one for the same names comes no earlier than the back-off allows.
 
-    A change by a user ends the wait.
+    A change by a user ends the wait. The same holds for uploads; all of them count as those of one resource.
     """
     problems = []
-    last: dict[tuple[str | None, frozenset[str], str], Entry] = {}
-    for entry in world.emulator.journal.since(call="issue"):
-        need = entry.token, normalized(entry.cns or ()), str(sorted(entry.query.items()))
+    last: dict[tuple[str, str | None, frozenset[str], str], Entry] = {}
+    for entry in world.emulator.journal.since():
+        if entry.call not in {"issue", "upload"}:
+            continue
+        need = entry.call, entry.token, normalized(entry.cns or ()), str(sorted(entry.query.items()))
         before = last.get(need)
         last[need] = entry
         if before is None or any(before.seq <= seq < entry.seq for seq in world.acts):
@@ -159,7 +163,7 @@ def nothing_is_asked_for_before_its_time(world: World) -> list[str]:
         wait = least_wait(world, before)
         if timedelta(milliseconds=entry.time - before.time) + SLACK < wait:
             problems.append(
-                f"POST {entry.seq} for {sorted(need[1])} came {(entry.time - before.time) / 1000:.0f} s after "
+                f"{entry.call} {entry.seq} for {sorted(need[2])} came {(entry.time - before.time) / 1000:.0f} s after "
                 f"{before.seq} ({outcome(before)}), which asks for {wait.total_seconds():.0f} s"
             )
     return problems

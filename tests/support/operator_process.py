@@ -149,6 +149,10 @@ class OperatorProcess:
         """Returns the log of this process."""
         return self._log.read_text()[self._start :]
 
+    def whole_log(self) -> str:
+        """What it and those before it have said."""
+        return self._log.read_text()
+
     async def serving(self) -> None:
         """Waits until it serves."""
         await eventually("the operator serves", lambda: "serves" in self.logs() or not self.process.running)

@@ -52,11 +52,13 @@ def domains_of(cns: Iterable[str]) -> tuple[str, ...]:
 
 
 def described(name: str, config: DomainConfig) -> DomainStatus:
-    """Returns a domain's configuration for status, with the records that are to be set."""
-    cname = [Record(type="CNAME", value=config.cname)] if config.cname else []
-    addresses = [Record(type="A", value=address) for address in config.ipv4]
-    # A domain of two labels is the root of its zone, which can't have a CNAME record.
-    recommended = addresses if name.count(".") == 1 else [*cname, *([] if cname else addresses)]
+    """Returns a domain's configuration for status, with the records that are to be set.
+
+    Records of different types are alternatives. Vercel recommends both types for every domain, and the root of a zone
+    can't have a CNAME record. A domain of two labels is such a root. A longer one may be: nothing says so.
+    """
+    cname = [Record(type="CNAME", value=config.cname)] if config.cname and name.count(".") > 1 else []
+    recommended = [*cname, *(Record(type="A", value=address) for address in config.ipv4)]
     return DomainStatus(
         name=name,
         misconfigured=config.misconfigured,
@@ -77,13 +79,27 @@ def advice(domains: Sequence[DomainStatus], cns: Iterable[str]) -> str:
     for domain in domains:
         if domain.misconfigured:
             sees = f"configured by {domain.configured_by}" if domain.configured_by else "not pointing to Vercel"
-            records = " and ".join(f"{record.type} {domain.name} {record.value}" for record in domain.recommended)
-            sentences.append(
-                f"Vercel sees {domain.name} as {sees}{f'; set the DNS record {records}' if records else ''}."
-            )
+            records = _records(domain)
+            sentences.append(f"Vercel sees {domain.name} as {sees}{f'; set {records}' if records else ''}.")
         if domain.name in wildcards and "dns-01" not in domain.accepted_challenges:
             sentences.append(
                 f"For *.{domain.name}, let {domain.name} use Vercel's name servers, or solve the DNS challenge by hand "
                 "(vercel certs issue --challenge-only); the operator uses the certificate when it exists."
             )
     return " ".join(words.printable(sentence) for sentence in sentences)
+
+
+def _records(domain: DomainStatus) -> str:
+    """Returns the records to set for a domain; empty if Vercel recommends none."""
+    cnames, addresses = (
+        [f"{record.type} {domain.name} {record.value}" for record in domain.recommended if record.type == kind]
+        for kind in ("CNAME", "A")
+    )
+    choices = [
+        f"the DNS record{'s' if len(records) > 1 else ''} {' and '.join(records)}"
+        for records in (cnames, addresses)
+        if records
+    ]
+    if len(choices) == 1:
+        return choices[0]
+    return f"{choices[0]}, or {choices[1]} if {domain.name} is the root of its DNS zone" if choices else ""

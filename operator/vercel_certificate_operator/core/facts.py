@@ -68,8 +68,8 @@ def renew_is_new(known: Known) -> bool:
 def waiting_until(known: Known) -> datetime | None:
     """Returns the end of the wait after a failed attempt, if that is still to come.
 
-    The wait ends early when what was refused changes: the names, the team, the token. A new value of the renew
-    annotation ends it too.
+    The wait ends early when what was refused changes: the names, the team, the token, the certificate that is uploaded
+    or its chain. A new value of the renew annotation ends it too.
     """
     resource, attempt = known.resource, known.resource.status.closed_attempt
     if attempt is None or attempt.retry_time is None or known.now >= attempt.retry_time:
@@ -78,6 +78,8 @@ def waiting_until(known: Known) -> datetime | None:
     if attempt.retry_time > known.now + longest + CLOCK_TOLERANCE:
         return None  # recorded while a clock was wrong
     if not is_for_the_same(known, attempt) or attempt.team != known.scope.team:
+        return None
+    if isinstance(known.source, Source) and attempt.chain_hash not in (None, known.source.chain_hash):
         return None
     if None not in (known.token_hash, attempt.token_hash) and known.token_hash != attempt.token_hash:
         return None

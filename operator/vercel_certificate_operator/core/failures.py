@@ -6,7 +6,7 @@ was issued; after everything else that was sent, a certificate may exist.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
 from types import MappingProxyType
@@ -183,6 +183,17 @@ NOT_RENEWED = Meaning(
 UNEXPECTED = Meaning(
     Reason.UNEXPECTED_ANSWER, DAY, DAY, "Change spec.cns, or ask Vercel's support; the operator tries again daily."
 )
+UPLOAD_ADVICE: Mapping[str, str] = MappingProxyType(
+    {
+        Reason.INVALID_REQUEST: "Correct the Secret as Vercel's message says.",
+        Reason.OUTCOME_UNKNOWN: (
+            "No action is needed: the operator checks whether the certificate is at Vercel before it uploads it again."
+        ),
+        Reason.ATTEMPT_LOST: "No action is needed: the operator uploads the certificate again.",
+        Reason.UNEXPECTED_ANSWER: "Ask Vercel's support; the operator tries again daily.",
+    }
+)
+"""What the user can do about a certificate of their own, by reason, where that is something else."""
 # Calls that can be repeated: a GET, a list or a removal.
 VERCEL_UNAVAILABLE = Meaning(
     Reason.VERCEL_UNAVAILABLE,
@@ -265,6 +276,10 @@ def meaning(failure: Failure, call: Call = "issue") -> Meaning:
     In this order: what is known about the request itself; 429 by its status, whatever its code; what Vercel says about
     the token; then, for a POST, the code and the status; for other calls, the status.
     """
+    return of_call(_meaning(failure, call), call)
+
+
+def _meaning(failure: Failure, call: Call) -> Meaning:
     if failure.fate is Fate.NOT_SENT:
         return VERCEL_UNREACHABLE
     if failure.fate is Fate.NO_TOKEN:
@@ -277,6 +292,11 @@ def meaning(failure: Failure, call: Call = "issue") -> Meaning:
     if failure.invalid_token:
         return CREDENTIALS_INVALID
     return _refused_post(failure) if call in POSTS else _refused_call(failure, call)
+
+
+def of_call(row: Meaning, call: Call) -> Meaning:
+    """Returns a row of the table with the advice for this kind of call."""
+    return replace(row, advice=UPLOAD_ADVICE.get(row.reason, row.advice)) if call == "upload" else row
 
 
 def _refused_post(failure: Failure) -> Meaning:

@@ -9,7 +9,7 @@ import hmac
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -76,6 +76,8 @@ class Attempt(Model):
     """For an upload: the SHA-256 fingerprint of the leaf, in hexadecimal digits."""
     expires_at: Time | None = None
     """For an upload: when the leaf expires."""
+    chain_hash: str | None = None
+    """For an upload: a hash of the leaf and its chain."""
     previous_failures: int = 0
     """How many attempts for these names had failed in a row, and with which reason, when it was made."""
     previous_reason: str | None = None
@@ -91,6 +93,11 @@ class Attempt(Model):
     def open(self) -> bool:
         """Whether what came of it is not recorded yet."""
         return self.outcome is None
+
+    @property
+    def call(self) -> Literal["issue", "upload"]:
+        """The kind of request that is made for it."""
+        return "issue" if self.fingerprint is None else "upload"
 
     @property
     def names(self) -> frozenset[str]:
@@ -125,6 +132,8 @@ class Superseded(Model):
     """See ``Origin``. Without one, nothing removes it."""
     team: str | None = None
     """Where it was issued."""
+    fingerprint: str | None = None
+    """If it was uploaded: the SHA-256 fingerprint of the leaf, in hexadecimal digits."""
     since: Time
     """When it was replaced."""
 

@@ -152,7 +152,8 @@ def conditions(
     elif need is not None:
         issuing = "True", need.reason, need.message
     elif due is not None:
-        issuing = "False", Reason.ISSUED, f"Nothing to do until the renewal at {words.time(due.renewal_time)}."
+        until = "until the Secret changes; its owner renews it by" if resource.spec.uploads else "until the renewal at"
+        issuing = "False", Reason.ISSUED, f"Nothing to do {until} {words.time(due.renewal_time)}."
     else:
         issuing = "False", ready[1], ready[2]
     status = status.changed(observed_generation=generation, renewal_time=due and whole_seconds(due.renewal_time))

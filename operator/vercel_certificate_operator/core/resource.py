@@ -242,7 +242,11 @@ class Status(Model):
         if self.id is None or self.id in self.superseded_ids:
             return self
         entry = Superseded(
-            id=self.id, origin=self.origin or Origin.FOUND.value, team=self.team, since=whole_seconds(since)
+            id=self.id,
+            origin=self.origin or Origin.FOUND.value,
+            team=self.team,
+            fingerprint=self.fingerprint,
+            since=whole_seconds(since),
         )
         return self.changed(superseded=(*self.superseded, entry))
 

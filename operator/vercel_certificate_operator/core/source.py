@@ -19,6 +19,8 @@ class Source:
     """Aware, UTC."""
     expires_at: datetime
     """Aware, UTC."""
+    chain_hash: str = ""
+    """A hash of the certificate and its chain: they can be corrected for the same certificate."""
     managed_by: str | None = None
     """The cert-manager Certificate that writes the Secret, if its annotations name one."""
 
@@ -29,3 +31,7 @@ class SourceProblem:
 
     message: str
     """One sentence without its full stop, for people. Nothing of a key is in it."""
+    advice: str = "Correct the Secret"
+    """What to do; likewise."""
+    read: bool = True
+    """Whether the Secret is read again from time to time."""

@@ -6,6 +6,7 @@ imported with the first Secret.
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -30,7 +31,11 @@ _UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.U
 
 
 class _Unusable(Exception):
-    """The Secret can't be uploaded. The message is a sentence without its full stop."""
+    """The Secret can't be uploaded."""
+
+    def __init__(self, message: str, advice: str = "Correct the Secret") -> None:
+        super().__init__(message)
+        self.problem = SourceProblem(message, advice)
 
 
 def read(secret: Mapping[str, Any], where: str) -> tuple[Source, Upload] | SourceProblem:
@@ -43,7 +48,7 @@ def read(secret: Mapping[str, Any], where: str) -> tuple[Source, Upload] | Sourc
     try:
         return _read(secret, where)
     except _Unusable as unusable:
-        return SourceProblem(str(unusable))
+        return unusable.problem
     except _UNREADABLE:
         # Parts of a certificate are parsed only when they are used.
         return SourceProblem(f"tls.crt of {where} holds a certificate that the operator can't read")
@@ -52,22 +57,26 @@ def read(secret: Mapping[str, Any], where: str) -> tuple[Source, Upload] | Sourc
 def _read(secret: Mapping[str, Any], where: str) -> tuple[Source, Upload]:
     annotations = secret["metadata"].get("annotations") or {}
     if secret.get("type") != TYPE:
-        raise _Unusable(f"{where} is not of type {TYPE}")
+        raise _Unusable(f"{where} is not of type {TYPE}", "Create it again: the type of a Secret can't be changed")
     if annotations.get(ALLOW_ANNOTATION) != "true":
         raise _Unusable(
-            f'{where} does not allow that its key is sent to Vercel: set its annotation {ALLOW_ANNOTATION} to "true"'
+            f"{where} does not allow the operator to send its private key to Vercel",
+            f'To allow it, set the annotation {ALLOW_ANNOTATION} of the Secret to "true"',
         )
     data = secret.get("data") or {}
     chain = _certificates(_text(data, "tls.crt", where), f"tls.crt of {where}")
     if not chain:
         raise _Unusable(f"tls.crt of {where} holds no certificate")
     key = SecretStr(_text(data, "tls.key", where))
-    _check_key(chain[0], key, where)
+    _check_key(chain, key, where)
     _check_order(chain, where)
     ca = chain[1:]
     if not ca and data.get("ca.crt"):
         ca = _certificates(_text(data, "ca.crt", where), f"ca.crt of {where}")
-    return _source(chain[0], annotations.get(CERT_MANAGER)), Upload(_pem(chain[:1]), key, _pem(ca))
+        _check_issuer(chain[0], ca, where)
+    upload = Upload(_pem(chain[:1]), key, _pem(ca))
+    chain_hash = hashlib.sha256(f"{upload.cert}{upload.ca}".encode()).hexdigest()[:32]
+    return _source(chain[0], chain_hash, annotations.get(CERT_MANAGER)), upload
 
 
 def _text(data: Mapping[str, str], entry: str, where: str) -> str:
@@ -86,16 +95,26 @@ def _certificates(pem: str, what: str) -> list[x509.Certificate]:
         raise _Unusable(f"{what} is not a certificate in PEM format") from None
 
 
-def _check_key(leaf: x509.Certificate, key: SecretStr, where: str) -> None:
+def _check_key(chain: Sequence[x509.Certificate], key: SecretStr, where: str) -> None:
     try:
         private = load_pem_private_key(key.get_secret_value().encode(), password=None)
         public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except TypeError:
-        raise _Unusable(f"tls.key of {where} is encrypted with a password") from None
+        raise _Unusable(f"tls.key of {where} is encrypted with a password", "Store the key without one") from None
     except (ValueError, UnsupportedAlgorithm):
         raise _Unusable(f"tls.key of {where} is not a private key in PEM format") from None
-    if public != leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
-        raise _Unusable(f"tls.key of {where} does not match the certificate in tls.crt")
+    matches = [
+        public == certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        for certificate in chain
+    ]
+    if matches[0]:
+        return
+    if any(matches):
+        raise _Unusable(
+            f"tls.crt of {where} is out of order: the certificate of tls.key must be the first, and its chain must "
+            "follow"
+        )
+    raise _Unusable(f"tls.key of {where} does not match the certificate in tls.crt")
 
 
 def _check_order(chain: Sequence[x509.Certificate], where: str) -> None:
@@ -109,7 +128,18 @@ def _check_order(chain: Sequence[x509.Certificate], where: str) -> None:
             ) from None
 
 
-def _source(leaf: x509.Certificate, managed_by: str | None) -> Source:
+def _check_issuer(leaf: x509.Certificate, ca: Sequence[x509.Certificate], where: str) -> None:
+    try:
+        leaf.verify_directly_issued_by(ca[0])
+    except (ValueError, TypeError, InvalidSignature):
+        issuer = leaf.issuer.rfc4514_string()[:200]
+        raise _Unusable(
+            f"ca.crt of {where} does not begin with the issuer of the certificate in tls.crt ({issuer})",
+            "Put the certificate of the issuer behind the other one in tls.crt",
+        ) from None
+
+
+def _source(leaf: x509.Certificate, chain_hash: str, managed_by: str | None) -> Source:
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         cns = normalized(names.get_values_for_type(x509.DNSName))
@@ -120,6 +150,7 @@ def _source(leaf: x509.Certificate, managed_by: str | None) -> Source:
         cns=cns,
         not_before=leaf.not_valid_before_utc,
         expires_at=leaf.not_valid_after_utc,
+        chain_hash=chain_hash,
         managed_by=managed_by,
     )
 

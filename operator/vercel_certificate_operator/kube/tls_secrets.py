@@ -26,13 +26,19 @@ class TlsSecrets:
         """Returns what a Secret holds, with its key; see ``source``."""
         where = f"Secret {namespace}/{name}"
         if not self._allowed:
-            return SourceProblem("This operator uploads no certificates: its administrator turned that off")
+            return SourceProblem(
+                "This operator uploads no certificates: its administrator turned that off",
+                "Ask the administrator, or remove spec.certificateSecretRef",
+                read=False,
+            )
         try:
             secret = await self._secrets.get(namespace, name)
         except Gone:
-            return SourceProblem(f"{where} does not exist")
+            return SourceProblem(f"{where} does not exist", "Create it, or correct spec.certificateSecretRef")
         except Denied as error:
-            return SourceProblem(f"The operator may not read {where}: {error.message}")
+            return SourceProblem(
+                f"The operator may not read {where}: {error.message}", "Ask the administrator of the operator"
+            )
         from vercel_certificate_operator.kube import tls_contents  # with the first Secret: it needs much memory
 
         return tls_contents.read(secret, where)

@@ -73,7 +73,7 @@
     {{- $wrong = append $wrong (printf "defaultToken.namespaces: %q is neither the name of a namespace nor *, which allows all namespaces" .) }}
   {{- end }}
 {{- end }}
-{{- range $where, $value := dict "driftInterval" (include "vco.driftInterval" .) "metrics.serviceMonitor.interval" $v.metrics.serviceMonitor.interval "metrics.serviceMonitor.scrapeTimeout" $v.metrics.serviceMonitor.scrapeTimeout "metrics.podMonitor.interval" $v.metrics.podMonitor.interval "metrics.podMonitor.scrapeTimeout" $v.metrics.podMonitor.scrapeTimeout }}
+{{- range $where, $value := dict "driftInterval" (include "vco.duration" $v.driftInterval) "uploads.pollInterval" (include "vco.duration" $v.uploads.pollInterval) "metrics.serviceMonitor.interval" $v.metrics.serviceMonitor.interval "metrics.serviceMonitor.scrapeTimeout" $v.metrics.serviceMonitor.scrapeTimeout "metrics.podMonitor.interval" $v.metrics.podMonitor.interval "metrics.podMonitor.scrapeTimeout" $v.metrics.podMonitor.scrapeTimeout }}
   {{- if not (regexMatch $duration $value) }}
     {{- $wrong = append $wrong (printf "%s: %q is not a duration; write it as in 90s, 1h30m or 6h" $where $value) }}
   {{- end }}

@@ -46,8 +46,8 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
 
 {{- /* A large number would be printed with an exponent. */}}
-{{- define "vco.driftInterval" -}}
-{{ kindIs "string" .Values.driftInterval | ternary .Values.driftInterval (int64 .Values.driftInterval) }}
+{{- define "vco.duration" -}}
+{{ kindIs "string" . | ternary . (int64 .) }}
 {{- end }}
 
 {{- define "vco.image" -}}

@@ -80,9 +80,9 @@ def _refused(known: Known, why: str, advice: str) -> Decision:
 def existing_certificate_is_used(known: Known, need: Need) -> Decision | None:
     """A certificate with exactly the wanted names is used instead of issuing another one, unless that was requested.
 
-    One of the resource's own that was replaced becomes current again. One that is in no status is Found: the operator
-    never removes it. It must not be due for renewal for at least a tenth of its lifetime. Of several, the one that
-    expires last is used.
+    One of the resource's own that was replaced becomes current again, unless it was uploaded. One that is in no status
+    is Found: the operator never removes it. It must not be due for renewal for at least a tenth of its lifetime. Of
+    several, the one that expires last is used.
     """
     listing, status = known.listing, known.resource.status
     if known.resource.spec.uploads:
@@ -92,12 +92,14 @@ def existing_certificate_is_used(known: Known, need: Need) -> Decision | None:
     if known.resource.cns in known.attempted_elsewhere:
         return None
     own = {entry.id: entry for entry in status.superseded if entry.scope == known.scope}
+    uploaded = {entry.id for entry in status.superseded if entry.fingerprint is not None}
     ignore = known.resource.spec.existing_certificate == "Ignore"
     found = [
         certificate
         for certificate in listing.certificates
         if certificate.cns == known.resource.cns
         and certificate.id != status.id
+        and certificate.id not in uploaded
         and (certificate.id in own or not ignore)
         and certificate.id not in known.held_elsewhere
         and certificate.id not in known.removed

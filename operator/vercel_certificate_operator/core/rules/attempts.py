@@ -28,6 +28,7 @@ from vercel_certificate_operator.core.failures import (
     explain,
     issued_nothing,
     meaning,
+    of_call,
     wait_after,
 )
 from vercel_certificate_operator.core.known import Decision, Get, Known, List, Listing, Note, Tick, Wait, Write
@@ -162,7 +163,13 @@ def _with_answer(known: Known, before: Status, attempt: Attempt, certificate: Ce
         return _held(known, before, attempt, certificate, how)
     if own is not None or origin is not Origin.ISSUED:
         return before  # it is at Vercel, and stays there
-    entry = Superseded(id=certificate.id, origin=how, team=attempt.team, since=whole_seconds(known.now))
+    entry = Superseded(
+        id=certificate.id,
+        origin=how,
+        team=attempt.team,
+        fingerprint=attempt.fingerprint,
+        since=whole_seconds(known.now),
+    )
     return before.changed(superseded=(*before.superseded, entry))
 
 
@@ -234,7 +241,8 @@ def _unexpected(known: Known, attempt: Attempt, after: Status, certificate: Cert
         wrong = f"certificate {certificate.id} without an expiry time"
     else:
         wrong = f"certificate {certificate.id}, which expired at {words.time(certificate.expires_at)}"
-    problem = Problem(Reason.UNEXPECTED_ANSWER, f"Vercel answered with {wrong}. {UNEXPECTED.advice}")
+    advice = of_call(UNEXPECTED, attempt.call).advice
+    problem = Problem(Reason.UNEXPECTED_ANSWER, f"Vercel answered with {wrong}. {advice}")
     return _failed(known, attempt, after, problem, Outcome.UNEXPECTED, counts=True)
 
 
@@ -290,10 +298,11 @@ def _counted(known: Known, after: Status, attempt: Attempt) -> Status:
 
 
 def _refusal(known: Known, attempt: Attempt, failure: Failure) -> Decision:
-    row = meaning(failure)
+    row = meaning(failure, attempt.call)
     failures = attempt.failures(row.reason)
     until = known.now + wait_after(row, failure, failures, attempt.id)
-    what = f"Vercel did not issue a certificate for {words.names(attempt.names)}"
+    did = "issue a" if attempt.call == "issue" else "accept the uploaded"
+    what = f"Vercel did not {did} certificate for {words.names(attempt.names)}"
     problem = Problem(row.reason, explain(what, failure, row, known.token))
     after = failing(known.resource.status, now=known.now, failures=failures, until=until)
     closed = attempt.closed(Outcome.REFUSED, reason=row.reason, retry_time=until)
@@ -463,18 +472,20 @@ def _expires_later(certificate: Certificate, status: Status) -> bool:
 def _still_unknown(known: Known, attempt: Attempt, again: Tick, grace_end: Tick) -> Decision:
     """Reports that the outcome isn't known yet, and waits for the next list."""
     reply, resource = open_reply(known), known.resource
-    what = f"It is not known yet whether Vercel issued a certificate for {words.names(attempt.names)}"
+    uploads, advice = attempt.call == "upload", of_call(OUTCOME_UNKNOWN, attempt.call).advice
+    done = "received the uploaded" if uploads else "issued a"
+    what = f"It is not known yet whether Vercel {done} certificate for {words.names(attempt.names)}"
     if reply and reply.failure:
-        row = meaning(reply.failure)
-        row = row if row.reason == OUTCOME_UNKNOWN.reason else replace(row, advice=OUTCOME_UNKNOWN.advice)
-        message = explain(what, reply.failure, row, known.token)
+        message = explain(what, reply.failure, replace(meaning(reply.failure), advice=advice), known.token)
     else:
-        message = f"{what}: the request was interrupted. {OUTCOME_UNKNOWN.advice}"
+        message = f"{what}: the request was interrupted. {advice}"
     before = resource.status.condition("Issuing")
     reported_already = before is not None and before.reason == Reason.OUTCOME_UNKNOWN
     until = kept(known, known.wall(max(grace_end, again)))
     if resource.deleting:
-        said = f"{message} Deletion waits until {words.time(until)} in case Vercel issued a certificate. {GO_ANYWAY}"
+        said = f"{message} Deletion waits until {words.time(until)} in case Vercel {done} certificate. {GO_ANYWAY}"
+    elif uploads:
+        said = f"{message} If it does not appear by {words.time(until)}, the operator uploads it again."
     else:
         said = f"{message} If none appears by {words.time(until)}, the operator requests another one."
     status = resource.status.changed(next_attempt_time=until)
@@ -490,7 +501,8 @@ def _lost(known: Known, attempt: Attempt) -> Decision:
     problem = Problem(
         LOST.reason,
         f"No certificate for {words.names(attempt.names)} has appeared at Vercel since the attempt at "
-        f"{words.time(attempt.start)}, whose answer was lost. {LOST.advice}",
+        f"{words.time(attempt.start)}, whose answer was lost. "
+        f"{of_call(LOST, attempt.call).advice}",
     )
     before = known.resource.status
     after = failing(_counted(known, before, attempt), now=known.now, failures=failures, until=until)

@@ -63,7 +63,7 @@ def call_of(decision: Decision) -> CallKey | None:
         case Remove(certificate_id):
             return "remove", certificate_id
         case Issue(attempt):
-            return "issue" if attempt.fingerprint is None else "upload", None
+            return attempt.call, None
         case Wait() | Write() | ReadToken() | ReadSource() | GetDomainConfig() | AddFinalizer() | RemoveFinalizer():
             return None
 

@@ -336,6 +336,7 @@ def attempt_is_made(known: Known, need: Need) -> Decision:
         token_hash=known.token_hash,
         fingerprint=source.fingerprint if source is not None else None,
         expires_at=source.expires_at if source is not None else None,
+        chain_hash=source.chain_hash or None if source is not None else None,
         previous_failures=failures,
         previous_reason=reason,
     )

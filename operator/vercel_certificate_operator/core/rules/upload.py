@@ -18,13 +18,14 @@ def source_is_usable(known: Known) -> Decision | None:
         return None
     if known.source is None:
         return Decision(ReadSource())
-    wrong = known.source.message if isinstance(known.source, SourceProblem) else _wrong_with(known, known.source)
+    wrong = known.source if isinstance(known.source, SourceProblem) else _wrong_with(known, known.source)
     if wrong is not None:
+        poll = readable(timedelta(seconds=known.limits.source_poll))
         invalid = problem(
             Reason.SOURCE_INVALID,
-            wrong=f"{wrong}. Nothing was sent to Vercel for {words.names(resource.cns)}.",
-            advice="Correct the Secret.",
-            again=f"The operator reads it again every {readable(timedelta(seconds=known.limits.source_poll))}.",
+            wrong=f"{wrong.message}. Nothing was sent to Vercel for {words.names(resource.cns)}.",
+            advice=f"{wrong.advice}.",
+            again=f"The operator checks the Secret every {poll}." if wrong.read else "",
         )
         return reported(known, invalid, action="Upload")
     if isinstance(known.source, Source) and is_uploaded(known, known.source) and renew_pending(known):
@@ -33,15 +34,15 @@ def source_is_usable(known: Known) -> Decision | None:
     return None
 
 
-def _wrong_with(known: Known, source: Source) -> str | None:
-    ref = known.resource.spec.certificate_secret_ref
-    where = f"The certificate in Secret {known.resource.key.namespace}/{ref.name if ref else ''}"
+def _wrong_with(known: Known, source: Source) -> SourceProblem | None:
+    where = f"The certificate in {_secret(known)}"
     if missing := known.resource.cns - source.cns:
-        return f"{where} does not cover {words.names(missing)}; it covers {words.names(source.cns)}"
+        covers = f"{where} does not cover {words.names(missing)}; it covers {words.names(source.cns)}"
+        return SourceProblem(covers, "Correct the Secret or spec.cns")
     if known.now < source.not_before:
-        return f"{where} is valid only from {words.time(source.not_before)}"
+        return SourceProblem(f"{where} is valid only from {words.time(source.not_before)}")
     if source.expires_at <= known.now and not is_uploaded(known, source):  # otherwise, it wasn't renewed: see below
-        return f"{where} expired at {words.time(source.expires_at)}"
+        return SourceProblem(f"{where} expired at {words.time(source.expires_at)}", f"Check {_renewer(known, source)}")
     return None
 
 
@@ -53,15 +54,24 @@ def source_that_is_not_renewed_is_reported(known: Known) -> Decision | None:
     due = scheduled(resource, resource.status)
     if due is None or known.now < due.renewal_time:
         return None
-    ref = resource.spec.certificate_secret_ref
-    secret = f"Secret {resource.key.namespace}/{ref.name if ref else ''}"
-    who = f"the cert-manager Certificate {words.printable(source.managed_by, 253)}" if source.managed_by else secret
     expires = "expires" if known.now < source.expires_at else "expired"
     stale = problem(
         Reason.SOURCE_NOT_RENEWED,
         wrong=f"Certificate {resource.status.id} for {words.names(resource.status.names)} {expires} at "
-        f"{words.time(source.expires_at)}, and {secret} holds no newer one.",
-        advice=f"Check {who}.",
+        f"{words.time(source.expires_at)}, and {_secret(known)} holds no newer one.",
+        advice=f"Check {_renewer(known, source)}.",
         again="The operator uploads the new certificate when it is there.",
     )
     return reported(known, stale, action="Upload")
+
+
+def _secret(known: Known) -> str:
+    ref = known.resource.spec.certificate_secret_ref
+    return f"Secret {known.resource.key.namespace}/{ref.name if ref else ''}"
+
+
+def _renewer(known: Known, source: Source) -> str:
+    """Returns who renews the certificate in the Secret, as far as it is known."""
+    if source.managed_by:
+        return f"the cert-manager Certificate {words.printable(source.managed_by, 253)}"
+    return f"what renews {_secret(known)}"
