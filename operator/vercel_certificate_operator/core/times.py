@@ -6,6 +6,8 @@ CLOCK_TOLERANCE = timedelta(seconds=2)
 """How far Vercel's clock can be misjudged: its Date header has whole seconds, and an answer takes a while."""
 BACK_DATED = timedelta(hours=2)
 """How long before its attempt a certificate can claim to have been created. Issuers set notBefore back by an hour."""
+LIST_LAG = timedelta(seconds=30)
+"""How long a certificate may be missing from a list that was begun after it was created."""
 KNOWN_WINDOW = timedelta(hours=3)
 """How young a certificate is that could be mistaken for the answer to an attempt; more than BACK_DATED."""
 MOST_KNOWN = 100
