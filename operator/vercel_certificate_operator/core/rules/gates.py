@@ -52,6 +52,7 @@ from vercel_certificate_operator.core.times import (
     ATTEMPT_ELSEWHERE_CHECK,
     BY_HAND_CHECK,
     CLOCK_TOLERANCE,
+    DRIFT_LIST_AGE,
     DUPLICATE_CHECK,
     ISSUANCE_WINDOW,
     KNOWN_WINDOW,
@@ -182,8 +183,9 @@ def clocks_agree(known: Known, need: Need) -> Decision | None:
     """If Vercel's time and the API server's differ by a day or more, nothing is issued because of time."""
     if known.clock_skew is None or not need.by_time:
         return None
-    if not is_fresh(known, known.listing) and not known.blocked("list"):
-        return Decision(List(known.tick - LIST_AGE, known.scope))  # its answer has the time at Vercel
+    since = known.tick - DRIFT_LIST_AGE
+    if (known.listing is None or known.listing.begun < since) and not known.blocked("list"):
+        return Decision(List(since, known.scope))  # its answer has the time at Vercel
     behind = "ahead of" if known.clock_skew == abs(known.clock_skew) else "behind"
     problem = Problem(
         Reason.CLOCK_SKEW,
