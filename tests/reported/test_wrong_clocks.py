@@ -51,7 +51,7 @@ async def test_a_certificate_that_is_issued_while_the_clock_is_ahead_is_used(
     await world.advance(DAY)
     assert posts(world) == 1
     behave(world, date_offset=0)
-    await world.advance(15 * MINUTE)
+    await world.advance(3 * MINUTE)
     assert await world.ready("site") == ("True", "Issued")
     assert posts(world) == 1
 

@@ -28,6 +28,8 @@ DUPLICATE_CHECK = timedelta(hours=1)
 """How often a duplicate whose scope may be another one is checked again."""
 ATTEMPT_ELSEWHERE_CHECK = timedelta(seconds=5)
 """How often a resource checks whether another one's attempt for the same names is over."""
+CLOCK_CHECK = timedelta(minutes=2)
+"""How often the operator asks Vercel for its time while Vercel's clock and the API server's disagree."""
 TOKEN_CHECK = timedelta(minutes=1)
 """How often a token that was rejected is read again."""
 TOKEN_MISSING_LIMIT = 3600.0

@@ -73,6 +73,10 @@ UNLISTED = (
     "The operator requests no other one until it can list the certificates. If you know that Vercel issued none, set "
     f"the annotation {RENEW_ANNOTATION} to a new value."
 )
+UNLISTED_REFUSED = (
+    "Vercel answered the request with an error. No action is needed: if the list can't be read for some minutes, the "
+    "operator requests the certificate again."
+)
 GO_ANYWAY = "To let the resource go without that, set spec.deletionPolicy to Retain."
 
 
@@ -168,6 +172,8 @@ def certificate_is_recorded(
     text += f"{WHY.get(attempt.reason, '')}."
     if searched:
         text += " No answer to the request had come; the operator found the certificate in Vercel's list."
+    if origin is Origin.FOUND and certificate.id not in before.certificate_ids:
+        text += " It may have existed before, so the operator will not remove it."
     if others:
         left = words.ids([other.id for other in others])
         text += f" These have the same names and may also be what was requested: {left}. Nothing uses them."
@@ -457,7 +463,9 @@ def _unlisted(known: Known, attempt: Attempt, failed: FailedCall, grace_end: Tic
         return _lost(known, attempt)
     what = f"It is not known whether Vercel issued a certificate for {words.names(attempt.names)}, since its list can't"
     row = meaning(failed.failure, "list")
-    message = explain(f"{what} be read", failed.failure, replace(row, advice=UNLISTED))
+    message = explain(
+        f"{what} be read", failed.failure, replace(row, advice=UNLISTED_REFUSED if answered else UNLISTED)
+    )
     note = Note("Warning", Reason.OUTCOME_UNKNOWN, "List", message)
     again = known.wall(failed.retry_at)
     said = f"{message} {GO_ANYWAY}" if resource.deleting else message

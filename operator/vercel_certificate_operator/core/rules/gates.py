@@ -51,6 +51,7 @@ from vercel_certificate_operator.core.source import Source
 from vercel_certificate_operator.core.times import (
     ATTEMPT_ELSEWHERE_CHECK,
     BY_HAND_CHECK,
+    CLOCK_CHECK,
     CLOCK_TOLERANCE,
     DRIFT_LIST_AGE,
     DUPLICATE_CHECK,
@@ -192,7 +193,7 @@ def clocks_agree(known: Known, need: Need) -> Decision | None:
         f"Vercel's clock is {readable(abs(known.clock_skew))} {behind} the Kubernetes API server's. {need.message} The "
         "operator issues nothing because of time until they agree. Check the clocks of the nodes.",
     )
-    return reported(known, problem, action="Issue", until=known.now + LIST_AGE * timedelta(seconds=1))
+    return reported(known, problem, action="Issue", until=known.now + CLOCK_CHECK)
 
 
 def current_certificate_is_checked(known: Known, need: Need) -> Decision | None:
