@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from vercel_certificate_operator.accounts import Account
@@ -11,7 +12,7 @@ from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.failures import Call, Failure, Fate, meaning
-from vercel_certificate_operator.core.known import Reply, Tick
+from vercel_certificate_operator.core.known import Listing, Reply, Tick
 from vercel_certificate_operator.core.memory import Memory
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Attempt
@@ -64,14 +65,18 @@ class Posts:
         self.tasks: dict[Key, asyncio.Task[None]] = {}
         """The POSTs in flight."""
 
-    def send(self, key: Key, attempt: Attempt, account: Account, upload: Upload | None) -> None:
+    def send(
+        self, key: Key, attempt: Attempt, account: Account, upload: Upload | None, listing: Listing | None
+    ) -> None:
         """Sends a recorded attempt with the slot that was taken for it.
 
         Args:
             upload: what is uploaded, if the attempt is an upload.
+            listing: the certificates that existed before.
         """
         self._memories[key] = self._memories[key].sent(attempt.id, self._clock.monotonic())
-        self.tasks[key] = asyncio.create_task(self._run(key, attempt, account, upload), name=f"POST for {key}")
+        run = self._run(key, attempt, account, upload, listing)
+        self.tasks[key] = asyncio.create_task(run, name=f"POST for {key}")
 
     def unrecorded(self, key: Key) -> bool:
         """Returns whether a POST is in flight, or answered and not recorded."""
@@ -107,9 +112,13 @@ class Posts:
         """From now on, answers are recorded by the POSTs themselves."""
         self._ending = True
 
-    async def _run(self, key: Key, attempt: Attempt, account: Account, upload: Upload | None) -> None:
+    async def _run(
+        self, key: Key, attempt: Attempt, account: Account, upload: Upload | None, listing: Listing | None
+    ) -> None:
         try:
             reply = await self._post(key, attempt, account, upload)
+            if listing is not None and reply.certificate is not None and listing.has(reply.certificate.id):
+                reply = replace(reply, listed=True)
             self._memories[key] = self._memories[key].answered(reply)
             while self._ending and self._is_answered(key) and (again := await self._record(key)) is not None:
                 if self._is_answered(key):

@@ -66,6 +66,8 @@ KUBE_BACK_OFF = (1.0, 60.0)
 """Seconds to wait after the Kubernetes API has failed: at first, and at most."""
 WAITING = 60.0
 """Seconds after which a key that waits for a slot or a list tries again, should it not be woken."""
+PLAN_ANEW = 60.0
+"""Seconds between two rounds in which everything is reconciled because Vercel's clock has stepped."""
 RECORD_LIMIT = 60.0
 """Seconds that recording Vercel's answers may take when the process ends: as long as one request may, twice."""
 MOST_STEPS = 40
@@ -120,6 +122,7 @@ class Reconciler:
         self._kube_failures: dict[Key, int] = {}
         self._woken: dict[Hashable, Account] = {}
         self._stopping = False
+        self._planned_anew = -PLAN_ANEW
         observer = observer or Observer()
         self._observer = observer
         self._publisher = Publisher(events, observer, time)
@@ -142,6 +145,7 @@ class Reconciler:
             observer=observer,
         )
         accounts.wake = self._wake
+        time.stepped = self._plan_anew
 
     def _notice(self, key: Key, listing: Any) -> None:
         """The drift watch has a list with news for a resource."""
@@ -149,6 +153,13 @@ class Reconciler:
         if memory is not None:
             self._memories[key] = replace(memory, noticed=listing)
             self._queue.add(key)
+
+    def _plan_anew(self) -> None:
+        """Reconciles everything, since all waits were planned with a clock that was wrong."""
+        now = self._clock.monotonic()
+        self._planned_anew = max(now, self._planned_anew + PLAN_ANEW)
+        for key, _ in self._objects.bodies():
+            self._queue.add(key, self._planned_anew - now)
 
     def _wake(self, key: Hashable, account: Account) -> None:
         self._woken[key] = account
@@ -412,7 +423,7 @@ class Reconciler:
                 there = await self._calls.remove(key, certificate_id, scope, token)
                 return round_.with_removed(certificate_id, there)
             case Issue(attempt):
-                return await self._issue(facts.resource, attempt, decision, token)
+                return await self._issue(facts, attempt, decision, token)
             case _:
                 raise AssertionError(f"{decision.action} is no call")
 
@@ -423,9 +434,9 @@ class Reconciler:
         )
         return replace(round_, just_failed=call)
 
-    async def _issue(self, resource: Resource, attempt: Attempt, decision: Decision, token: Token) -> Round | None:
+    async def _issue(self, facts: Known, attempt: Attempt, decision: Decision, token: Token) -> Round | None:
         """Records the attempt, then sends it: at most once, and only by the process that saw that it is recorded."""
-        key, upload = resource.key, None
+        resource, key, upload = facts.resource, facts.resource.key, None
         if attempt.fingerprint is not None:
             found = await self._read_source(resource)
             if isinstance(found, SourceProblem) or found[0].fingerprint != attempt.fingerprint:
@@ -447,7 +458,7 @@ class Reconciler:
                 return Round()
             if self._stopping or self._clock.monotonic() - began > STALE_RECORD:
                 return Round()
-            self.posts.send(key, attempt, account, upload)
+            self.posts.send(key, attempt, account, upload, facts.listing)
             sent = True
         finally:
             if not sent:

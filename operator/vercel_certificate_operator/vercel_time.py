@@ -1,6 +1,7 @@
 """Vercel's time. Vercel's clock decides about Vercel's certificates."""
 
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -34,6 +35,8 @@ class VercelTime:
         """The time at Vercel when the monotonic clock was 0. The same for the API server:"""
         self._kubernetes: datetime | None = None
         self._warned_of = timedelta()
+        self.stepped: Callable[[], None] = lambda: None
+        """Called when it is later than all waits were planned with, and the API server agrees."""
 
     def now(self) -> datetime:
         """Returns Vercel's time. Before Vercel's first answer: the API server's, or else the local clock's."""
@@ -63,7 +66,10 @@ class VercelTime:
         Args:
             offset: that date minus the local clock's time.
         """
+        before = self.now()
         self._vercel = self._start(self._vercel, offset)
+        if self.now() - before > REPORTED and self.skew is None:
+            self.stepped()
         warned_of, self._warned_of = self._warned_of, _steady(self._warned_of, offset)
         if self._warned_of != warned_of and abs(offset) > REPORTED:
             direction = "behind" if offset > timedelta() else "ahead of"

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from chart.release import Release, Right, installed, leads, rights, without
+from chart.release import NAME, Release, Right, installed, leads, rights, without
 from control_plane import ControlPlane
 from support.helm import CRDS, Helm
 from support.operator_process import PATIENCE, TOKEN, Namespace, OperatorProcess, ask, eventually
 from support.tls import Authority, tls_secret
 from vercel_emulator.client import EmulatorControl
-from vercel_emulator.models import Fault, Injection
+from vercel_emulator.models import Fault, Injection, TokenGrant
 
 OWN_TOKEN = {"name": "my-token", "key": "token"}
 VALUES: dict[str, Any] = {
@@ -407,3 +407,90 @@ def test_viewers_may_only_read(release: Release, control_plane: ControlPlane) ->
     assert not user.may("annotate", "vcert", "site", f"{RENEW}=now")
     assert not user.may("delete", "vcert", "site")
     assert not user.may("create", "-f", "-", stdin=MANIFEST.replace("site", "other"))
+
+
+# --- the table in SECURITY.md -----------------------------------------------------------------------------------------
+
+OTHERS_TEAM = "team_others"
+NOBODYS_VALUE = "no-token-but-a-password-0123456789"
+OUT_OF_REACH = (
+    ("list", "secrets"),
+    ("watch", "secrets"),
+    ("create", "secrets"),
+    ("patch", "secrets"),
+    ("create", "pods"),
+    ("create", "pods/exec"),
+    ("patch", "deployments.apps"),
+    ("create", "rolebindings.rbac.authorization.k8s.io"),
+    ("patch", "roles.rbac.authorization.k8s.io"),
+    ("create", "serviceaccounts/token"),
+    ("impersonate", "users"),
+    ("create", "vercelcertificates.vercel-operator.io"),
+    ("delete", "vercelcertificates.vercel-operator.io"),
+    ("delete", "events.events.k8s.io"),
+    ("patch", "customresourcedefinitions.apiextensions.k8s.io"),
+)
+
+
+@pytest.mark.parametrize("namespaced", [True, False], ids=["namespaced", "cluster-wide"])
+def test_whoever_controls_the_pod_can_do_nothing_that_the_operator_does_not_do(
+    release: Release, control_plane: ControlPlane, *, namespaced: bool
+) -> None:
+    release.install({**VALUES, "watchNamespaces": [release.namespace] if namespaced else []})
+    ns = Namespace(control_plane, release.namespace)
+
+    def may(verb: str, resource: str, *args: str) -> bool:
+        asked = ns.kubectl("auth", "can-i", verb, resource, f"--as={release.account}", *args, check=False)
+        return asked.stdout.strip() == "yes"
+
+    assert may("patch", "vercelcertificates.vercel-operator.io", "--subresource=status")
+    assert may("get", "secrets/my-token")
+    assert not may("get", "secrets/another"), "tokenSecrets.names"
+    assert [one for one in OUT_OF_REACH if may(*one)] == []
+    if namespaced:
+        assert not may("get", "secrets/my-token", "--namespace=kube-system")
+
+
+async def test_a_user_with_a_token_of_the_namespace_adopts_and_has_what_was_adopted_removed(stage: Stage) -> None:
+    """But only in teams that the token may use."""
+    ns, vercel = stage.ns, stage.vercel
+    await vercel.add_team(OTHERS_TEAM, "others")
+    await vercel.grant(TokenGrant(token="token-of-the-namespace-0123456789", teams=[]))
+    await vercel.inject(Injection(id=VICTIM, cns=["victim.example.com"]))
+    await vercel.inject(Injection(id="cert_of_others", cns=["others.example.com"], scope=OTHERS_TEAM))
+    stage.release.install(VALUES)
+    await ns.run("create", "secret", "generic", "my-token", "--from-literal=token=token-of-the-namespace-0123456789")
+    await stage.serving()
+
+    await ns.apply("site", ["victim.example.com"], tokenSecretRef=OWN_TOKEN, existingCertificate="Adopt")
+    assert (await ns.ready("site"))["origin"] == "Adopted"
+    await ns.apply("greedy", ["others.example.com"], tokenSecretRef=OWN_TOKEN, team={"id": OTHERS_TEAM})
+    await ns.run("annotate", "vcert", "greedy", "vercel-operator.io/adopt-id=cert_of_others")
+    await ns.reason("greedy", "Ready", "CredentialsInvalid")
+    await ns.run("delete", "vcert", "--all", "--timeout=30s")
+
+    assert [each.id for each in await vercel.certificates(live=True)] == ["cert_of_others"]
+
+
+async def test_a_user_who_may_not_read_secrets_learns_the_names_of_their_keys_only(
+    stage: Stage, control_plane: ControlPlane
+) -> None:
+    ns, vercel = stage.ns, stage.vercel
+    stage.release.install(VALUES)
+    await ns.run("create", "secret", "generic", "my-token", f"--from-literal=password={NOBODYS_VALUE}")
+    await stage.serving()
+    user = User(control_plane, ns, f"{stage.release.namespace}-{NAME}-edit")
+    assert not user.may("get", "secret", "my-token")
+
+    manifest = json.loads(MANIFEST)
+    for name, ref in {"keys": {"name": "my-token"}, "value": {"name": "my-token", "key": "password"}}.items():
+        body = {**manifest, "metadata": {"name": name}, "spec": {"cns": [f"{name}.example.com"], "tokenSecretRef": ref}}
+        assert user.may("create", "-f", "-", stdin=json.dumps(body))
+    assert "(it has: password)" in (await ns.reason("keys", "Ready", "CredentialsInvalid"))["message"]
+    await ns.reason("value", "Ready", "CredentialsInvalid")
+    with_secret = {**manifest, "spec": {"cns": ["example.com"], "certificateSecretRef": {"name": "my-token"}}}
+    assert user.may("create", "-f", "-", stdin=json.dumps(with_secret))
+    await ns.reason("site", "Ready", "SourceInvalid")
+
+    assert NOBODYS_VALUE not in json.dumps([*ns.all(), *ns.events()]) + stage.operator.logs()
+    assert not (await vercel.journal(call="upload")).entries

@@ -52,6 +52,7 @@ WHAT_VERCEL_SAYS = [
     (422, "whatever", PERMANENT),
     (429, "whatever", LIMITED),
     (449, "whatever", NOT_CONFIGURED),
+    (408, "whatever", UNKNOWN),
     (409, "whatever", UNKNOWN),
     (500, "whatever", UNKNOWN),
     (502, "whatever", UNKNOWN),

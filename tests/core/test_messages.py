@@ -39,6 +39,7 @@ from vercel_certificate_operator.core.known import Known, Ownership, Pause
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import MOST_SUPERSEDED, Issuance, names_hash
 from vercel_certificate_operator.core.resource import CertificateSecretRef, TokenSecretRef
+from vercel_certificate_operator.core.rules.attempts import GO_ANYWAY
 from vercel_certificate_operator.core.rules.failed_calls import pause_message
 from vercel_certificate_operator.core.source import Source, SourceProblem
 
@@ -88,6 +89,12 @@ def post(status: int, code: str) -> Known:
 def waits(call: Call, failure: Failure) -> Known:
     """A call has failed, and the operator waits."""
     return known(token_secret_ref=OWN, token_read=True, failed=failing(call, failure))
+
+
+def removes(failure: Failure) -> Known:
+    """A removal has failed, in a resource that is being deleted."""
+    failed = failing("remove", failure)
+    return known(token_secret_ref=OWN, deleting=True, status=ready(), token_read=True, failed=failed)
 
 
 def searches(failure: Failure) -> Known:
@@ -152,17 +159,17 @@ PROBLEMS: dict[str, Row] = {
         AGAIN,
     ),
     "RequestRefused": Row(
-        searches(refusal(400, "bad_request")),
-        f"{NOT_LISTED} with {TOKEN}:",
+        removes(refusal(400, "bad_request")),
+        f"Can't remove certificate cert_1 at Vercel with {TOKEN}:",
         f"{NO} (bad_request, HTTP 400).",
-        "Change the Vercel account or the token as Vercel's message says.",
+        f"Change the Vercel account or the token as Vercel's message says. {GO_ANYWAY}",
         AGAIN,
     ),
     "VercelUnavailable": Row(
-        searches(refusal(500, "internal_server_error")),
-        f"{NOT_LISTED}:",
+        removes(refusal(500, "internal_server_error")),
+        "Can't remove certificate cert_1 at Vercel:",
         f"{NO} (internal_server_error, HTTP 500).",
-        "No action is needed unless it persists; then see Vercel's status page.",
+        f"No action is needed unless it persists; then see Vercel's status page. {GO_ANYWAY}",
         AGAIN,
     ),
     "VercelUnreachable": Row(
@@ -246,11 +253,11 @@ PROBLEMS: dict[str, Row] = {
         again="The operator continues when some of them are removed.",
     ),
     "ClockSkew": Row(
-        known(status=ready(DUE), clock_skew=timedelta(days=40)),
+        known(status=ready(DUE), clock_skew=timedelta(days=40), listing=listed(DUE)),
         "Vercel's clock is 40d ahead of the Kubernetes API server's, so the operator does not renew the certificate "
         "for example.com. Certificate cert_1 for example.com is due for renewal.",
         advice="Check the clocks of the control plane nodes.",
-        again="The operator checks again every 10m.",
+        again="The operator checks again every 2m.",
     ),
     "SchemaOutdated": Row(
         known(schema_outdated=True),
@@ -334,18 +341,19 @@ MORE: dict[str, Row] = {
         again="The operator lists again every 1h.",
     ),
     "a removal, in a resource that is being deleted": Row(
-        known(
-            token_secret_ref=OWN,
-            deleting=True,
-            status=ready(),
-            token_read=True,
-            failed=failing("remove", refusal(403, "forbidden")),
-        ),
+        removes(refusal(403, "forbidden")),
         f"Can't remove certificate cert_1 at Vercel with {TOKEN}:",
         f"{NO} (forbidden, HTTP 403).",
-        "Check that the token may manage the certificates of this team. To delete the resource without waiting, set "
-        "spec.deletionPolicy to Retain; its certificates then stay at Vercel.",
+        f"Check that the token may manage the certificates of this team. {GO_ANYWAY}",
         AGAIN,
+    ),
+    "a search without a list": Row(
+        searches(refusal(500, "internal_server_error")),
+        "It is not known whether Vercel issued a certificate for example.com, since its list can't be read:",
+        f"{NO} (internal_server_error, HTTP 500).",
+        "The operator requests no other one until it can list the certificates. If you know that Vercel issued none, "
+        "set the annotation vercel-operator.io/renew to a new value.",
+        "The operator lists them again at 2026-01-01T12:01:00Z.",
     ),
 }
 ROWS = PROBLEMS | MORE

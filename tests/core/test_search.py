@@ -14,6 +14,7 @@ from core.building import (
     ISSUED_AT,
     MINUTE,
     NEW,
+    NOT_SENT,
     NOW,
     OTHER_TEAM,
     READY,
@@ -581,7 +582,35 @@ def test_without_a_list_the_attempt_stays_open_and_says_so() -> None:
     decision = decide(facts)
     assert decision.policy == "open_attempt_is_searched_for"
     assert decision.action == Wait(LONG_AFTER + MINUTE)
-    assert conditions_of(decision)[1] == ("False", "VercelUnavailable")
+    assert conditions_of(decision)[1] == ("True", "OutcomeUnknown")
+    assert "set the annotation vercel-operator.io/renew to a new value" in message(decision, "Issuing")
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_without_a_list_the_user_can_end_the_search(status: int) -> None:
+    unlisted = failing("list", refusal(status), until=LONG_AFTER + MINUTE)
+    assert resolved(searching(now=LONG_AFTER, failed=unlisted, renew="1")).attempt.outcome == "Lost"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("failure", [refusal(401), refusal(403), refusal(429), NOT_SENT], ids=str)
+def test_a_list_that_the_token_or_the_network_prevents_is_waited_for(failure: Failure) -> None:
+    unlisted = failing("list", failure, until=LONG_AFTER + MINUTE)
+    facts = searching(now=LONG_AFTER, failed=unlisted, renew="1", **refused(refusal(500)))
+    assert conditions_of(decide(facts))[1] != ("True", "OutcomeUnknown")
+
+
+@pytest.mark.parametrize(
+    ("answer", "since", "lost"),
+    [
+        pytest.param(refusal(500), NOW, True, id="Vercel's own error"),
+        pytest.param(refusal(500), LONG_AFTER - MINUTE, False, id="the list has failed for a minute only"),
+        pytest.param(TIMED_OUT, NOW, False, id="no answer"),
+    ],
+)
+def test_without_a_list_an_error_of_vercels_counts_in_the_end(answer: Failure, since: datetime, lost: bool) -> None:
+    unlisted = failing("list", refusal(404), until=LONG_AFTER + MINUTE, since=since)
+    decision = decide(searching(now=LONG_AFTER, failed=unlisted, **refused(answer)))
+    assert (decision.action == Write(closes=True)) is lost
 
 
 # --- never sent, fenced off, in flight --------------------------------------------------------------------------------

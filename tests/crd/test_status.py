@@ -27,6 +27,7 @@ ATTEMPT = {
     "reason": "RenewRequested",
     "team": "team_one",
     "known": ["cert_abc"],
+    "listed": "2026-01-02T02:59:00Z",
     "renewRequest": "2026-01-02 please",
     "requested": True,
     "tokenHash": "0123456789abcdef0123456789abcdef",

@@ -3,8 +3,14 @@
 from datetime import datetime, timedelta
 
 from vercel_certificate_operator.core.certificate import Certificate
-from vercel_certificate_operator.core.failures import LONGEST_RETRY_AFTER, LONGEST_WAITS, is_about_the_call
-from vercel_certificate_operator.core.known import Decision, Known, Listing, Note, Reply, Wait
+from vercel_certificate_operator.core.failures import (
+    LONGEST_RETRY_AFTER,
+    LONGEST_WAITS,
+    Fate,
+    is_about_the_call,
+    meaning,
+)
+from vercel_certificate_operator.core.known import Decision, FailedCall, Known, Listing, Note, Reply, Wait
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Attempt, Origin, Outcome, request_hash
 from vercel_certificate_operator.core.renewal import superseded_rest
@@ -197,6 +203,18 @@ def _expired(certificate: Certificate, now: datetime) -> bool:
 def is_fresh(known: Known, listing: Listing | None) -> bool:
     """Returns whether a list is young enough to make an attempt from it."""
     return listing is not None and known.tick - listing.begun <= max(LIST_AGE, 2 * listing.took)
+
+
+def list_is_unavailable(known: Known) -> FailedCall | None:
+    """Returns the failure of a list that neither the token, nor a rate limit, nor the way to Vercel explains.
+
+    A gateway may offer nothing but issuing.
+    """
+    failed = known.waits("list")
+    if failed is None or "list" in known.pauses or failed.failure.fate in (Fate.NOT_SENT, Fate.NO_TOKEN):
+        return None
+    refused = meaning(failed.failure, "list").reason in (Reason.CREDENTIALS_INVALID, Reason.RATE_LIMITED)
+    return None if refused else failed
 
 
 def is_removable(known: Known, certificate_id: str, origin: str | None) -> bool:

@@ -252,6 +252,7 @@ BY_STATUS: Mapping[int, Meaning] = MappingProxyType(
         402: PAYMENT_REQUIRED,
         403: PERMISSION_DENIED,
         404: DOMAIN_NOT_FOUND,
+        408: OUTCOME_UNKNOWN,
         409: OUTCOME_UNKNOWN,
         410: DOMAIN_NOT_FOUND,
         422: INVALID_REQUEST,

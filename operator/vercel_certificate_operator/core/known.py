@@ -48,6 +48,8 @@ class Reply:
     """Seconds."""
     certificate: Certificate | None = None
     failure: Failure | None = None
+    listed: bool = False
+    """Whether the list from which the attempt was made has this certificate, whatever its names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,10 @@ class Listing:
         if certificate_id in self.added:
             return None
         return next((certificate for certificate in self.certificates if certificate.id == certificate_id), None)
+
+    def has(self, certificate_id: str) -> bool:
+        """Returns whether the list has a certificate, also one that was issued after it was begun."""
+        return any(certificate.id == certificate_id for certificate in self.certificates)
 
     def with_issued(self, certificates: Iterable[Certificate]) -> "Listing":
         """Returns the list with certificates that were issued after it was begun, where it lacks them.

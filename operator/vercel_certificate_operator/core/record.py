@@ -66,6 +66,8 @@ class Attempt(Model):
     known: tuple[str, ...] | None = None
     """Ids of certificates with these names that existed before and are young enough to be mistaken for the answer.
     None: no list could be had."""
+    listed: Time | None = None
+    """When the list that says so was begun."""
     renew_request: str | None = None
     """The value of the renew annotation at that time."""
     requested: bool = False

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 CLOCK_TOLERANCE = timedelta(seconds=2)
 """How far Vercel's clock can be misjudged: its Date header has whole seconds, and an answer takes a while."""
-CLOCK_CHECK = timedelta(minutes=10)
-"""How often the operator checks whether Vercel's clock and the API server's agree again."""
 BACK_DATED = timedelta(hours=2)
 """How long before its attempt a certificate can claim to have been created. Issuers set notBefore back by an hour."""
+LIST_LAG = timedelta(seconds=30)
+"""How long a certificate may be missing from a list that was begun after it was created."""
 KNOWN_WINDOW = timedelta(hours=3)
 """How young a certificate is that could be mistaken for the answer to an attempt; more than BACK_DATED."""
 MOST_KNOWN = 100
@@ -28,6 +28,8 @@ DUPLICATE_CHECK = timedelta(hours=1)
 """How often a duplicate whose scope may be another one is checked again."""
 ATTEMPT_ELSEWHERE_CHECK = timedelta(seconds=5)
 """How often a resource checks whether another one's attempt for the same names is over."""
+CLOCK_CHECK = timedelta(minutes=2)
+"""How often the operator asks Vercel for its time while Vercel's clock and the API server's disagree."""
 TOKEN_CHECK = timedelta(minutes=1)
 """How often a token that was rejected is read again."""
 TOKEN_MISSING_LIMIT = 3600.0

@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate
@@ -12,9 +12,11 @@ from vercel_certificate_operator.core.facts import (
     is_unreadable,
     kept,
     kept_waiting,
+    list_is_unavailable,
     next_moment,
     open_attempt,
     open_reply,
+    renew_is_new,
     youth,
 )
 from vercel_certificate_operator.core.failures import (
@@ -31,7 +33,18 @@ from vercel_certificate_operator.core.failures import (
     of_call,
     wait_after,
 )
-from vercel_certificate_operator.core.known import Decision, Get, Known, List, Listing, Note, Tick, Wait, Write
+from vercel_certificate_operator.core.known import (
+    Decision,
+    FailedCall,
+    Get,
+    Known,
+    List,
+    Listing,
+    Note,
+    Tick,
+    Wait,
+    Write,
+)
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import (
     MOST_ISSUANCES,
@@ -44,9 +57,9 @@ from vercel_certificate_operator.core.record import (
     request_hash,
 )
 from vercel_certificate_operator.core.report import Need, Problem, conditions, failing, held, succeeded
-from vercel_certificate_operator.core.resource import Status
+from vercel_certificate_operator.core.resource import RENEW_ANNOTATION, Status
 from vercel_certificate_operator.core.schema import whole_seconds
-from vercel_certificate_operator.core.times import BACK_DATED, CLOCK_TOLERANCE, FIRST_LIST_AFTER
+from vercel_certificate_operator.core.times import BACK_DATED, CLOCK_TOLERANCE, FIRST_LIST_AFTER, LIST_LAG
 
 WHY: Mapping[str, str] = {
     Reason.NAMES_CHANGED: ", because spec.cns changed",
@@ -57,6 +70,14 @@ WHY: Mapping[str, str] = {
 """What the Event of an issuance says about its cause, if that isn't obvious."""
 MOST_BLAMED = 20
 """Names that a refusal blames and that are recorded."""
+UNLISTED = (
+    "The operator requests no other one until it can list the certificates. If you know that Vercel issued none, set "
+    f"the annotation {RENEW_ANNOTATION} to a new value."
+)
+UNLISTED_REFUSED = (
+    "Vercel answered the request with an error. No action is needed: if the list can't be read for some minutes, the "
+    "operator requests the certificate again."
+)
 GO_ANYWAY = (
     "To delete the resource without waiting, set spec.deletionPolicy to Retain; its certificates then stay at Vercel."
 )
@@ -79,29 +100,42 @@ def outcome_is_recorded(known: Known) -> Decision | None:
     if reply is None:
         return None
     if reply.certificate is not None:
-        origin = origin_of_answer(reply.attempt, reply.certificate, known.held_elsewhere)
+        origin = origin_of_answer(reply.attempt, reply.certificate, known.held_elsewhere, listed=reply.listed)
         return certificate_is_recorded(known, reply.attempt, reply.certificate, origin)
     if reply.failure is not None and issued_nothing(reply.failure):
         return _refusal(known, reply.attempt, reply.failure)
     return None
 
 
-def origin_of_answer(attempt: Attempt, certificate: Certificate, held_elsewhere: Container[str]) -> Origin:
+def origin_of_answer(
+    attempt: Attempt, certificate: Certificate, held_elsewhere: Container[str], *, listed: bool = False
+) -> Origin:
     """Returns Issued if the answer to an attempt can't have existed before it; otherwise Found.
 
     Args:
         held_elsewhere: ids of certificates in other resources' statuses.
+        listed: whether the list from which the attempt was made has it.
     """
-    if certificate.id in held_elsewhere or certificate.id in (attempt.known or ()):
+    if listed or certificate.id in held_elsewhere or certificate.id in (attempt.known or ()):
         return Origin.FOUND
-    if attempt.fingerprint is not None:
-        # It is as old as the user's certificate: only the list says what existed before.
-        return Origin.ISSUED if attempt.known is not None else Origin.FOUND
+    return Origin.FOUND if _may_have_existed(attempt, certificate) else Origin.ISSUED
+
+
+def _may_have_existed(attempt: Attempt, certificate: Certificate) -> bool:
+    """Returns whether a certificate may be older than the attempt, although the attempt's list doesn't have it.
+
+    Issuers set the time of creation back by an hour, not by minutes. So a time between the list and the attempt is
+    true: somebody else's certificate was created then.
+    """
     created = certificate.created_at
-    if created is None:
-        return Origin.ISSUED if attempt.known is not None else Origin.FOUND
-    slack = BACK_DATED if attempt.known is not None else CLOCK_TOLERANCE
-    return Origin.ISSUED if created >= attempt.start - slack else Origin.FOUND
+    if attempt.known is None:
+        return attempt.fingerprint is not None or created is None or created < attempt.start - CLOCK_TOLERANCE
+    if attempt.fingerprint is not None or created is None:
+        return False  # an upload is as old as the user's certificate: only the list says what existed before
+    if created < attempt.start - BACK_DATED:
+        return True
+    listed = attempt.listed
+    return listed is not None and listed - LIST_LAG <= created < attempt.start - CLOCK_TOLERANCE
 
 
 def certificate_is_recorded(
@@ -120,13 +154,13 @@ def certificate_is_recorded(
         others: further candidates. Nobody can tell which of them the operator requested.
     """
     before = known.resource.status
-    renewed_nothing = _renewed_nothing(before, certificate, attempt)
+    renewed_nothing = _renewed_nothing(before, certificate, attempt, origin)
     after = _with_answer(known, before, attempt, certificate, origin)
     if others or origin is Origin.FOUND:
         after = after.changed(shared_names=True)
     needed = _needed(known, attempt)
     same = renewed_nothing and certificate.id == before.id and certificate.covers(needed)
-    if not same and not _is_usable(certificate, needed, known.now):
+    if not same and not _is_usable(certificate, needed, _earlier_clock(known)):
         return _unexpected(known, attempt, after, certificate)
     if renewed_nothing:
         return _not_renewed(known, attempt, after, certificate)
@@ -141,6 +175,8 @@ def certificate_is_recorded(
     text += f"{WHY.get(attempt.reason, '')}."
     if searched:
         text += " The answer to the request was lost; the operator found the certificate in Vercel's list."
+    if origin is Origin.FOUND and certificate.id not in before.certificate_ids:
+        text += " It may have existed before, so the operator will not remove it."
     if others:
         left = words.ids([other.id for other in others])
         text += (
@@ -212,8 +248,20 @@ def _is_usable(certificate: Certificate, cns: frozenset[str], now: datetime) -> 
     return certificate.covers(cns) and certificate.expires_at is not None and certificate.expires_at > now
 
 
-def _renewed_nothing(before: Status, certificate: Certificate, attempt: Attempt) -> bool:
-    """Returns whether the answer is neither younger than the current certificate nor expires later."""
+def _earlier_clock(known: Known) -> datetime:
+    """Returns the time by the clock that is behind, if Vercel's and the API server's differ by a day or more.
+
+    Whichever of the two is right, a certificate that has not expired by it may be usable.
+    """
+    ahead = known.clock_skew
+    return known.now - ahead if ahead is not None and ahead > timedelta() else known.now
+
+
+def _renewed_nothing(before: Status, certificate: Certificate, attempt: Attempt, origin: Origin) -> bool:
+    """Returns whether the answer is neither younger than the current certificate nor expires later.
+
+    One that did not exist before the attempt may be as young, since status has whole seconds.
+    """
     if before.id is None or attempt.fingerprint is not None or not attempt.names <= before.names:
         return False  # new names: any certificate that has them is progress
     later = (
@@ -223,12 +271,14 @@ def _renewed_nothing(before: Status, certificate: Certificate, attempt: Attempt)
     )
     if later:
         return False
-    return certificate.id == before.id or not _younger(certificate, before)
+    return certificate.id == before.id or not _younger(certificate, before, or_as_young=origin is Origin.ISSUED)
 
 
-def _younger(certificate: Certificate, status: Status) -> bool:
-    created = certificate.created_at
-    return created is not None and (status.created_at is None or whole_seconds(created) > status.created_at)
+def _younger(certificate: Certificate, status: Status, *, or_as_young: bool) -> bool:
+    if certificate.created_at is None or status.created_at is None:
+        return certificate.created_at is not None
+    created = whole_seconds(certificate.created_at)
+    return created > status.created_at or (or_as_young and created == status.created_at)
 
 
 def _unexpected(known: Known, attempt: Attempt, after: Status, certificate: Certificate) -> Decision:
@@ -362,7 +412,8 @@ def open_attempt_is_searched_for(known: Known) -> Decision | None:
     there = [got.certificate for other in found if (got := known.got.get(other.id)) and got.certificate is not None]
     if there and not waiting:
         youngest = max(there, key=youth)
-        single = len(found) == 1 and attempt.known is not None and not _may_be_uploaded(attempt, youngest)
+        single = len(found) == 1 and attempt.known is not None
+        single = single and not _may_be_uploaded(attempt, youngest) and not _may_have_existed(attempt, youngest)
         origin = Origin.ISSUED if single else Origin.FOUND
         others = tuple(other for other in there if other.id != youngest.id)
         return certificate_is_recorded(known, attempt, youngest, origin, searched=True, others=others)
@@ -406,12 +457,44 @@ def _search(known: Known, attempt: Attempt, since: Tick, grace_end: Tick) -> Dec
     if known.tick < since:
         return _still_unknown(known, attempt, since, grace_end)
     if listing is None or listing.begun < since:
+        unavailable = list_is_unavailable(known)
+        if unavailable is not None:
+            return _unlisted(known, attempt, unavailable, grace_end)
         return Decision(List(since, attempt.scope))
     if listing.begun >= grace_end:
         return None
     gap = max(listing.begun - since, FIRST_LIST_AFTER, 2 * listing.took)
     again = min(listing.begun + gap, max(grace_end, listing.begun + 2 * listing.took))
     return Decision(List(again, attempt.scope)) if known.tick >= again else again
+
+
+def _unlisted(known: Known, attempt: Attempt, failed: FailedCall, grace_end: Tick) -> Decision:
+    """No list says what came of an attempt.
+
+    If Vercel itself answered with an error, and the list has failed for as long as an answer may take, the error
+    counts. Otherwise only the user can know.
+    """
+    reply, resource = open_reply(known), known.resource
+    answered = reply is not None and reply.failure is not None and reply.failure.fate is Fate.REFUSED
+    settled = known.tick >= grace_end
+    if settled and answered and known.tick - failed.since >= known.limits.grace:
+        return _lost(known, attempt)
+    if settled and renew_is_new(known):
+        return _lost(known, attempt)
+    what = f"It is not known whether Vercel issued a certificate for {words.names(attempt.names)}, since its list can't"
+    row = meaning(failed.failure, "list")
+    row = replace(row, advice=UNLISTED_REFUSED if answered else UNLISTED)
+    message = explain(f"{what} be read", failed.failure, row, known.token)
+    note = Note("Warning", Reason.OUTCOME_UNKNOWN, "List", message)
+    again = known.wall(failed.retry_at)
+    status = resource.status.changed(next_attempt_time=kept(known, again))
+    said = f"{message} {GO_ANYWAY}" if resource.deleting else message
+    said = f"{said} The operator lists them again at {words.time(kept(known, again))}."
+    before = resource.status.condition("Issuing")
+    reported_already = before is not None and before.message.startswith(message)
+    status = conditions(resource, status, now=known.now, need=Need(Reason.OUTCOME_UNKNOWN, said))
+    until = earliest(again, next_moment(known, status), None if settled else known.wall(grace_end))
+    return Decision(Wait(until), status, None if reported_already else note)
 
 
 def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:

@@ -85,10 +85,10 @@ def _left_behind(known: Known) -> str:
     status, reply = known.resource.status, open_reply(known)
     answer = reply.certificate.id if reply and reply.certificate else None
     left = list(dict.fromkeys([*status.certificate_ids, *([answer] if answer else [])]))
-    text = f"Left at Vercel: {words.ids(left)}." if left else "There is no certificate at Vercel."
+    text = f"Left at Vercel: {words.ids(left)}." if left else ""
     if open_attempt(known) is not None and answer is None:
         text += f" A certificate for {words.names(known.resource.cns)} was being requested: check Vercel for it."
-    return text
+    return text.strip() or "There is no certificate at Vercel."
 
 
 def late_answer(spec: Spec, reply: Reply, held_elsewhere: Container[str]) -> Remove | Note | None:
@@ -108,7 +108,8 @@ def late_answer(spec: Spec, reply: Reply, held_elsewhere: Container[str]) -> Rem
         return _late_note(f"It is not known whether Vercel issued one for {words.names(reply.attempt.names)}.")
     if certificate.id in held_elsewhere:
         return None
-    if spec.retains or spec.suspend or origin_of_answer(reply.attempt, certificate, held_elsewhere) is Origin.FOUND:
+    origin = origin_of_answer(reply.attempt, certificate, held_elsewhere, listed=reply.listed)
+    if spec.retains or spec.suspend or origin is Origin.FOUND:
         return _late_note(f"Certificate {certificate.id} is left at Vercel.")
     return Remove(certificate.id, reply.attempt.scope)
 

@@ -16,6 +16,7 @@ from vercel_certificate_operator.core.facts import (
     is_removable,
     is_unreadable,
     kept_waiting,
+    list_is_unavailable,
     next_moment,
     renew_is_new,
     reported,
@@ -25,8 +26,6 @@ from vercel_certificate_operator.core.facts import (
 from vercel_certificate_operator.core.failures import (
     CALL_DENIED,
     CREDENTIALS_INVALID,
-    Fate,
-    meaning,
 )
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
@@ -55,6 +54,7 @@ from vercel_certificate_operator.core.times import (
     BY_HAND_CHECK,
     CLOCK_CHECK,
     CLOCK_TOLERANCE,
+    DRIFT_LIST_AGE,
     DUPLICATE_CHECK,
     ISSUANCE_WINDOW,
     KNOWN_WINDOW,
@@ -176,6 +176,9 @@ def clocks_agree(known: Known, need: Need) -> Decision | None:
     """If Vercel's time and the API server's differ by a day or more, nothing is issued because of time."""
     if known.clock_skew is None or not need.by_time:
         return None
+    since = known.tick - DRIFT_LIST_AGE
+    if (known.listing is None or known.listing.begun < since) and not known.blocked("list"):
+        return Decision(List(since, known.scope))  # its answer has the time at Vercel
     behind = "ahead of" if known.clock_skew == abs(known.clock_skew) else "behind"
     skew = problem(
         Reason.CLOCK_SKEW,
@@ -213,13 +216,7 @@ def list_is_fresh(known: Known, need: Need) -> Decision | None:
     ask = Decision(List(known.tick - LIST_AGE, known.scope))
     if not known.blocked("list"):
         return ask
-    failed = known.waits("list")
-    if failed is None:
-        return ask  # the token is paused: the wait for it is reported
-    row = meaning(failed.failure, "list")
-    sent = failed.failure.fate not in (Fate.NOT_SENT, Fate.NO_TOKEN)
-    refused = row.reason in (Reason.CREDENTIALS_INVALID, Reason.RATE_LIMITED)
-    if not sent or refused or known.ownership.holders:
+    if list_is_unavailable(known) is None or known.ownership.holders:
         return ask
     return _until_half_time(known, ask) if need.by_time else None
 
@@ -331,6 +328,7 @@ def attempt_is_made(known: Known, need: Need) -> Decision:
         reason=str(need.reason),
         team=known.scope.team,
         known=_known_ids(known, listing, source) if listing is not None else None,
+        listed=whole_seconds(known.wall(listing.begun)) if listing is not None else None,
         renew_request=resource.renew_request,
         requested=renew_is_new(known),
         token_hash=known.token_hash,

@@ -1,0 +1,67 @@
+"""Vercel's clock is wrong for a while. Once it is right, everything goes on within minutes."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from reported.acts import behave, posts
+from support.acting import DAY, HOUR, MINUTE, advance_to
+from support.memory_api import SimulatedWorld, simulated_world
+
+A = ["a.example.com"]
+YEAR = 365 * DAY
+
+
+@pytest.fixture
+async def watched() -> AsyncIterator[SimulatedWorld]:
+    """Drift is detected every minute, and certificates live for three hours."""
+    async with simulated_world(drift_interval=60) as made:
+        behave(made, lifetime=3 * HOUR)
+        yield made
+
+
+@pytest.mark.parametrize("behind", [timedelta(hours=12), 30 * DAY, YEAR], ids=str)
+async def test_a_renewal_that_was_due_by_the_right_clock_follows_soon(
+    watched: SimulatedWorld, behind: timedelta
+) -> None:
+    await watched.apply("site", A)
+    await watched.quiet()
+    due = (await watched.status("site"))["renewalTime"]
+    await advance_to(watched, due, plus=-10 * MINUTE.total_seconds())
+    behave(watched, date_offset=-behind.total_seconds())
+    await watched.advance(20 * MINUTE)
+    assert posts(watched) == 1, "by Vercel's clock, it is not due"
+    behave(watched, date_offset=0)
+    await watched.advance(3 * MINUTE)
+    assert posts(watched) == 2
+
+
+@pytest.mark.parametrize("ahead", [100 * DAY, YEAR, 10 * YEAR], ids=str)
+async def test_a_certificate_that_is_issued_while_the_clock_is_ahead_is_used(
+    world: SimulatedWorld, ahead: timedelta
+) -> None:
+    """Vercel answers with one that has expired by its own Date header."""
+    behave(world, date_offset=ahead.total_seconds())
+    await world.apply("site", A)
+    await world.quiet()
+    status, reason, message = await world.condition("site", "Ready")
+    assert (status, reason) == ("False", "ClockSkew")
+    assert "ahead of the Kubernetes API server's" in message
+    await world.advance(DAY)
+    assert posts(world) == 1
+    behave(world, date_offset=0)
+    await world.advance(3 * MINUTE)
+    assert await world.ready("site") == ("True", "Issued")
+    assert posts(world) == 1
+
+
+async def test_a_certificate_that_is_issued_before_the_clock_is_ahead_is_used_again(world: SimulatedWorld) -> None:
+    await world.apply("site", A)
+    await world.quiet()
+    behave(world, date_offset=YEAR.total_seconds())
+    await world.advance(7 * HOUR)  # a list to detect drift, and everything is looked at again
+    behave(world, date_offset=0)
+    await world.advance(7 * HOUR)
+    assert await world.ready("site") == ("True", "Issued")
+    assert posts(world) == 1
