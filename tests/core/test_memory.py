@@ -349,6 +349,7 @@ def test_what_a_decision_is_made_from() -> None:
     for since, outdated in [(None, False), (TICK - 599, True), (TICK - 600, False)]:
         found = known(replace(memory, schema_outdated_since=since, in_flight=None), Round(), seen, **arguments)
         assert (found.schema_outdated, found.in_flight) == (outdated, False)
+        assert not found.token_read, "each round reads the token itself"
 
 
 # --- what is known ----------------------------------------------------------------------------------------------------
