@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 from unittest.mock import PropertyMock, patch
 
-from support.acting import DAY, HOUR, MINUTE, REF, create_many, seconds_until
+from support.acting import DAY, HOUR, MINUTE, REF, create_many, put_secret, seconds_until
 from support.company import REF as SECRET
 from support.company import Company
 from support.tls import ALLOWED
@@ -48,6 +48,15 @@ async def issued(world: World, **spec: Any) -> None:
 def refuse(world: World, status: int, **more: Any) -> None:
     """From now on, Vercel answers so to every POST."""
     world.emulator.faults.add(Fault(call="issue", status=status, times=None, **more))
+
+
+async def cannot_adopt(world: World, status: int) -> None:
+    """The certificate to adopt can't be read: Vercel answers so."""
+    world.emulator.faults.add(Fault(call="get", status=status, times=None))
+    await put_secret(world, TOKEN)
+    adopt = {"vercel-operator.io/adopt-id": "cert_madeByHand"}
+    await world.apply(NAME, CNS, annotations=adopt, tokenSecretRef=REF)
+    await world.quiet()
 
 
 async def long_post(world: World, act: Awaitable[None]) -> None:
@@ -273,9 +282,7 @@ async def _(world: World) -> None:
 
 @state("degraded_vercelUnavailable")
 async def _(world: World) -> None:
-    world.emulator.faults.add(Fault(call="issue", action="reset"))
-    world.emulator.faults.add(Fault(call="list", status=500, times=None))
-    await issued(world)
+    await cannot_adopt(world, 500)
 
 
 @state("degraded_attemptLost")
@@ -375,9 +382,7 @@ async def _(world: World) -> None:
 
 @state("degraded_requestRefused")
 async def _(world: World) -> None:
-    world.emulator.faults.add(Fault(call="issue", action="reset"))
-    world.emulator.faults.add(Fault(call="list", status=400, times=None))
-    await issued(world)
+    await cannot_adopt(world, 400)
 
 
 @state("degraded_expired")
