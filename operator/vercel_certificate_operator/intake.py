@@ -43,6 +43,10 @@ class Intake:
         """The API server replied to a request of ours. Returns whether the reply is news; nothing is woken for it."""
         return self._change(key_of(body), lambda: self._objects.put(body))
 
+    def read(self, body: Mapping[str, Any], version: str) -> bool:
+        """An object was read after its state with this resourceVersion was known. Returns whether that is news."""
+        return self._change(key_of(body), lambda: self._objects.put_read(body, version))
+
     def vanished(self, key: Key, last: Mapping[str, Any] | None = None) -> None:
         """An object is gone, or no longer visible to this instance; ``last`` is its last state."""
         if self._change(key, lambda: self._objects.drop(key, last)):

@@ -107,6 +107,17 @@ class Objects:
         self._gone.pop(key, None)
         return self._store(key, body)
 
+    def put_read(self, body: Body, version: str) -> bool:
+        """Notes an object's state from a read that was begun when its state with this resourceVersion was known.
+
+        An older one is true then: etcd has been restored from a backup.
+        """
+        if _version(body) >= int(version):
+            return self.put(body)
+        key = key_of(body)
+        self._gone.pop(key, None)
+        return self._store(key, body)
+
     def _store(self, key: Key, body: Body) -> bool:
         if not self._selector.matches(body["metadata"].get("labels") or {}):
             return self.drop(key, body)  # a reply to a write of ours, or a read by name: the watch wouldn't show it

@@ -518,7 +518,10 @@ class Reconciler:
         if key_of(body) != key:
             self._intake.vanished(key)  # a namesake has replaced it
             self._intake.seen(body)
-        elif not self._intake.replied(body) and body["metadata"]["resourceVersion"] == resource.resource_version:
+        elif (
+            not self._intake.read(body, resource.resource_version)
+            and body["metadata"]["resourceVersion"] == resource.resource_version
+        ):
             raise error  # nothing has changed: the write itself is wrong
 
     async def _remove_finalizer(self, resource: Resource, decision: Decision) -> None:

@@ -191,3 +191,33 @@ async def test_an_odd_value_in_status_causes_no_traceback(
     await world.advance(HOUR)
     assert "could not be reconciled" not in caplog.text
     assert (await world.status("site"))["id"] == status["id"]
+
+
+# --- etcd is restored from a backup -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("act", ["renew", "names", "delete", "time"])
+async def test_after_a_restore_of_etcd_the_operator_goes_on_from_what_is_there(world: SimulatedWorld, act: str) -> None:
+    """Until the next list, what it knows of the resource is newer than what exists: no write can succeed."""
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    backup = world.memory.backup()
+    await world.annotate("site", "renew", "1")
+    await world.quiet()
+    world.memory.restore(backup)
+    asked, journal = len(world.memory.asked), world.emulator.journal.last
+    match act:
+        case "renew":
+            await world.annotate("site", "renew", "2")
+        case "names":
+            await world.apply("site", ["other.example.com"])
+        case "delete":
+            await world.delete("site")
+    await world.advance(70 * DAY if act == "time" else HOUR)
+    assert len(world.memory.asked) - asked <= 10
+    assert len(world.emulator.journal.since(journal)) <= (70 * 4 + 20 if act == "time" else 20)
+    if act == "delete":
+        assert await world.get("site") is None
+    else:
+        assert await world.ready("site") == ("True", "Issued")
+        assert (await world.status("site"))["attempt"]["outcome"] == "Issued"

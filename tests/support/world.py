@@ -125,7 +125,9 @@ class World:
             known = objects.get(key)
             if known is None or known.resource_version != body["metadata"]["resourceVersion"]:
                 reconciler.seen(body)
-                news = True
+                newest = objects.get(key)
+                # After a restore of etcd, its state is older than what is known, until the next list.
+                news = news or newest is None or known is None or newest.resource_version != known.resource_version
         for key in set(objects.keys()) - seen:
             reconciler.vanished(key)
             news = True
