@@ -211,9 +211,12 @@ class Year:
     def _vercel_changes(self, number: int) -> None:
         state = self.world.emulator.state
         if number in LIFETIMES:
-            state.behaviour = state.behaviour.model_copy(update={"lifetime": LIFETIMES[number]})
+            # Vercel renews in the last third, as it does with 90 days. A certificate that appears earlier counts as
+            # someone else's, so it stays. Vercel would renew all of these too, and there would be thousands.
+            update = {"lifetime": LIFETIMES[number], "renew_before": LIFETIMES[number] / 3 + DAY}
+            state.behaviour = state.behaviour.model_copy(update=update)
         if number % 6 == 3:
-            update = {"renewal": self.random.choice(["off", "same-id", "new-id"]), "renew_before": 31 * DAY}
+            update = {"renewal": self.random.choice(["off", "same-id", "new-id"])}
             state.behaviour = state.behaviour.model_copy(update=update)
         if number == max(LIFETIMES):
             state.behaviour = state.behaviour.model_copy(update={"renewal": "off"})
