@@ -216,8 +216,8 @@ class Year:
             update = {"lifetime": LIFETIMES[number], "renew_before": LIFETIMES[number] / 3 + DAY}
             state.behaviour = state.behaviour.model_copy(update=update)
         if number % 6 == 3:
-            update = {"renewal": self.random.choice(["off", "same-id", "new-id"])}
-            state.behaviour = state.behaviour.model_copy(update=update)
+            renewal = self.random.choice(["off", "same-id", "new-id"])
+            state.behaviour = state.behaviour.model_copy(update={"renewal": renewal})
         if number == max(LIFETIMES):
             state.behaviour = state.behaviour.model_copy(update={"renewal": "off"})
 
