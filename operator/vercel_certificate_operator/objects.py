@@ -74,8 +74,9 @@ class Objects:
         self._default_scope = default_scope or Scope()
         self._bodies: dict[Key, dict[str, Any]] = {}
         self._parsed: OrderedDict[Key, Resource] = OrderedDict()
-        self._holders: defaultdict[str, set[Key]] = defaultdict(set)
-        self._members: defaultdict[ScopeKey, set[Key]] = defaultdict(set)
+        # Dictionaries in place of sets: their order is that of the events, and the same in each run.
+        self._holders: defaultdict[str, dict[Key, None]] = defaultdict(dict)
+        self._members: defaultdict[ScopeKey, dict[Key, None]] = defaultdict(dict)
         self._claims = Claims(monotonic)
         self._attempts_seen: dict[Key, tuple[str, Tick]] = {}
         self._gone: dict[Key, int] = {}
@@ -125,9 +126,9 @@ class Objects:
         self._bodies[key] = after = _trimmed(body)
         self._stored_at[key] = self._monotonic()
         for certificate_id in _ids(after):
-            self._holders[certificate_id].add(key)
+            self._holders[certificate_id][key] = None
         if (scope_key := scope_key_of(key, after)) is not None:
-            self._members[scope_key].add(key)
+            self._members[scope_key][key] = None
         self._claims.put(key, _claim(key, after, self._default_scope, self._attempt_seen(key, after)))
         return True
 
@@ -210,13 +211,17 @@ class Objects:
 
         If the write raises, nobody knows whether it happened. Then they stay reserved until the resource is seen again.
         """
+        self.reserve(key, certificate_ids)
+        yield
+        self._end_doubt(key)
+
+    def reserve(self, key: Key, certificate_ids: Iterable[str]) -> None:
+        """Reserves certificates until the resource is seen again; see ``reserved``."""
         self._end_doubt(key)
         new = [certificate_id for certificate_id in certificate_ids if key not in self._holders.get(certificate_id, ())]
         for certificate_id in new:
-            self._holders[certificate_id].add(key)
+            self._holders[certificate_id][key] = None
         self._doubtful[key] = new
-        yield
-        self._end_doubt(key)
 
     def _end_doubt(self, key: Key) -> None:
         written = set(_ids(self._bodies.get(key, {})))
@@ -231,7 +236,7 @@ class Objects:
         doesn't end with the removal, but when it is one of many.
         """
         self._being_removed[certificate_id] = key
-        self._holders[certificate_id].add(key)
+        self._holders[certificate_id][key] = None
         if len(self._being_removed) > MOST_BEING_REMOVED:
             _discard(self._holders, *self._being_removed.popitem(last=False))
 
@@ -388,10 +393,10 @@ def _version(body: Body | None) -> int:
     return int(body["metadata"]["resourceVersion"]) if body is not None else -1
 
 
-def _discard(index: dict[K, set[Key]], entry: K, key: Key) -> None:
+def _discard(index: dict[K, dict[Key, None]], entry: K, key: Key) -> None:
     keys = index.get(entry)
     if keys is not None:
-        keys.discard(key)
+        keys.pop(key, None)
         if not keys:
             del index[entry]
 

@@ -6,7 +6,7 @@ Everything that decides is real: ``decide``, ``Memory``, ``Round``, ``Objects`` 
 """
 
 import re
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never, cast
@@ -138,17 +138,9 @@ class Driver:
             self.objects.reserve_names(key)
             self.objects._claims._reserved[key] = since
         for key, ids in mine.doubtful.items():
-            self._hold(key, ids)
+            self.objects.reserve(key, ids)
         for certificate_id, key in self.removing.items():
             self.objects.reserve_removal(key, certificate_id)
-
-    def _hold(self, key: Key, ids: Iterable[str]) -> None:
-        """As ``Objects.reserved`` begins."""
-        self.objects._end_doubt(key)
-        new = [certificate_id for certificate_id in ids if key not in self.objects._holders.get(certificate_id, ())]
-        for certificate_id in new:
-            self.objects._holders[certificate_id].add(key)
-        self.objects._doubtful[key] = new
 
     @property
     def now(self) -> datetime:
@@ -356,7 +348,7 @@ class Driver:
     def _send(self, pending: Pending) -> None:
         self.pending[pending.key] = pending
         if pending.kind in ("wait", "write"):
-            self._hold(pending.key, written_ids(pending))
+            self.objects.reserve(pending.key, written_ids(pending))
 
     def _issue(self, facts: Known, decision: Decision, attempt: Attempt) -> bool:
         key, tick = facts.resource.key, self.world.tick
