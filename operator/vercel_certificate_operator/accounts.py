@@ -186,7 +186,7 @@ class Account:
         until = self._budgets.used_up_until(call, urgent=urgent)
         if until is None:
             return None
-        return Pause(until, Reason.RATE_LIMITED, used_up_message(str(self._token), call))
+        return Pause(until, Reason.RATE_LIMITED, used_up_message(self.token_name, call))
 
     def give_slot_back(self, call: Call) -> None:
         """Ends a call, and wakes the keys that waited longest."""
@@ -211,18 +211,18 @@ class Account:
 
     def wake_waiting(self) -> None:
         """Wakes as many keys as there are free slots. During a pause, all: they only have to report it."""
-        free = self.waiting if self.pause() is not None else max(0, self._allowed - self._taken)
-        for _ in range(free):
-            key = self._next_waiting()
+        paused = self.pause() is not None
+        for _ in range(self.waiting if paused else max(0, self._allowed - self._taken)):
+            key = self._next_waiting(paused=paused)
             if key is None:
                 return
             self._wake(key, self)
 
-    def _next_waiting(self) -> Hashable | None:
+    def _next_waiting(self, *, paused: bool) -> Hashable | None:
         """Takes the key that is next: the urgent ones first. Those whose call Vercel does not allow now wait on."""
         for urgent, call in sorted(self._waiting, key=lambda kind: not kind[0]):
             used_up = self._budgets.used_up_until(call, urgent=urgent) is not None  # then the key has to report it
-            if used_up or self.pause() is not None or self._budgets.allows(call, urgent=urgent):
+            if paused or used_up or self._budgets.allows(call, urgent=urgent):
                 waiting = self._waiting.pop((urgent, call))
                 key = waiting.popleft()
                 if waiting:

@@ -1,6 +1,5 @@
 """``run``: starts an operator with its settings, step by step."""
 
-import errno
 import logging
 import os
 import platform
@@ -13,6 +12,7 @@ from pathlib import Path
 from vercel_certificate_operator import handlers
 from vercel_certificate_operator._version import __version__
 from vercel_certificate_operator.clock import Clock, SystemClock
+from vercel_certificate_operator.core import words
 from vercel_certificate_operator.kube import connection
 from vercel_certificate_operator.kube.errors import KubeError
 from vercel_certificate_operator.kube.leases import Lease
@@ -134,10 +134,7 @@ async def _listen(address: Address, pages: Mapping[str, Page], stack: AsyncExitS
     try:
         port = await stack.enter_async_context(serving(address, pages))
     except OSError as error:
-        # asyncio's strerror has the address as a tuple.
-        number = error.errno or 0
-        why = os.strerror(number) if number in errno.errorcode else error.strerror or str(error)
-        raise CannotStart(f"--listen: can't listen on {address}: {why}") from error
+        raise CannotStart(f"--listen: can't listen on {address}: {words.os_error(error)}") from error
     logger.info("listening on port %d", port)
 
 

@@ -11,7 +11,7 @@ from vercel_certificate_operator.accounts import Account
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate, Scope
-from vercel_certificate_operator.core.failures import Call, Failure, Fate, meaning
+from vercel_certificate_operator.core.failures import Failure, Fate, meaning
 from vercel_certificate_operator.core.known import Listing, Reply, Tick
 from vercel_certificate_operator.core.memory import Memory
 from vercel_certificate_operator.core.reasons import Reason
@@ -137,23 +137,22 @@ class Posts:
         )
         began = self._clock.monotonic()
         certificate, failure = None, None
-        call: Call = "issue" if upload is None else "upload"
         try:
             if upload is not None:
                 certificate = await account.client.upload(upload, attempt.scope)
             else:
                 certificate = await account.client.issue(attempt.names, attempt.scope)
-            account.succeeded(call, attempt.scope)
+            account.succeeded(attempt.call, attempt.scope)
             self._remember(attempt, certificate)
         except VercelError as error:
             failure = failure_of(error)
-            self._calls.note_failure(account, call, attempt.scope, failure)
+            self._calls.note_failure(account, attempt.call, attempt.scope, failure)
         except Exception as error:
             # A bug. The POST may have been sent, so the certificate is searched for.
             logger.exception("The POST for %s failed because of a bug", key, extra=fields)
             failure = Failure(Fate.UNKNOWN, f"internal error: {type(error).__name__}")
         finally:
-            account.give_slot_back(call)
+            account.give_slot_back(attempt.call)
         self._observer.attempt(attempt.reason, Reason.ISSUED if failure is None else meaning(failure).reason)
         ended = self._clock.monotonic()
         return Reply(attempt, ended, ended - began, certificate, failure)

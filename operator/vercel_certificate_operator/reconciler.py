@@ -17,7 +17,7 @@ from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.facts import earliest
-from vercel_certificate_operator.core.failures import Call, Failure, Fate
+from vercel_certificate_operator.core.failures import Failure, Fate
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
     CallKey,
@@ -66,7 +66,7 @@ KUBE_BACK_OFF = (1.0, 60.0)
 """Seconds to wait after the Kubernetes API has failed: at first, and at most."""
 WAITING = 60.0
 """Seconds after which a key that waits for a slot or a list tries again, should it not be woken."""
-PLAN_ANEW = 60.0
+REQUEUE_ALL = 60.0
 """Seconds between two rounds in which everything is reconciled because Vercel's clock has stepped."""
 RECORD_LIMIT = 60.0
 """Seconds that recording Vercel's answers may take when the process ends: as long as one request may, twice."""
@@ -122,7 +122,7 @@ class Reconciler:
         self._kube_failures: dict[Key, int] = {}
         self._woken: dict[Hashable, Account] = {}
         self._stopping = False
-        self._planned_anew = -PLAN_ANEW
+        self._all_requeued = -REQUEUE_ALL
         observer = observer or Observer()
         self._observer = observer
         self._publisher = Publisher(events, observer, time)
@@ -145,7 +145,7 @@ class Reconciler:
             observer=observer,
         )
         accounts.wake = self._wake
-        time.stepped = self._plan_anew
+        time.stepped = self._requeue_all
 
     def _notice(self, key: Key, listing: Any) -> None:
         """The drift watch has a list with news for a resource."""
@@ -154,12 +154,12 @@ class Reconciler:
             self._memories[key] = replace(memory, noticed=listing)
             self._queue.add(key)
 
-    def _plan_anew(self) -> None:
+    def _requeue_all(self) -> None:
         """Reconciles everything, since all waits were planned with a clock that was wrong."""
         now = self._clock.monotonic()
-        self._planned_anew = max(now, self._planned_anew + PLAN_ANEW)
+        self._all_requeued = max(now, self._all_requeued + REQUEUE_ALL)
         for key, _ in self._objects.bodies():
-            self._queue.add(key, self._planned_anew - now)
+            self._queue.add(key, self._all_requeued - now)
 
     def _wake(self, key: Hashable, account: Account) -> None:
         self._woken[key] = account
@@ -442,9 +442,8 @@ class Reconciler:
             if isinstance(found, SourceProblem) or found[0].fingerprint != attempt.fingerprint:
                 return Round()  # the Secret has changed since it was checked
             upload = found[1]
-        call: Call = "issue" if upload is None else "upload"
         urgent = resource.status.id is not None  # what is live goes before what is new
-        account = self._calls.take_slot(key, call, attempt.scope, token, urgent=urgent)
+        account = self._calls.take_slot(key, attempt.call, attempt.scope, token, urgent=urgent)
         began, sent = self._clock.monotonic(), False
         self._memories[key] = self._memories[key].announced(attempt.id)
         try:
@@ -462,7 +461,7 @@ class Reconciler:
             sent = True
         finally:
             if not sent:
-                account.give_slot_back(call)
+                account.give_slot_back(attempt.call)
         return None
 
     # --- Kubernetes -----------------------------------------------------------------------------------------------

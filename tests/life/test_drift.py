@@ -320,14 +320,14 @@ async def test_while_they_are_gone_one_listing_an_hour_does_for_all(world: World
     assert len(asked(world, "list", since=since)) <= 8  # 6, and one or two for drift
 
 
-async def test_whether_so_many_are_gone_is_reckoned_once_for_a_listing(
+async def test_whether_so_many_are_gone_is_computed_once_for_a_list(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each resource asks, and each answer takes a look at all of them."""
-    reckoned = []
+    computed = []
 
     def counted(held: Collection[str], listing: Listing) -> bool:
-        reckoned.append(listing.begun)
+        computed.append(listing.begun)
         return scope_vanished(held, listing)
 
     monkeypatch.setattr(drift_watch, "scope_vanished", counted)
@@ -336,7 +336,7 @@ async def test_whether_so_many_are_gone_is_reckoned_once_for_a_listing(
     world.emulator.accounts.grant(TokenGrant(token=TOKEN, user="somebody-else"))
     await world.advance(9 * HOUR)
     assert set((await reasons(world, "Issuing")).values()) == {"ScopeVanished"}
-    assert len(reckoned) == len(set(reckoned)) == len(asked(world, "list")) - 1  # the first, before anything is held
+    assert len(computed) == len(set(computed)) == len(asked(world, "list")) - 1  # the first, before anything is held
 
 
 async def test_a_few_that_are_gone_are_issued_again(world: World) -> None:

@@ -1,5 +1,7 @@
 """How values are written in messages."""
 
+import errno
+import os
 from collections.abc import Collection
 from datetime import datetime
 
@@ -45,6 +47,15 @@ def token(place: tuple[str, str, str] | None) -> str:
         place: namespace, name and key of its Secret. None: the operator's default token.
     """
     return f"token {'/'.join(place)}" if place is not None else "the default token"
+
+
+def os_error(error: OSError) -> str:
+    """Returns why the operating system refused something.
+
+    Not its ``strerror``, if there is another source: asyncio's has the address as a tuple.
+    """
+    number = error.errno or 0
+    return os.strerror(number) if number in errno.errorcode else error.strerror or str(error)
 
 
 def with_next(message: str, moment: datetime | None) -> str:

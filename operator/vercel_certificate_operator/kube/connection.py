@@ -1,9 +1,7 @@
 """Connections to the Kubernetes API: one for kopf's watch, one for all other requests."""
 
 import asyncio
-import errno
 import json
-import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +15,7 @@ from kubernetes.aio.client import Configuration as Configuration
 
 from vercel_certificate_operator._version import __version__
 from vercel_certificate_operator.clock import Clock
+from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.resource import PLURAL
 from vercel_certificate_operator.kube.errors import (
     Conflict,
@@ -195,9 +194,7 @@ def _in_words(error: BaseException) -> str:
         why = getattr(error.certificate_error, "verify_message", None) or _one_line(str(error.certificate_error))
         return f"the certificate of {error.host}:{error.port} can't be verified: {why}"
     if isinstance(error, aiohttp.ClientConnectorError):
-        number = error.os_error.errno or 0
-        why = os.strerror(number) if number in errno.errorcode else error.os_error.strerror or str(error.os_error)
-        return f"can't connect to {error.host}:{error.port}: {_one_line(why)}"
+        return f"can't connect to {error.host}:{error.port}: {_one_line(words.os_error(error.os_error))}"
     return _one_line(str(error)) or type(error).__name__
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from pydantic import SecretStr
 
@@ -97,16 +98,12 @@ def _certificates(pem: str, what: str) -> list[x509.Certificate]:
 
 def _check_key(chain: Sequence[x509.Certificate], key: SecretStr, where: str) -> None:
     try:
-        private = load_pem_private_key(key.get_secret_value().encode(), password=None)
-        public = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        public = _public_key(load_pem_private_key(key.get_secret_value().encode(), password=None))
     except TypeError:
         raise _Unusable(f"tls.key of {where} is encrypted with a password", "Store the key without one") from None
     except (ValueError, UnsupportedAlgorithm):
         raise _Unusable(f"tls.key of {where} is not a private key in PEM format") from None
-    matches = [
-        public == certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        for certificate in chain
-    ]
+    matches = [public == _public_key(certificate) for certificate in chain]
     if matches[0]:
         return
     if any(matches):
@@ -117,26 +114,34 @@ def _check_key(chain: Sequence[x509.Certificate], key: SecretStr, where: str) ->
     raise _Unusable(f"tls.key of {where} does not match the certificate in tls.crt")
 
 
+def _public_key(of: x509.Certificate | PrivateKeyTypes) -> bytes:
+    return of.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
 def _check_order(chain: Sequence[x509.Certificate], where: str) -> None:
     for certificate, issuer in pairwise(chain):
-        try:
-            certificate.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature):
+        if not _is_issued_by(certificate, issuer):
             raise _Unusable(
                 f"tls.crt of {where} is out of order: {certificate.subject.rfc4514_string()[:200]} was not issued by "
                 "the certificate that follows it"
-            ) from None
+            )
 
 
 def _check_issuer(leaf: x509.Certificate, ca: Sequence[x509.Certificate], where: str) -> None:
-    try:
-        leaf.verify_directly_issued_by(ca[0])
-    except (ValueError, TypeError, InvalidSignature):
+    if not _is_issued_by(leaf, ca[0]):
         issuer = leaf.issuer.rfc4514_string()[:200]
         raise _Unusable(
             f"ca.crt of {where} does not begin with the issuer of the certificate in tls.crt ({issuer})",
             "Put the certificate of the issuer behind the other one in tls.crt",
-        ) from None
+        )
+
+
+def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _source(leaf: x509.Certificate, chain_hash: str, managed_by: str | None) -> Source:

@@ -1,9 +1,7 @@
 """The client for Vercel's certificates API."""
 
 import asyncio
-import os
 import re
-import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -18,6 +16,7 @@ import httpx
 from pydantic import SecretStr
 
 from vercel_certificate_operator._version import __version__
+from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate, Scope, normalized
 from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import Call
@@ -554,8 +553,6 @@ def _words(error: BaseException) -> str | None:
             return f"its TLS certificate is not trusted: {error.verify_message}"
         case ssl.SSLError():
             return f"TLS failed: {error.reason or error}"
-        case socket.gaierror():
-            return error.strerror
-        case OSError(errno=int(number)):
-            return os.strerror(number)  # asyncio's strerror has the address as a tuple
+        case OSError():
+            return words.os_error(error)
     return str(error)

@@ -334,7 +334,7 @@ def attempt_is_made(known: Known, need: Need) -> Decision:
         token_hash=known.token_hash,
         fingerprint=source.fingerprint if source is not None else None,
         expires_at=source.expires_at if source is not None else None,
-        chain_hash=source.chain_hash or None if source is not None else None,
+        chain_hash=(source.chain_hash or None) if source is not None else None,
         previous_failures=failures,
         previous_reason=reason,
     )
@@ -383,7 +383,7 @@ def _failures_in_a_row(known: Known) -> tuple[int, str | None]:
 GATES: tuple[Callable[[Known, Need], Decision | None], ...] = (
     names_have_one_owner,  # before reuse: only the owner uses a certificate
     existing_certificate_is_used,  # before the back-off: a certificate made by hand ends it
-    missing_records_are_reported,  # before the back-off, during which it is told
+    missing_records_are_reported,  # before the back-off, during which they are reported
     back_off_is_waited_for,  # before calls that cost something
     attempts_for_the_same_names_take_turns,  # before the list: it must show what the other one got
     clocks_agree,  # before the GET of what only seems to be due
