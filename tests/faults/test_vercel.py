@@ -66,7 +66,7 @@ STATUSES: tuple[Row, ...] = tuple(
         403: "PermissionDenied",
         404: "DomainNotFound",
         405: "InvalidRequest",
-        408: "InvalidRequest",
+        408: "OutcomeUnknown",
         409: "OutcomeUnknown",
         410: "DomainNotFound",
         413: "InvalidRequest",

@@ -60,6 +60,11 @@ class Certificate:
     oddities: tuple[str, ...] = field(default=())
     """Sentences about what was odd in Vercel's answer, for people."""
 
+    @property
+    def is_described(self) -> bool:
+        """Whether Vercel said its names and when it expires."""
+        return bool(self.cns) and self.expires_at is not None
+
     def covers(self, cns: Iterable[str]) -> bool:
         """Returns whether every one of the names is on the certificate."""
         return normalized(cns) <= self.cns

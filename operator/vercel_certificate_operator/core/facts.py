@@ -154,15 +154,15 @@ def is_gone(known: Known) -> bool:
 def current_certificate(known: Known) -> Certificate | None:
     """Returns what Vercel said last about the current certificate in this round: by a GET, or by a list begun later.
 
-    Of two answers that differ, the older one would undo what the newer one has changed. None: Vercel said nothing, or
-    that there is none.
+    Of two answers that differ, the older one would undo what the newer one has changed. But an answer to a GET that
+    lacks the names or the expiry changes nothing. None: Vercel said nothing, or that there is none.
     """
     got, listing = known.got.get(known.resource.status.id or ""), known.listing
-    if listing is not None and (got is None or got.certificate is None or got.at < listing.begun):
-        listed = listing.find(known.resource.status.id)
-        if listed is not None:
-            return listed
-    return got.certificate if got is not None else None
+    listed = listing.find(known.resource.status.id) if listing is not None else None
+    if listing is None or listed is None or got is None:
+        return listed or (got.certificate if got is not None else None)
+    newer = got.certificate if got.at >= listing.begun else None
+    return newer if newer is not None and newer.is_described else listed
 
 
 def vercels_renewal(known: Known) -> Certificate | None:
