@@ -55,7 +55,7 @@ def test_it_can_be_tried_without_a_vercel_account(
     release = Release(helm, cluster, "try", namespace, values)
     notes = release.install()
     try:
-        how_to_see, how_to_try = notes.split("Try one:")
+        how_to_see, how_to_try = notes.split("Try it:")
         cluster.shell(how_to_try.replace("labels: {}", 'labels: {try-out: "yes"}'))
         shown = [cluster.shell(command) for command in re.findall(r"^ +(kubectl .*)$", how_to_see, re.MULTILINE)]
         assert any("serves" in text for text in shown), notes
