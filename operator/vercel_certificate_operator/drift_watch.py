@@ -122,23 +122,26 @@ class DriftWatch:
         scope = self._scopes[key]
         if scope.judged is None or scope.judged[0] != listing.begun:
             held = [
-                status["id"]
-                for object_key, _, status in self._members(key)
+                certificate_id
+                for object_key in self._counted(key)
                 # What was issued while the list was made can't be in it.
-                if status.get("id") and self._objects.stored_at(object_key) < listing.begun
+                if (certificate_id := self._objects.held_since(object_key, listing.begun))
             ]
             scope.judged = listing.begun, scope_vanished(held, listing)
         return replace(listing, scope_vanished=scope.judged[1])
 
-    def _members(self, key: ScopeKey) -> Iterator[tuple[Key, Body, Body]]:
-        """Yields the resources of a scope that count: not those being deleted, nor those that may not use the token."""
+    def _counted(self, key: ScopeKey) -> Iterator[Key]:
+        """Yields the resources of a scope that may use its token."""
         for object_key in self._objects.members(key):
+            if key.token is not None or self._tokens.may_use(object_key.namespace, None):
+                yield object_key
+
+    def _members(self, key: ScopeKey) -> Iterator[tuple[Key, Body, Body]]:
+        """Yields those of them that aren't being deleted, as they are when their turn comes."""
+        for object_key in self._counted(key):
             body = self._objects.body(object_key)
-            if body is None or body["metadata"].get("deletionTimestamp"):
-                continue
-            if key.token is None and not self._tokens.may_use(object_key.namespace, None):
-                continue
-            yield object_key, body, body["status"]
+            if body is not None and not body["metadata"].get("deletionTimestamp"):
+                yield object_key, body, body["status"]
 
     async def check(self, key: ScopeKey) -> float | None:
         """Lists a scope and compares its resources with the list.
@@ -187,7 +190,7 @@ class DriftWatch:
         sighting = Sighting.of(listing)
         orphans: set[str] = set()
         deferred: set[str] = set()
-        for number, (object_key, body, status) in enumerate(tuple(self._members(key)), 1):
+        for number, (object_key, body, status) in enumerate(self._members(key), 1):
             cns = normalized(body["spec"].get("cns") or ())
             found = self._orphans(body, cns, sighting)
             if sighting.is_news(cns, status):

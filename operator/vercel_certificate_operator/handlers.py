@@ -6,6 +6,7 @@ from typing import Any
 import kopf
 
 from vercel_certificate_operator.core.resource import GROUP, PLURAL, VERSION
+from vercel_certificate_operator.kube.vercel_certificates import PAGE
 from vercel_certificate_operator.objects import key_of
 from vercel_certificate_operator.reconciler import Reconciler
 
@@ -94,7 +95,7 @@ def settings(selector: str = "") -> kopf.OperatorSettings:
     settings.watching.server_timeout = WATCH_LIMIT
     if selector:
         settings.watching.label_selectors[GROUP, VERSION, PLURAL] = selector
-    settings.watching.chunk_size = 500  # of its list, at a time in memory
+    settings.watching.chunk_size = PAGE  # of its list, at a time in memory
     settings.queueing.idle_timeout = 0.1
     settings.queueing.exit_timeout = 0.1
     settings.process.ultimate_exiting_timeout = None  # requests in flight have limits of their own

@@ -31,7 +31,7 @@ from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.core.sightings import Place, ScopeKey
 from vercel_certificate_operator.kube.connection import WatchSigns
-from vercel_certificate_operator.objects import Objects, place_of
+from vercel_certificate_operator.objects import Bodies, Objects, place_of
 from vercel_certificate_operator.observer import Observer
 from vercel_certificate_operator.reconciler import Reconciler
 from vercel_certificate_operator.vercel_time import VercelTime
@@ -176,7 +176,7 @@ class Snapshot:
     now: float
     """Unix time."""
     leads: bool
-    bodies: tuple[tuple[Key, Mapping[str, Any]], ...]
+    bodies: Bodies
     tokens: Mapping[Place | None, TokenState]
     due: int
     due_seconds: float
@@ -190,7 +190,7 @@ class Snapshot:
 
     @classmethod
     def take(cls, sources: Sources) -> "Snapshot":
-        """Takes one. That is cheap: objects are not copied, because they never change."""
+        """Takes one. That is cheap: objects are neither copied nor parsed, because they never change."""
         leads, queue = sources.leads(), sources.queue
         due, due_seconds = (
             queue.overdue if leads else (0, 0.0)
@@ -199,7 +199,7 @@ class Snapshot:
         return cls(
             now=sources.time.now().timestamp(),
             leads=leads,
-            bodies=sources.objects.bodies() if leads else (),
+            bodies=sources.objects.bodies() if leads else Bodies(),
             tokens=_tokens(sources) if leads else {},
             due=due,
             due_seconds=due_seconds,

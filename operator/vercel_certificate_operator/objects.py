@@ -1,12 +1,17 @@
 """The newest known state of every resource, and indexes of it.
 
+Each object is kept as JSON text. As dictionaries, it would take five times the memory, and the garbage collector would
+go through all of them again and again.
+
 What a watch, a list and the replies to our own writes say all goes in here. The newest resourceVersion wins, so the
 echo of our own write changes nothing, and events may come late, twice or out of order.
 """
 
+import json
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -44,8 +49,39 @@ REMEMBERED_GONE = 10_000
 MOST_BEING_REMOVED = 1_000
 LIST_LIMIT = 120.0
 """Seconds that a list may take: what was stored after it began is newer."""
-PARSED = 256
-"""Parsed resources that are kept: those in work. Keeping all would cost more memory than the objects themselves."""
+PARSED = 128
+"""Parsed resources that are kept: those in work."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """One object, and what of it must be found without parsing."""
+
+    key: Key
+    """The same in all indexes: the strings of each copy would take memory too."""
+    version: int
+    at: Tick
+    """When it was stored."""
+    text: str
+    current: str | None
+    """The current certificate."""
+    certificate_ids: tuple[str, ...]
+    scope_key: ScopeKey | None
+    deleting: bool
+
+    @property
+    def body(self) -> dict[str, Any]:
+        body: dict[str, Any] = json.loads(self.text)
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class _Gone:
+    version: int
+    at: Tick
+
+
+_UNKNOWN = _Gone(-1, float("-inf"))
 
 
 def key_of(body: Body) -> Key:
@@ -69,17 +105,16 @@ class Objects:
             monotonic: returns the monotonic time in seconds.
         """
         self._monotonic = monotonic
-        self._stored_at: dict[Key, float] = {}
         self._selector = selector or Selector()
         self._default_scope = default_scope or Scope()
-        self._bodies: dict[Key, dict[str, Any]] = {}
+        self._stored: dict[Key, _Stored] = {}
         self._parsed: OrderedDict[Key, Resource] = OrderedDict()
         # Dictionaries in place of sets: their order is that of the events, and the same in each run.
         self._holders: defaultdict[str, dict[Key, None]] = defaultdict(dict)
         self._members: defaultdict[ScopeKey, dict[Key, None]] = defaultdict(dict)
         self._claims = Claims(monotonic)
         self._attempts_seen: dict[Key, tuple[str, Tick]] = {}
-        self._gone: dict[Key, int] = {}
+        self._gone: dict[Key, _Gone] = {}
         self._being_removed: OrderedDict[str, Key] = OrderedDict()
         self._doubtful: dict[Key, list[str]] = {}
 
@@ -88,8 +123,8 @@ class Objects:
     def put(self, body: Body) -> bool:
         """Notes an object's state. Returns whether it is newer than what was known."""
         key = key_of(body)
-        before = self._bodies.get(key)
-        if _version(body) <= max(_version(before), self._gone.get(key, -1)):
+        before = self._last(key)
+        if _version(body) <= before.version:
             return False  # also what was sent before it was deleted, and comes late
         return self._store(key, body)
 
@@ -99,14 +134,17 @@ class Objects:
         etcd may have been restored from a backup: then they are lower than before. What was stored a moment ago is
         newer than the list, though.
         """
-        key = key_of(body)
-        before = self._bodies.get(key)
-        newest = max(_version(before), self._gone.get(key, -1))
-        stored = self._monotonic() - self._stored_at.get(key, -LIST_LIMIT)
-        if _version(body) == _version(before) or (_version(body) < newest and stored < LIST_LIMIT):
+        key, version = key_of(body), _version(body)
+        before = self._last(key)
+        if key in self._stored and version == before.version:
+            return False
+        if version < before.version and self._monotonic() - before.at < LIST_LIMIT:
             return False
         self._gone.pop(key, None)
         return self._store(key, body)
+
+    def _last(self, key: Key) -> _Stored | _Gone:
+        return self._stored.get(key) or self._gone.get(key, _UNKNOWN)
 
     def put_read(self, body: Body, version: str) -> bool:
         """Notes an object's state from a read that was begun when its state with this resourceVersion was known.
@@ -122,13 +160,23 @@ class Objects:
     def _store(self, key: Key, body: Body) -> bool:
         if not self._selector.matches(body["metadata"].get("labels") or {}):
             return self.drop(key, body)  # a reply to a write of ours, or a read by name: the watch wouldn't show it
-        self._unindex(key)
-        self._bodies[key] = after = _trimmed(body)
-        self._stored_at[key] = self._monotonic()
-        for certificate_id in _ids(after):
+        before = self._unindex(key)
+        key = before.key if before is not None else key
+        after = _trimmed(body)
+        stored = self._stored[key] = _Stored(
+            key=key,
+            version=_version(body),
+            at=self._monotonic(),
+            text=json.dumps(after, separators=(",", ":")),
+            current=after["status"].get("id"),
+            certificate_ids=tuple(_ids(after["status"])),
+            scope_key=scope_key_of(key, after),
+            deleting=bool(after["metadata"].get("deletionTimestamp")),
+        )
+        for certificate_id in stored.certificate_ids:
             self._holders[certificate_id][key] = None
-        if (scope_key := scope_key_of(key, after)) is not None:
-            self._members[scope_key][key] = None
+        if stored.scope_key is not None:
+            self._members[stored.scope_key][key] = None
         self._claims.put(key, _claim(key, after, self._default_scope, self._attempt_seen(key, after)))
         return True
 
@@ -146,50 +194,55 @@ class Objects:
 
     def drop(self, key: Key, last: Body | None = None) -> bool:
         """Notes that an object is gone; ``last`` is its last state. Returns whether it was known."""
-        self._unindex(key)
-        before = self._bodies.pop(key, None)
+        before = self._unindex(key)
+        self._stored.pop(key, None)
         self._claims.put(key, None)
         self._attempts_seen.pop(key, None)
-        self._gone[key] = max(_version(before), _version(last))
-        self._stored_at[key] = self._monotonic()
+        version = _version(last) if last is not None else -1
+        self._gone[key] = _Gone(max(version, before.version if before is not None else -1), self._monotonic())
         while len(self._gone) > REMEMBERED_GONE:
-            forgotten = next(iter(self._gone))
-            del self._gone[forgotten]
-            self._stored_at.pop(forgotten, None)
+            del self._gone[next(iter(self._gone))]
         return before is not None
 
     def get(self, key: Key) -> Resource | None:
         """Returns the newest state; None if it is gone."""
-        body = self._bodies.get(key)
-        if body is None:
+        stored = self._stored.get(key)
+        if stored is None:
             return None
         resource = self._parsed.get(key)
-        if resource is None or resource.resource_version != body["metadata"]["resourceVersion"]:
-            resource = self._parsed[key] = Resource.parse(body)
+        if resource is None:
+            resource = self._parsed[key] = Resource.parse(stored.body)
             if len(self._parsed) > PARSED:
                 self._parsed.popitem(last=False)
         return resource
 
     def body(self, key: Key) -> Body | None:
         """Returns an object as the API server sends it, without what the operator doesn't read."""
-        return self._bodies.get(key)
+        stored = self._stored.get(key)
+        return stored.body if stored is not None else None
 
-    def bodies(self) -> tuple[tuple[Key, Body], ...]:
+    def bodies(self) -> "Bodies":
         """Returns all objects, like ``body``."""
-        return tuple(self._bodies.items())
+        return Bodies(tuple(self._stored.values()))
 
-    def stored_at(self, key: Key) -> float:
-        """Returns when the newest state of an object was stored, on the monotonic clock in seconds."""
-        return self._stored_at[key]
+    def held_since(self, key: Key, begun: Tick) -> str | None:
+        """Returns the current certificate of a resource that isn't being deleted, if its state is older than a time."""
+        stored = self._stored.get(key)
+        return stored.current if stored is not None and not stored.deleting and stored.at < begun else None
+
+    def scope_key(self, key: Key) -> ScopeKey | None:
+        """Returns where the resource's certificate is, or was requested; see ``scope_key_of``."""
+        stored = self._stored.get(key)
+        return stored.scope_key if stored is not None else None
 
     def keys(self) -> tuple[Key, ...]:
-        return tuple(self._bodies)
+        return tuple(self._stored)
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._bodies
+        return key in self._stored
 
     def __len__(self) -> int:
-        return len(self._bodies)
+        return len(self._stored)
 
     # --- certificates
 
@@ -224,9 +277,9 @@ class Objects:
         self._doubtful[key] = new
 
     def _end_doubt(self, key: Key) -> None:
-        written = set(_ids(self._bodies.get(key, {})))
+        stored = self._stored.get(key)
         for certificate_id in self._doubtful.pop(key, ()):
-            if certificate_id not in written:
+            if stored is None or certificate_id not in stored.certificate_ids:
                 _discard(self._holders, certificate_id, key)
 
     def reserve_removal(self, key: Key, certificate_id: str) -> None:
@@ -280,16 +333,28 @@ class Objects:
         """Returns the resources that have, or have requested, a certificate in a scope with this token."""
         return tuple(self._members.get(scope_key, ()))
 
-    def _unindex(self, key: Key) -> None:
+    def _unindex(self, key: Key) -> _Stored | None:
         self._end_doubt(key)
-        body = self._bodies.get(key)
         self._parsed.pop(key, None)
-        if body is None:
-            return
-        for certificate_id in _ids(body):
-            _discard(self._holders, certificate_id, key)
-        if (scope_key := scope_key_of(key, body)) is not None:
-            _discard(self._members, scope_key, key)
+        stored = self._stored.get(key)
+        if stored is not None:
+            for certificate_id in stored.certificate_ids:
+                _discard(self._holders, certificate_id, key)
+            if stored.scope_key is not None:
+                _discard(self._members, stored.scope_key, key)
+        return stored
+
+
+class Bodies:
+    """All objects at one moment. Each is parsed when its turn comes."""
+
+    __slots__ = ("_stored",)
+
+    def __init__(self, stored: tuple[_Stored, ...] = ()) -> None:
+        self._stored = stored
+
+    def __iter__(self) -> Iterator[tuple[Key, Body]]:
+        return ((stored.key, stored.body) for stored in self._stored)
 
 
 class HeldElsewhere:
@@ -388,9 +453,9 @@ def _time(text: object) -> datetime | None:
         return None
 
 
-def _version(body: Body | None) -> int:
+def _version(body: Body) -> int:
     # Comparable within one kind of resource, as Kubernetes promises since 1.35, and as etcd always made them.
-    return int(body["metadata"]["resourceVersion"]) if body is not None else -1
+    return int(body["metadata"]["resourceVersion"])
 
 
 def _discard(index: dict[K, dict[Key, None]], entry: K, key: Key) -> None:
@@ -401,8 +466,7 @@ def _discard(index: dict[K, dict[Key, None]], entry: K, key: Key) -> None:
             del index[entry]
 
 
-def _ids(body: Body) -> Iterator[str]:
-    status = body.get("status") or {}
+def _ids(status: Body) -> Iterator[str]:
     if status.get("id"):
         yield status["id"]
     for entry in _superseded(status):

@@ -49,7 +49,7 @@ from vercel_certificate_operator.kube.tls_secrets import TlsSecrets
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing, Tokens
 from vercel_certificate_operator.kube.vercel_certificates import VercelCertificates
 from vercel_certificate_operator.late_answers import LateAnswers
-from vercel_certificate_operator.objects import Objects, key_of, scope_key_of
+from vercel_certificate_operator.objects import Objects, key_of
 from vercel_certificate_operator.observer import Observer
 from vercel_certificate_operator.posts import Posts
 from vercel_certificate_operator.publisher import Publisher, log_fields
@@ -158,7 +158,7 @@ class Reconciler:
         """Reconciles everything, since all waits were planned with a clock that was wrong."""
         now = self._clock.monotonic()
         self._all_requeued = max(now, self._all_requeued + REQUEUE_ALL)
-        for key, _ in self._objects.bodies():
+        for key in self._objects.keys():  # noqa: SIM118 - not a dict
             self._queue.add(key, self._all_requeued - now)
 
     def _wake(self, key: Hashable, account: Account) -> None:
@@ -304,12 +304,12 @@ class Reconciler:
                 until = earliest(until, *free)
             else:
                 self._memories[key] = replace(memory, noticed=None)
-        body = self._objects.body(key)
-        if body is not None and (scope_key := scope_key_of(key, body)) is not None:
+        if (scope_key := self._objects.scope_key(key)) is not None:
             self.drift.watch(scope_key)
         newest = self._objects.get(key)
         if newest is not None and not newest.holds and not memory.is_needed:
             self._tokens.forget(key.uid)  # there is nothing to remove with it
+        self._memories[key] = self._memories[key].at_rest()
         if until is None:
             return self._longest_sleep
         # A time that is rounded down to now would be due again and again.

@@ -45,6 +45,7 @@ MOST_VOID = 20
 """Ids of attempts that were never sent. More than one at a time is rare."""
 
 _EMPTY: Mapping[Any, Any] = MappingProxyType({})
+_NO_SPEC = Spec()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,8 @@ class Memory:
 
     seen: tuple[str | None, Tick]
     """The newest attempt's id, and when this process first saw it or sent it."""
-    spec: Spec = field(default_factory=Spec)
-    """The newest that was seen: it counts when the resource is gone."""
+    spec: Spec = _NO_SPEC
+    """The newest that was seen: it counts when the resource is gone. Kept only while work is in progress."""
     reply: Reply | None = None
     """What came of a POST of this process, until it is recorded."""
     in_flight: str | None = None
@@ -159,6 +160,10 @@ class Memory:
         """Whether Vercel has answered a POST, and the answer isn't recorded."""
         reply = self.reply
         return reply is not None and (reply.failure is None or issued_nothing(reply.failure))
+
+    def at_rest(self) -> "Memory":
+        """Returns the memory at the end of a round, without what can be read again at the start of the next one."""
+        return self if self.is_needed else replace(self, spec=_NO_SPEC)
 
     @property
     def is_needed(self) -> bool:

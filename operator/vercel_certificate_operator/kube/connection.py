@@ -31,7 +31,8 @@ from vercel_certificate_operator.kube.kubeconfig import NotConfigured as NotConf
 from vercel_certificate_operator.kube.kubeconfig import load as load_kubeconfig
 
 USER_AGENT = f"vercel-certificate-operator/{__version__}"
-CONNECTIONS = 32
+CONNECTIONS = 16
+"""Most connections of one client to the API server. Each takes 256 kB for the buffers of asyncio's TLS."""
 
 
 async def load(kubeconfig: Path | None) -> Configuration:

@@ -16,7 +16,8 @@ from vercel_certificate_operator.core.resource import FINALIZER, GROUP, PLURAL, 
 from vercel_certificate_operator.kube.connection import translated
 from vercel_certificate_operator.kube.requests import JSON_PATCH, MERGE_PATCH, path, send
 
-PAGE = 500
+PAGE = 100
+"""Objects of one page of a list. A page is in memory several times: as bytes, as text and as dictionaries."""
 API = f"/apis/{GROUP}/{VERSION}"
 FIELD_MANAGER = "vercel-certificate-operator"
 
