@@ -471,7 +471,7 @@ class Reconciler:
         key, status = resource.key, decision.status
         closes = isinstance(decision.action, Write) and decision.action.closes
         is_news = True
-        if status is not None and status.dump() != resource.status.dump():
+        if status is not None and status != resource.status and status.dump() != resource.status.dump():
             self._memories[key] = self._memories[key].writing(decision)
             with self._objects.reserved(key, status.certificate_ids):
                 write = self._kube.write_status(resource, status, closes_attempt=closes)
