@@ -47,7 +47,7 @@ class Events:
         self._client = client
         self._instance = (instance or socket.gethostname() or "unknown")[:128]
         self._writing: set[asyncio.Task[None]] = set()
-        self._said: dict[tuple[Key, Note], _Said] = {}
+        self._said: dict[tuple[Key, int], _Said] = {}  # by the note's hash: the texts would take most of the memory
 
     def publish(self, key: Key, note: Note, now: datetime) -> None:
         """Writes an Event in the background.
@@ -73,8 +73,9 @@ class Events:
         await asyncio.gather(*late, return_exceptions=True)
 
     async def _write(self, key: Key, note: Note, now: datetime) -> None:
-        said = self._said.pop((key, note), None) or _Said(event_name(key))
-        self._said[key, note] = said  # the newest is last
+        which = key, hash(note)
+        said = self._said.pop(which, None) or _Said(event_name(key))
+        self._said[which] = said  # the newest is last
         while len(self._said) > REMEMBERED:
             del self._said[next(iter(self._said))]
         try:
