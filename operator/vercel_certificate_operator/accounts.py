@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from vercel_certificate_operator.budgets import Budgets
 from vercel_certificate_operator.clock import Clock
-from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.certificate import Certificates, Scope
 from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import Call, Failure, Meaning, Pauses, wait_after
 from vercel_certificate_operator.core.known import Listing, Pause, Tick
@@ -263,7 +263,7 @@ class Account:
         try:
             certificates = await self.client.list(scope)
             took = self._clock.monotonic() - begun
-            self._listings[scope] = Listing(begun, certificates, took)
+            self._listings[scope] = Listing(begun, Certificates(certificates), took)
             self.succeeded("list", scope)
         except VercelError as failed:
             error = failed

@@ -176,7 +176,7 @@ class Snapshot:
     now: float
     """Unix time."""
     leads: bool
-    bodies: Bodies
+    bodies: Iterable[tuple[Key, Mapping[str, Any]]]
     tokens: Mapping[Place | None, TokenState]
     due: int
     due_seconds: float

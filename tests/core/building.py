@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from vercel_certificate_operator.core.certificate import Certificate, Scope
+from vercel_certificate_operator.core.certificate import Certificate, Certificates, Scope
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.failures import Call, Failure, Fate
 from vercel_certificate_operator.core.known import (
@@ -340,7 +340,7 @@ NO_TOKEN = Failure(Fate.NO_TOKEN, "Secret web/vercel does not exist")
 
 
 def listed(*certificates: Certificate, begun: datetime = NOW, took: float = 0.0, vanished: bool = False) -> Listing:
-    return Listing(tick(begun), certificates, took, vanished)
+    return Listing(tick(begun), Certificates(certificates), took, vanished)
 
 
 def got(*certificates: Certificate, at: datetime = NOW) -> dict[str, Got]:

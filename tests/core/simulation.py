@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from core.building import DAY, HOUR, KEY, MINUTE, NAMES, NOW, SECOND, TEAM, assert_in_order, changed
-from vercel_certificate_operator.core.certificate import Certificate, Scope
+from vercel_certificate_operator.core.certificate import Certificate, Certificates, Scope
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.facts import open_attempt
 from vercel_certificate_operator.core.failures import Call, Failure, Fate
@@ -271,7 +271,7 @@ class World:
     def _listed(self, begun_after: Tick) -> Listing:
         assert begun_after <= self.monotonic, "no list is from the future"
         if self.list is None or self.list.begun < begun_after:
-            self.list = Listing(self.monotonic, tuple(self.vercel.certificates.values()), CALL.total_seconds())
+            self.list = Listing(self.monotonic, Certificates(self.vercel.certificates.values()), CALL.total_seconds())
         return self.list
 
     def _assert_allowed(self, facts: Known, decision: Decision) -> None:

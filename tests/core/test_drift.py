@@ -40,7 +40,7 @@ from core.building import (
     tick,
     written,
 )
-from vercel_certificate_operator.core.certificate import Certificate
+from vercel_certificate_operator.core.certificate import Certificate, Certificates
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.facts import vercels_renewal
 from vercel_certificate_operator.core.known import Get, Issue, Known, List, Remove, Wait, Write
@@ -647,7 +647,7 @@ def test_a_renewal_that_was_requested_earlier_confirms_nothing(suspend: bool) ->
 
 
 def test_a_certificate_that_is_there_is_not_concerned() -> None:
-    assert decide(seen(listing=replace(VANISHED, certificates=(cert(),)))).policy == "nothing_is_needed"
+    assert decide(seen(listing=replace(VANISHED, certificates=Certificates([cert()])))).policy == "nothing_is_needed"
 
 
 def test_a_resource_without_a_certificate_is_not_concerned() -> None:

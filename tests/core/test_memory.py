@@ -386,8 +386,11 @@ def test_a_list_gets_what_was_issued_after_it_was_begun() -> None:
     other = replace(NEW, id="cert_3")
     listing = listed(NEW)
     assert listing.with_issued([NEW]) is listing
-    assert listing.with_issued([replace(NEW, expires_at=None), other]).certificates == (NEW, other)
-    assert listing.with_issued([other]).begun == listing.begun
+    longer = listing.with_issued([replace(NEW, expires_at=None), other])
+    assert list(longer.covering(NEW.cns)) == [NEW, other]
+    assert longer.has("cert_3")
+    assert longer.find("cert_3") is None, "it doesn't prove that the certificate is in this scope"
+    assert longer.begun == listing.begun
 
 
 def test_a_list_is_searched_by_id() -> None:

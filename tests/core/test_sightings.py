@@ -80,11 +80,10 @@ def test_a_certificate_made_by_hand_is_news_for_a_resource_without_one(certifica
     assert sighting.is_news(A, status_of(attempt=attempted(outcome="Refused")).dump()) is news
 
 
-def test_a_list_is_arranged_by_id_and_by_names() -> None:
+def test_a_list_is_arranged_by_names() -> None:
     old, other = cert("cert_0", created=NOW - 30 * DAY), cert("cert_9", ["b.com"])
     unknown = replace(cert("cert_u", lifetime=None), created_at=None)
     sighting = Sighting.of(listed(old, other, unknown, NEWER, cert()))
-    assert set(sighting.by_id) == {"cert_0", "cert_9", "cert_u", "cert_2", "cert_1"}
     assert [one.id for one in sighting.by_names[A]] == ["cert_2", "cert_1", "cert_0", "cert_u"], "the youngest first"
     assert sighting.by_names[frozenset({"b.com"})] == (other,)
 

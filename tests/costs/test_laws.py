@@ -1,6 +1,6 @@
 """What one change costs doesn't depend on how many resources, namesakes, tokens or lost answers there are."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from unittest import mock
 
 import pytest
@@ -9,11 +9,12 @@ from costs.requests import Requests
 from support.acting import HOUR, REF, create_many, put_secret
 from support.memory_api import SimulatedWorld, simulated_world
 from support.world import TOKEN
-from vercel_certificate_operator import reconciler
+from vercel_certificate_operator import accounts, reconciler
 from vercel_certificate_operator.accounts import MOST_TOKENS
+from vercel_certificate_operator.core.certificate import Certificate, Certificates
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.known import Decision, Known
-from vercel_emulator.models import Fault, TokenGrant
+from vercel_emulator.models import Fault, Injection, TokenGrant
 
 FEW, MANY = 100, 1000
 
@@ -87,9 +88,34 @@ async def cost_of_a_renewal(there_are: There, count: int) -> dict[str, int]:
         return {"steps": steps, **requests.of_kubernetes, **requests.of_vercel}
 
 
+async def looks_at_certificates(count: int) -> int:
+    """Returns how often a certificate of the list is looked at while ten certificates are issued in its team."""
+    looks = 0
+
+    class Counted(Certificates):
+        def __iter__(self) -> Iterator[Certificate]:
+            nonlocal looks
+            looks += len(self)
+            return super().__iter__()
+
+    async with simulated_world() as world:
+        for number in range(count):
+            world.emulator.state.inject(Injection(cns=[f"other-{number}.example.org"]))
+        with mock.patch.object(accounts, "Certificates", Counted):
+            await create_many(world, 10)
+            await world.quiet()
+        return looks
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("there_are", WORLDS, ids=lambda there_are: there_are.__name__)
 async def test_a_renewal_costs_the_same_among_a_hundred_and_among_a_thousand(there_are: There) -> None:
     few, many = await cost_of_a_renewal(there_are, FEW), await cost_of_a_renewal(there_are, MANY)
     assert many == few
     assert few["issue"] == 1
+
+
+async def test_a_long_list_is_gone_through_once_and_not_for_each_resource() -> None:
+    few, many = await looks_at_certificates(FEW), await looks_at_certificates(MANY)
+    assert 0 < few <= 4 * FEW
+    assert many <= 4 * MANY

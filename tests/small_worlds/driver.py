@@ -28,7 +28,7 @@ from small_worlds.world import (
     wall,
     written_ids,
 )
-from vercel_certificate_operator.core.certificate import Certificate, Scope
+from vercel_certificate_operator.core.certificate import Certificate, Certificates, Scope
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.facts import earliest
 from vercel_certificate_operator.core.failures import Failure, Fate
@@ -500,7 +500,7 @@ class Driver:
                 round_ = round_.with_got(certificate_id, Got(pending.at, cert.as_seen() if cert else None))
             case List(_, scope):
                 certificates = pending.listed if early else self.all_certificates()
-                self.lists[scope] = Listing(pending.at, certificates, float(tick - pending.at))
+                self.lists[scope] = Listing(pending.at, Certificates(certificates), float(tick - pending.at))
                 round_ = replace(round_, listing=self.lists[scope])
             case Remove(certificate_id, _):
                 round_ = round_.with_removed(certificate_id, self._remove(certificate_id))
@@ -619,7 +619,7 @@ class Driver:
             listing = self._cached(scope_key.scope, tick - DRIFT_LIST_AGE)
             if listing is None:
                 self.heard = True
-                listing = self.lists[scope_key.scope] = Listing(tick, self.all_certificates())
+                listing = self.lists[scope_key.scope] = Listing(tick, Certificates(self.all_certificates()))
             scope = _Scope(deferred=self.deferred.get(scope_key, frozenset()))
             _run(watch._compare(scope_key, scope, watch.judged(scope_key, listing)))
             self.deferred[scope_key] = scope.deferred

@@ -1,8 +1,10 @@
 """What the operator knows about a certificate at Vercel."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 
 
 def normalized(names: Iterable[str]) -> frozenset[str]:
@@ -68,3 +70,26 @@ class Certificate:
     def covers(self, cns: Iterable[str]) -> bool:
         """Returns whether every one of the names is on the certificate."""
         return normalized(cns) <= self.cns
+
+
+class Certificates(tuple[Certificate, ...]):  # noqa: SLOT001 - it keeps its indexes
+    """The certificates of a list. Finding some takes a time that doesn't grow with the length of the list."""
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Certificate]:
+        return {certificate.id: certificate for certificate in self}
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Sequence[Certificate]]:
+        by_name: defaultdict[str, list[Certificate]] = defaultdict(list)
+        for certificate in self:
+            for name in certificate.cns:
+                by_name[name].append(certificate)
+        return dict(by_name)
+
+    def covering(self, cns: frozenset[str]) -> Sequence[Certificate]:
+        """Returns those that cover all of these names, in the order of the list."""
+        if not cns:
+            return self
+        of_the_rarest = min((self._by_name.get(name, ()) for name in cns), key=len)
+        return [certificate for certificate in of_the_rarest if cns <= certificate.cns]

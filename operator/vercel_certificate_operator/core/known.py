@@ -1,12 +1,12 @@
 """What a decision is made from, and what a decision is."""
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
 from vercel_certificate_operator.core import words
-from vercel_certificate_operator.core.certificate import Certificate, Scope
+from vercel_certificate_operator.core.certificate import Certificate, Certificates, Scope
 from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import Call, Failure
 from vercel_certificate_operator.core.record import Attempt
@@ -57,34 +57,34 @@ class Listing:
     """A complete list of a scope's certificates. A hint: an id enters a status only from its own reply."""
 
     begun: Tick
-    certificates: tuple[Certificate, ...]
+    certificates: Certificates
     took: float = 0.0
     """Seconds."""
     scope_vanished: bool = False
     """Whether so many of the scope's certificates are missing that a wrong token is more likely than their removal."""
-    added: frozenset[str] = frozenset()
-    """Ids of certificates that Vercel didn't list: see ``with_issued``."""
+    added: tuple[Certificate, ...] = ()
+    """Certificates that Vercel didn't list: see ``with_issued``."""
 
     def find(self, certificate_id: str | None) -> Certificate | None:
         """Returns a certificate that Vercel listed: it is in this scope."""
-        if certificate_id in self.added:
-            return None
-        return next((certificate for certificate in self.certificates if certificate.id == certificate_id), None)
+        return self.certificates.by_id.get(certificate_id) if certificate_id is not None else None
 
     def has(self, certificate_id: str) -> bool:
         """Returns whether the list has a certificate, also one that was issued after it was begun."""
-        return any(certificate.id == certificate_id for certificate in self.certificates)
+        return certificate_id in self.certificates.by_id or any(one.id == certificate_id for one in self.added)
+
+    def covering(self, cns: frozenset[str]) -> Iterator[Certificate]:
+        """Yields the certificates that cover all of these names, also those that were issued after it was begun."""
+        yield from self.certificates.covering(cns)
+        yield from (certificate for certificate in self.added if cns <= certificate.cns)
 
     def with_issued(self, certificates: Iterable[Certificate]) -> "Listing":
         """Returns the list with certificates that were issued after it was begun, where it lacks them.
 
         They may be in this scope, and it doesn't prove that they are.
         """
-        missing = tuple(one for one in certificates if self.find(one.id) is None and one.id not in self.added)
-        if not missing:
-            return self
-        added = self.added | {certificate.id for certificate in missing}
-        return replace(self, certificates=(*self.certificates, *missing), added=added)
+        missing = tuple(certificate for certificate in certificates if not self.has(certificate.id))
+        return replace(self, added=(*self.added, *missing)) if missing else self
 
 
 @dataclass(frozen=True, slots=True)

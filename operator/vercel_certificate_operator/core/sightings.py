@@ -32,8 +32,7 @@ class ScopeKey(NamedTuple):
 
 def scope_vanished(held: Collection[str], listing: Listing) -> bool:
     """Returns whether more than a tenth (at least 5) of the certificates that resources hold are not listed."""
-    listed = {certificate.id for certificate in listing.certificates}
-    missing = sum(1 for certificate_id in held if certificate_id not in listed)
+    missing = sum(1 for certificate_id in held if listing.find(certificate_id) is None)
     return missing >= FEW and missing * 10 > len(held)
 
 
@@ -42,7 +41,6 @@ class Sighting:
     """A list, arranged so that many resources can be looked up in it."""
 
     listing: Listing
-    by_id: Mapping[str, Certificate]
     by_names: Mapping[frozenset[str], tuple[Certificate, ...]]
     """For each set of names, the certificates with exactly these, the youngest first."""
 
@@ -52,7 +50,7 @@ class Sighting:
         for certificate in listing.certificates:
             by_names.setdefault(certificate.cns, []).append(certificate)
         ordered = {names: tuple(sorted(found, key=youth, reverse=True)) for names, found in by_names.items()}
-        return cls(listing, {certificate.id: certificate for certificate in listing.certificates}, ordered)
+        return cls(listing, ordered)
 
     def is_news(self, cns: frozenset[str], raw_status: Mapping[str, Any]) -> bool:
         """Returns whether a resource has to be reconciled with this list: something differs or is suspicious.
@@ -64,7 +62,7 @@ class Sighting:
         current_id = raw_status.get("id")
         if current_id is None:
             return cns in self.by_names  # perhaps made by hand
-        current = self.by_id.get(current_id)
+        current = self.listing.find(current_id)
         if current is None or current.expires_at is None or raw_status.get("scopeVanished"):
             return True
         status = Status.read(raw_status)

@@ -96,7 +96,7 @@ def existing_certificate_is_used(known: Known, need: Need) -> Decision | None:
     ignore = known.resource.spec.existing_certificate == "Ignore"
     found = [
         certificate
-        for certificate in listing.certificates
+        for certificate in listing.covering(known.resource.cns)
         if certificate.cns == known.resource.cns
         and certificate.id != status.id
         and certificate.id not in uploaded

@@ -507,9 +507,8 @@ def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:
     earliest_creation = attempt.start - (BACK_DATED if attempt.known is not None else CLOCK_TOLERANCE)
     young = tuple(
         certificate
-        for certificate in listing.certificates
-        if attempt.names <= certificate.cns
-        and (certificate.created_at is None or certificate.created_at >= earliest_creation)
+        for certificate in listing.covering(attempt.names)
+        if (certificate.created_at is None or certificate.created_at >= earliest_creation)
         and certificate.id not in (attempt.known or ())
         and certificate.id not in status.certificate_ids
         and certificate.id not in known.held_elsewhere
@@ -529,7 +528,7 @@ def _uploaded_candidates(known: Known, attempt: Attempt, listing: Listing) -> tu
     """Returns the listed certificates that can be what was uploaded: with the leaf's names and expiry."""
     return tuple(
         certificate
-        for certificate in listing.certificates
+        for certificate in listing.covering(attempt.names)
         if certificate.cns == attempt.names
         and certificate.expires_at is not None
         and attempt.expires_at is not None

@@ -358,16 +358,15 @@ def _known_ids(known: Known, listing: Listing, source: Source | None) -> tuple[s
     if source is not None:
         alike = (
             certificate.id
-            for certificate in listing.certificates
+            for certificate in listing.covering(source.cns)
             if certificate.cns == source.cns
             and (certificate.expires_at is None or abs(certificate.expires_at - source.expires_at) <= CLOCK_TOLERANCE)
         )
     else:
         alike = (
             certificate.id
-            for certificate in listing.certificates
-            if known.resource.cns <= certificate.cns  # with more names, too: Vercel adds names by itself
-            and (certificate.created_at is None or certificate.created_at >= known.now - KNOWN_WINDOW)
+            for certificate in listing.covering(known.resource.cns)  # with more names, too: Vercel adds some by itself
+            if certificate.created_at is None or certificate.created_at >= known.now - KNOWN_WINDOW
         )
     return tuple(islice(alike, MOST_KNOWN))
 
