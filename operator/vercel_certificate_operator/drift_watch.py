@@ -116,11 +116,12 @@ class DriftWatch:
 
     def judged(self, key: ScopeKey, listing: Listing) -> Listing:
         """Returns the list with whether its scope has vanished: computed once, however many resources ask."""
-        if not self._objects.members(key):
-            return listing  # nothing can be missing
-        self.watch(key)
-        scope = self._scopes[key]
-        if scope.judged is None or scope.judged[0] != listing.begun:
+        scope = self._scopes.get(key)
+        if scope is None or scope.judged is None or scope.judged[0] != listing.begun:
+            if not self._objects.members(key):
+                return listing  # nothing can be missing
+            self.watch(key)
+            scope = self._scopes[key]
             held = [
                 certificate_id
                 for object_key in self._counted(key)
