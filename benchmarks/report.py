@@ -30,7 +30,7 @@ def save(count: int, figures: list[Figures], *, machine: str) -> None:
     known[str(count)] = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": machine,
-        "versions": {name: version(name) for name in names} | {"operator": version("vercel-certificate-operator")},
+        "versions": {name: version(name) for name in names},
         "go": _go_version("sigs.k8s.io/controller-runtime"),
         "figures": [one.as_json() for one in figures],
     }
@@ -113,7 +113,7 @@ def _requests(counts: dict[str, int]) -> str:
 
 def _go_version(module: str) -> str:
     lines = (ROOT / "benchmarks" / "peer" / "go.mod").read_text().splitlines()
-    return next(text.split()[1] for text in map(str.strip, lines) if text.startswith(module))
+    return next(text.split()[1] for text in map(str.strip, lines) if text.startswith(module)).removeprefix("v")
 
 
 if __name__ == "__main__":
