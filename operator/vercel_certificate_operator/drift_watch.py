@@ -16,7 +16,7 @@ from vercel_certificate_operator.core.known import Listing, Note, Tick
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.core.rules.attempts import orphan_note
-from vercel_certificate_operator.core.sightings import ScopeKey, Sighting, scope_vanished
+from vercel_certificate_operator.core.sightings import ScopeKey, Sighting, is_unexplained, scope_vanished
 from vercel_certificate_operator.core.times import DRIFT_LIST_AGE
 from vercel_certificate_operator.kube.errors import KubeError
 from vercel_certificate_operator.kube.tokens import TokenMissing, Tokens
@@ -70,6 +70,7 @@ class DriftWatch:
         tokens: Tokens,
         calls: VercelCalls,
         clock: Clock,
+        now: Callable[[], datetime],
         interval: float,
         notice: Callable[[Key, Listing], None],
         publish: Callable[[Key, Note], None],
@@ -77,6 +78,7 @@ class DriftWatch:
     ) -> None:
         """
         Args:
+            now: returns the time at Vercel.
             interval: seconds between two lists of a scope.
             notice: called with each resource for which a list has news.
             publish: publishes an Event.
@@ -86,6 +88,7 @@ class DriftWatch:
         self._tokens = tokens
         self._calls = calls
         self._clock = clock
+        self._now = now
         self._interval = interval
         self._notice = notice
         self._publish = publish
@@ -122,13 +125,19 @@ class DriftWatch:
                 return listing  # nothing can be missing
             self.watch(key)
             scope = self._scopes[key]
-            held = [
-                certificate_id
+            held = {
+                certificate_id: object_key
                 for object_key in self._counted(key)
                 # What was issued while the list was made can't be in it.
                 if (certificate_id := self._objects.held_since(object_key, listing.begun))
-            ]
-            scope.judged = listing.begun, scope_vanished(held, listing)
+            }
+            now = self._now()
+
+            def is_missing(certificate_id: str) -> bool:
+                resource = self._objects.get(held[certificate_id])
+                return resource is not None and is_unexplained(resource.status, listing, now)
+
+            scope.judged = listing.begun, scope_vanished(held, listing, is_missing)
         return replace(listing, scope_vanished=scope.judged[1])
 
     def _counted(self, key: ScopeKey) -> Iterator[Key]:

@@ -337,8 +337,6 @@ def due_in(span: timedelta, certificate_id: str = "cert_e") -> Certificate:
         pytest.param(EXISTING, {"got": gone("cert_e")}, False, id="a GET does not find it"),
         pytest.param(EXISTING, {"got": got(replace(EXISTING, cns=THEIRS.cns))}, False, id="a GET shows other names"),
         pytest.param(EXISTING, {"got": got(replace(EXPIRED, id="cert_e"))}, False, id="a GET shows another expiry"),
-        pytest.param(EXISTING, {"failed": failing("get", refusal(500), of="cert_e")}, False, id="a GET fails"),
-        pytest.param(EXISTING, {"pauses": paused("get", NOW + HOUR)}, False, id="a GET is paused"),
     ],
 )
 def test_a_certificate_is_used_only_if_it_fits(certificate: Certificate, more: dict[str, Any], fits: bool) -> None:
@@ -347,6 +345,23 @@ def test_a_certificate_is_used_only_if_it_fits(certificate: Certificate, more: d
         assert used(facts, "cert_e").ready
     else:
         assert isinstance(decide(facts).action, Issue)
+
+
+@pytest.mark.parametrize(
+    "blocked",
+    [{"failed": failing("get", refusal(500), of="cert_e")}, {"pauses": paused("get", NOW + HOUR)}],
+    ids=["a GET fails", "a GET is paused"],
+)
+def test_an_existing_certificate_that_cannot_be_read_now_is_waited_for(blocked: dict[str, Any]) -> None:
+    facts = known(listing=listed(EXISTING), **blocked)
+    assert isinstance(decide(facts).action, Wait)
+    assert decide(facts).policy == "existing_certificate_is_used"
+
+
+def test_an_existing_certificate_that_cannot_be_read_for_an_hour_does_not_count() -> None:
+    """A certificate must not be blocked by a call that always fails."""
+    failed = failing("get", refusal(500), of="cert_e", since=NOW - HOUR)
+    assert isinstance(decide(known(listing=listed(EXISTING), failed=failed)).action, Issue)
 
 
 def test_a_tenth_of_the_lifetime_is_just_long_enough() -> None:

@@ -33,6 +33,7 @@ from core.building import (
     listed,
     message,
     note_of,
+    paused,
     ready,
     refusal,
     renewal_time,
@@ -42,7 +43,7 @@ from core.building import (
 )
 from vercel_certificate_operator.core.certificate import Certificate, Certificates
 from vercel_certificate_operator.core.decide import decide
-from vercel_certificate_operator.core.facts import vercels_renewal
+from vercel_certificate_operator.core.facts import half_time, not_here, vercels_renewal
 from vercel_certificate_operator.core.known import Get, Issue, Known, List, Remove, Wait, Write
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Status
@@ -302,11 +303,34 @@ def test_a_renewal_is_taken_when_the_old_one_is_gone() -> None:
     assert led_to(known(status=ready(DUE)), older)[1].policy == "attempt_is_made", "any other is not taken so"
 
 
-@pytest.mark.parametrize("answer", [gone("cert_2"), {}], ids=["a GET does not find it", "a GET fails"])
-def test_a_renewal_that_cannot_be_read_is_not_taken(answer: Any) -> None:
-    blocked = failing("get", refusal(500), of="cert_2")
-    facts = seen(DUE, SUCCESSOR, status=ready(DUE), got={**answer, **got(DUE)}, failed=blocked)
+def test_a_renewal_that_a_get_does_not_find_is_not_taken() -> None:
+    facts = seen(DUE, SUCCESSOR, status=ready(DUE), got={**gone("cert_2"), **got(DUE)})
     assert isinstance(decide(facts).action, Issue)
+
+
+def test_a_renewal_that_cannot_be_read_is_waited_for_but_not_for_more_than_an_hour() -> None:
+    facts = seen(DUE, SUCCESSOR, status=ready(DUE), got=got(DUE), failed=failing("get", refusal(500), of="cert_2"))
+    assert isinstance(decide(facts).action, Wait)
+    for_an_hour = failing("get", refusal(500), of="cert_2", since=NOW - HOUR)
+    assert isinstance(decide(replace(facts, failed=for_an_hour)).action, Issue)
+
+
+def test_while_gets_are_paused_a_renewal_is_waited_for_until_half_of_the_remaining_time_has_passed() -> None:
+    facts = seen(DUE, SUCCESSOR, status=ready(DUE), got=got(DUE))
+    half = half_time(facts)
+    assert half is not None
+    for moment, counts in ((half - SECOND, True), (half, False)):
+        later = at(facts, moment, pauses=paused("get", moment + HOUR))
+        assert not_here(later, "cert_2") is not counts
+
+
+@pytest.mark.parametrize("listed_too", [True, False])
+def test_a_renewal_that_cannot_be_read_is_not_said_to_be_gone(listed_too: bool) -> None:
+    """Vercel has removed the old one."""
+    blocked = failing("get", refusal(500), of="cert_2", since=LATER, until=LATER + MINUTE)
+    listing = listed(*([SUCCESSOR] if listed_too else []), begun=LATER)
+    decision = decide(known(status=ready(DUE), now=LATER, listing=listing, failed=blocked, **GONE))
+    assert isinstance(decision.action, Wait if listed_too else Write)
 
 
 @pytest.mark.parametrize("requested", [(), ("example.com",)], ids=["adopted", "with the wanted names"])
@@ -343,7 +367,7 @@ def test_the_users_own_certificate_with_the_same_names_is_not_vercels_renewal() 
     assert (status.id, status.origin) == ("cert_u", "Found"), "used, since it is there; never removed"
     later = known(status=status, renew="1")
     attempt = issued_by(later, DUE, uploaded)
-    assert attempt.known == ()
+    assert attempt.known == ("cert_u", "cert_1")
 
 
 # --- other people's certificates --------------------------------------------------------------------------------------

@@ -483,8 +483,7 @@ def test_an_attempt_for_an_account_without_a_team_records_none() -> None:
     ("certificate", "is_known"),
     [
         pytest.param(cert("cert_9", created=NOW - HOUR, lifetime=2 * HOUR), True, id="young"),
-        pytest.param(cert("cert_9", created=NOW - 3 * HOUR, lifetime=4 * HOUR), True, id="three hours old"),
-        pytest.param(cert("cert_9", created=NOW - 3 * HOUR - SECOND, lifetime=4 * HOUR), False, id="older"),
+        pytest.param(cert("cert_9", created=NOW - 80 * DAY), True, id="old: Vercel may renew it under the same id"),
         pytest.param(replace(cert("cert_9", lifetime=None), created_at=None), True, id="of unknown age"),
         pytest.param(cert("cert_9", ["b.com"], created=NOW), False, id="other names"),
         pytest.param(cert("cert_9", ["b.com", "example.com"], created=NOW), True, id="more names"),

@@ -7,7 +7,7 @@ import pytest
 
 from core.building import DAY, HOUR, MINUTE, NOW, SECOND, TEAM, attempted, cert, listed, ready, replaced, status_of
 from vercel_certificate_operator.core.certificate import Scope
-from vercel_certificate_operator.core.sightings import ScopeKey, Sighting, scope_vanished
+from vercel_certificate_operator.core.sightings import ScopeKey, Sighting, is_unexplained, scope_vanished
 from vercel_certificate_operator.core.times import BACK_DATED
 
 A = frozenset({"example.com"})
@@ -34,7 +34,23 @@ def test_a_scope_has_vanished_when_more_than_a_tenth_and_at_least_five_are_missi
 ) -> None:
     ids = [f"cert_{number}" for number in range(held)]
     listing = listed(cert("cert_of_another"), *(cert(found) for found in ids[missing:]))
-    assert scope_vanished(ids, listing) is vanished
+    assert scope_vanished(ids, listing, lambda _: True) is vanished
+    assert not scope_vanished(ids, listing, lambda _: False), "what is explained does not count"
+
+
+@pytest.mark.parametrize(
+    ("certificates", "status", "unexplained"),
+    [
+        pytest.param([], ready(), True, id="it is missing"),
+        pytest.param([cert("cert_2", created=NOW)], ready(), False, id="Vercel renewed it under another id"),
+        pytest.param([cert("cert_2", created=NOW, lifetime=-DAY)], ready(), True, id="its successor has expired"),
+        pytest.param([cert("cert_2", ["b.com"])], ready(), True, id="another one has other names"),
+        pytest.param([], ready(cert(created=NOW - 91 * DAY)), False, id="it has expired"),
+        pytest.param([], ready(cert(created=NOW)), False, id="it is new, and the list may lag"),
+    ],
+)
+def test_what_explains_that_a_list_lacks_a_certificate(certificates: list[Any], status: Any, unexplained: bool) -> None:
+    assert is_unexplained(status, listed(*certificates), NOW) is unexplained
 
 
 NEWER = cert("cert_2", created=NOW)

@@ -604,6 +604,7 @@ class Driver:
             tokens=cast(Any, _Tokens()),
             calls=parts,
             clock=parts,
+            now=lambda: self.now,
             interval=DRIFT,
             notice=self._notice,
             publish=lambda _, note: self._publish(note),

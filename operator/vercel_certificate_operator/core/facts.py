@@ -129,9 +129,17 @@ def youth(certificate: Certificate) -> tuple[float, float, str]:
 
 
 def not_here(known: Known, certificate_id: str) -> bool:
-    """Returns whether a certificate can't be taken in this round: its GET answered 404, or can't be made now."""
+    """Returns whether a listed certificate does not count: its GET answered 404, or has failed for too long.
+
+    Any other failed GET is waited for; one that is paused, until half of the time from the renewal time to the expiry
+    has passed.
+    """
     got = known.got.get(certificate_id)
-    return got.certificate is None if got is not None else known.blocked("get", certificate_id)
+    if got is not None:
+        return got.certificate is None
+    half = half_time(known)
+    late = half is not None and known.now >= half
+    return is_unreadable(known, certificate_id) or (late and "get" in known.pauses)
 
 
 def is_unreadable(known: Known, certificate_id: str) -> bool:

@@ -1,7 +1,9 @@
 """What one list says about the resources of a scope."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
 from typing import Any, NamedTuple
 
 from vercel_certificate_operator.core import words
@@ -10,7 +12,7 @@ from vercel_certificate_operator.core.facts import youth
 from vercel_certificate_operator.core.known import Listing
 from vercel_certificate_operator.core.resource import Status
 from vercel_certificate_operator.core.schema import whole_seconds
-from vercel_certificate_operator.core.times import BACK_DATED
+from vercel_certificate_operator.core.times import BACK_DATED, LATE_IN_LIST
 
 FEW = 5
 """So many certificates may be missing at once before that is suspicious."""
@@ -30,10 +32,35 @@ class ScopeKey(NamedTuple):
         return f"{self.scope} with {words.token(self.token)}"
 
 
-def scope_vanished(held: Collection[str], listing: Listing) -> bool:
-    """Returns whether more than a tenth (at least 5) of the certificates that resources hold are not listed."""
-    missing = sum(1 for certificate_id in held if listing.find(certificate_id) is None)
-    return missing >= FEW and missing * 10 > len(held)
+def scope_vanished(held: Collection[str], listing: Listing, is_unexplained: Callable[[str], bool]) -> bool:
+    """Returns whether more than a tenth (at least 5) of the certificates that resources hold are not listed.
+
+    Args:
+        held: ids of certificates.
+        is_unexplained: whether one that is not listed counts; see ``is_unexplained``.
+    """
+    too_many = max(FEW, len(held) // 10 + 1)
+    unexplained = (one for one in held if listing.find(one) is None and is_unexplained(one))
+    return sum(1 for _ in islice(unexplained, too_many)) == too_many
+
+
+def is_unexplained(status: Status, listing: Listing, now: datetime) -> bool:
+    """Returns whether nothing but a wrong token, or a removal, explains that a list lacks the current certificate.
+
+    Vercel drops what has expired and what it has renewed under another id, and what is new appears in its lists late.
+
+    Args:
+        now: the time at Vercel.
+    """
+    expires_at, created_at = status.expires_at, status.created_at
+    if expires_at is not None and expires_at <= now:
+        return False
+    if created_at is not None and created_at > now - LATE_IN_LIST:
+        return False
+    return not any(
+        other.cns == status.names and (other.expires_at is None or other.expires_at > now)
+        for other in listing.covering(status.names)
+    )
 
 
 @dataclass(frozen=True, slots=True)

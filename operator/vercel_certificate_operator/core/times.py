@@ -8,14 +8,14 @@ BACK_DATED = timedelta(hours=2)
 """How long before its attempt a certificate can claim to have been created. Issuers set notBefore back by an hour."""
 LIST_LAG = timedelta(seconds=30)
 """How long a certificate may be missing from a list that was begun after it was created."""
-KNOWN_WINDOW = timedelta(hours=3)
-"""How young a certificate is that could be mistaken for the answer to an attempt; more than BACK_DATED."""
 MOST_KNOWN = 100
-"""Ids that an attempt records as known."""
+"""Ids that an attempt records as known: the youngest."""
 MOST_HOLDERS_READ = 5
 """Certificates of other resources with the same names that are read before an attempt."""
 LIST_AGE = 600.0
 """Seconds that a list may be old when an attempt is made from it."""
+LATE_IN_LIST = timedelta(minutes=10)
+"""A certificate that is younger may still be missing from Vercel's list: that is no sign of a wrong token."""
 DRIFT_LIST_AGE = 60.0
 """Seconds that a list may be old to detect drift."""
 FIRST_LIST_AFTER = 5.0

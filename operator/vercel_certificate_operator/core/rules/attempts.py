@@ -156,7 +156,7 @@ def certificate_is_recorded(
     before = known.resource.status
     renewed_nothing = _renewed_nothing(before, certificate, attempt, origin)
     after = _with_answer(known, before, attempt, certificate, origin)
-    if others or origin is Origin.FOUND:
+    if others or (origin is Origin.FOUND and certificate.id not in before.certificate_ids):
         after = after.changed(shared_names=True)
     needed = _needed(known, attempt)
     same = renewed_nothing and certificate.id == before.id and certificate.covers(needed)
@@ -412,15 +412,26 @@ def open_attempt_is_searched_for(known: Known) -> Decision | None:
     there = [got.certificate for other in found if (got := known.got.get(other.id)) and got.certificate is not None]
     if there and not waiting:
         youngest = max(there, key=youth)
-        single = len(found) == 1 and attempt.known is not None
-        single = single and not _may_be_uploaded(attempt, youngest) and not _may_have_existed(attempt, youngest)
-        origin = Origin.ISSUED if single else Origin.FOUND
+        is_ours = len(found) == 1 and _must_be_what_was_requested(known, attempt, youngest)
+        origin = Origin.ISSUED if is_ours else Origin.FOUND
         others = tuple(other for other in there if other.id != youngest.id)
         return certificate_is_recorded(known, attempt, youngest, origin, searched=True, others=others)
     if searching is None and not waiting:
         return _lost(known, attempt)
     again = [_get_again_at(known, other) for other in waiting] + ([searching] if searching is not None else [])
     return _still_unknown(known, attempt, min(again), grace_end)
+
+
+def _must_be_what_was_requested(known: Known, attempt: Attempt, certificate: Certificate) -> bool:
+    """Returns whether nobody else can have made the only candidate.
+
+    A list showed what existed before, in the same account. Nobody else has these names, so it is no renewal of theirs.
+    """
+    if attempt.known is None or certificate.cns != attempt.names or known.resource.status.shared_names:
+        return False
+    if attempt.team is None and attempt.token_hash not in (None, known.token_hash):
+        return False
+    return not _may_be_uploaded(attempt, certificate) and not _may_have_existed(attempt, certificate)
 
 
 def _may_be_uploaded(attempt: Attempt, certificate: Certificate) -> bool:

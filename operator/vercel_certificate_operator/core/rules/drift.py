@@ -10,6 +10,7 @@ from vercel_certificate_operator.core.facts import (
     foreign,
     is_gone,
     kept_waiting,
+    not_here,
     renew_pending,
     reported,
     unchanged,
@@ -118,8 +119,8 @@ def confirmed_absence_is_recorded(known: Known) -> Decision | None:
     if not is_gone(known):
         return None
     renewal = vercels_renewal(known)
-    if renewal is not None and (decision := _renewal(known, renewal)) is not None:
-        return decision
+    if renewal is not None and not not_here(known, renewal.id):
+        return _renewal(known, renewal)
     message = f"Certificate {status.id} for {words.names(status.names)} no longer exists at Vercel."
     if not resource.spec.suspend:
         message += " The operator issues another one."
@@ -139,8 +140,8 @@ def drift_is_detected(known: Known) -> Decision | None:
     if current is None:
         return None
     renewal = vercels_renewal(known)
-    if renewal is not None and (decision := _renewal(known, renewal)) is not None:
-        return decision
+    if renewal is not None and not not_here(known, renewal.id) and not known.blocked("get", renewal.id):
+        return _renewal(known, renewal)  # while its GET has to wait, the current one counts
     changed = change_is_recorded(known, current)
     if changed is not None:
         return changed
@@ -157,14 +158,12 @@ def _is_doubtful(known: Known, listed: Certificate | None) -> bool:
     return whole_seconds(listed.expires_at) < expires_at
 
 
-def _renewal(known: Known, renewal: Certificate) -> Decision | None:
+def _renewal(known: Known, renewal: Certificate) -> Decision:
     """Takes a renewal under another id once its own GET confirms it."""
     got = known.got.get(renewal.id)
-    if got is None:
-        if known.blocked("get", renewal.id):
-            return None
+    if got is None or got.certificate is None:
         return Decision(Get(renewal.id, known.resource.status.scope))
-    return _renewed_by_vercel(known, got.certificate) if got.certificate is not None else None
+    return _renewed_by_vercel(known, got.certificate)
 
 
 def change_is_recorded(known: Known, current: Certificate) -> Decision | None:

@@ -22,6 +22,7 @@ from vercel_certificate_operator.core.facts import (
     reported,
     unclaimed,
     waiting_until,
+    youth,
 )
 from vercel_certificate_operator.core.failures import (
     CALL_DENIED,
@@ -57,7 +58,6 @@ from vercel_certificate_operator.core.times import (
     DRIFT_LIST_AGE,
     DUPLICATE_CHECK,
     ISSUANCE_WINDOW,
-    KNOWN_WINDOW,
     LIST_AGE,
     MOST_HOLDERS_READ,
     MOST_KNOWN,
@@ -354,7 +354,10 @@ def _requested_names(known: Known) -> frozenset[str]:
 
 
 def _known_ids(known: Known, listing: Listing, source: Source | None) -> tuple[str, ...]:
-    """Returns the ids of existing certificates that could be mistaken for the answer to an attempt."""
+    """Returns the ids of existing certificates that could be mistaken for the answer to an attempt.
+
+    Old ones too: Vercel may renew one under the same id meanwhile. And those with more names: Vercel adds some itself.
+    """
     if source is not None:
         alike = (
             certificate.id
@@ -364,9 +367,7 @@ def _known_ids(known: Known, listing: Listing, source: Source | None) -> tuple[s
         )
     else:
         alike = (
-            certificate.id
-            for certificate in listing.covering(known.resource.cns)  # with more names, too: Vercel adds some by itself
-            if certificate.created_at is None or certificate.created_at >= known.now - KNOWN_WINDOW
+            certificate.id for certificate in sorted(listing.covering(known.resource.cns), key=youth, reverse=True)
         )
     return tuple(islice(alike, MOST_KNOWN))
 
