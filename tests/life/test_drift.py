@@ -1,6 +1,6 @@
 """What happens at Vercel without the operator: found by a look from time to time."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import timedelta
 
 import pytest
@@ -326,9 +326,9 @@ async def test_whether_so_many_are_gone_is_computed_once_for_a_list(
     """Each resource asks, and each answer takes a look at all of them."""
     computed = []
 
-    def counted(held: Collection[str], listing: Listing) -> bool:
+    def counted(held: Collection[str], listing: Listing, is_unexplained: Callable[[str], bool]) -> bool:
         computed.append(listing.begun)
-        return scope_vanished(held, listing)
+        return scope_vanished(held, listing, is_unexplained)
 
     monkeypatch.setattr(drift_watch, "scope_vanished", counted)
     await create_many(world, 8)
