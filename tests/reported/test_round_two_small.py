@@ -1,0 +1,47 @@
+"""Small faults that a second round of people found who wanted to break the operator: each in a user's words."""
+
+import pytest
+
+from reported.acts import held, posts, said
+from support.acting import HOUR
+from support.memory_api import SimulatedWorld
+
+A = ["a.example.com"]
+
+
+@pytest.mark.parametrize("existing", ["Adopt", "Reuse"])
+async def test_a_certificate_moves_although_the_old_resource_is_deleted_in_the_foreground(
+    world: SimulatedWorld, existing: str
+) -> None:
+    """docs/moving.md, with Argo CD or kubectl delete --cascade=foreground: its finalizer goes a moment later."""
+    await world.apply("old", A, deletionPolicy="Retain")
+    await world.quiet()
+    [certificate] = await held(world, "old")
+    await world.apply("new", A, existingCertificate=existing)
+    await world.quiet()
+    assert await world.ready("new") == ("False", "DuplicateOf")
+    finalizers = (await world.get("old") or {})["metadata"]["finalizers"]
+    await world.patch("old", {"metadata": {"finalizers": [*finalizers, "foregroundDeletion"]}})
+    await world.delete("old")
+    await world.quiet()
+    await world.advance(2)
+    await world.patch("old", {"metadata": {"finalizers": None}})
+    await world.advance(HOUR)
+    assert await world.get("old") is None
+    assert posts(world) == 1
+    assert await held(world, "new") == [certificate]
+
+
+async def test_a_certificate_of_a_released_resource_can_be_named(world: SimulatedWorld) -> None:
+    await world.apply("old", A, deletionPolicy="Retain")
+    await world.quiet()
+    [certificate] = await held(world, "old")
+    finalizers = (await world.get("old") or {})["metadata"]["finalizers"]
+    await world.patch("old", {"metadata": {"finalizers": [*finalizers, "example.com/other"]}})
+    await world.delete("old")
+    await world.quiet()
+    adopt = {"vercel-operator.io/adopt-id": certificate}
+    await world.apply("new", A, annotations=adopt)
+    await world.quiet()
+    assert await held(world, "new") == [certificate]
+    assert not await said(world, "AdoptionRefused")
