@@ -2,8 +2,8 @@
 
 import pytest
 
-from reported.acts import held, posts, said
-from support.acting import HOUR
+from reported.acts import behave, held, posts, said, theirs
+from support.acting import DAY, HOUR, MINUTE
 from support.memory_api import SimulatedWorld
 
 A = ["a.example.com"]
@@ -45,3 +45,17 @@ async def test_a_certificate_of_a_released_resource_can_be_named(world: Simulate
     await world.quiet()
     assert await held(world, "new") == [certificate]
     assert not await said(world, "AdoptionRefused")
+
+
+@pytest.mark.parametrize("order", ["newest-first", "oldest-first", "shuffled"])
+async def test_a_long_list_in_any_order_shows_the_certificate_that_exists(world: SimulatedWorld, order: str) -> None:
+    """In which order they come is not known (vercel-certs-api.md)."""
+    behave(world, list_order=order)
+    for number in range(230):
+        theirs(world, f"n{number}.example.org", id=f"cert_{number}", age=10 * DAY + number * MINUTE)
+    theirs(world, *A, age=10 * DAY + 60.5 * MINUTE)
+    await world.apply("site", A)
+    await world.quiet()
+    await world.advance(HOUR)
+    assert posts(world) == 0
+    assert await held(world) == ["cert_theirs"]
