@@ -59,3 +59,13 @@ async def test_a_long_list_in_any_order_shows_the_certificate_that_exists(world:
     await world.advance(HOUR)
     assert posts(world) == 0
     assert await held(world) == ["cert_theirs"]
+
+
+@pytest.mark.parametrize("named", ["..", "x" * 70_000], ids=["dots", "longer than any URL"])
+async def test_an_id_to_adopt_that_can_not_be_asked_for_is_refused(world: SimulatedWorld, named: str) -> None:
+    """docs/resource.md: an Event says why, and the resource continues without it."""
+    await world.apply("site", A, annotations={"vercel-operator.io/adopt-id": named})
+    await world.quiet()
+    await world.advance(DAY)
+    assert await said(world, "AdoptionRefused")
+    assert await world.ready("site") == ("True", "Issued")

@@ -1,10 +1,20 @@
 """What the operator knows about a certificate at Vercel."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+
+LONGEST_ID = 200
+"""Characters. Vercel's ids have about 30."""
+_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_ID}}}")
+
+
+def is_id(text: str) -> bool:
+    """Returns whether a text from a user can be the id of a certificate, and be sent in a URL."""
+    return _ID.fullmatch(text) is not None
 
 
 def normalized(names: Iterable[str]) -> frozenset[str]:
