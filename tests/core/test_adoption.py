@@ -319,7 +319,9 @@ def test_existing_certificate_says_what_happens(spec: str, may_adopt: bool, orig
     if origin is None:
         assert isinstance(decide(facts).action, Issue)
         return
-    assert used(facts, "cert_e").origin == origin
+    status = used(facts, "cert_e")
+    assert status.origin == origin
+    assert status.shared_names is (origin == "Found"), "Vercel's renewal of an adopted one is the operator's too"
     decision = decide(replace(facts, got=got(EXISTING)))
     assert note_of(decision) == ("Normal", "Adopted" if origin == "Adopted" else "Reused", "Reuse")
     assert decision.note is not None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reported.acts import behave, held, posts, said, theirs
+from reported.acts import behave, held, posts, renewed_by_vercel, said, theirs
 from support.acting import DAY, HOUR, MINUTE
 from support.memory_api import SimulatedWorld
 
@@ -69,3 +69,19 @@ async def test_an_id_to_adopt_that_can_not_be_asked_for_is_refused(world: Simula
     await world.advance(DAY)
     assert await said(world, "AdoptionRefused")
     assert await world.ready("site") == ("True", "Issued")
+
+
+async def test_vercels_renewal_of_a_certificate_that_existing_certificate_adopted_is_adopted_too(
+    world: SimulatedWorld,
+) -> None:
+    """It is managed like one that the operator issued: so nobody is told to remove its renewal."""
+    theirs(world, *A, age=20 * DAY, left=70 * DAY)
+    await world.apply("site", A, existingCertificate="Adopt")
+    await world.quiet()
+    assert (await world.status("site"))["origin"] == "Adopted"
+    await world.advance(35 * DAY)
+    renewed_by_vercel(world, "cert_theirs", id="cert_theirs_2")
+    await world.advance(2 * DAY)
+    assert not await said(world, "OrphanedCertificate")
+    assert (await world.status("site"))["id"] == "cert_theirs_2"
+    assert (await world.status("site"))["origin"] == "Adopted"

@@ -127,8 +127,8 @@ def _used(known: Known, certificate: Certificate, own_origin: str | None) -> Dec
     adopts = resource.spec.existing_certificate == "Adopt" and known.may_adopt
     origin = own_origin or str(Origin.ADOPTED if adopts else Origin.FOUND)
     after = _taken(known, certificate, origin)
-    if own_origin is None:
-        after = after.changed(shared_names=True)
+    if own_origin is None and origin == Origin.FOUND:
+        after = after.changed(shared_names=True)  # someone else renews it
     how = "" if origin != Origin.FOUND else " The operator did not issue it and will not remove it."
     expires = words.time(certificate.expires_at) if certificate.expires_at else "at an unknown time"
     text = (
