@@ -1,8 +1,10 @@
 """Small faults that a second round of people found who wanted to break the operator: each in a user's words."""
 
+from typing import Any
+
 import pytest
 
-from reported.acts import behave, held, posts, renewed_by_vercel, said, theirs
+from reported.acts import behave, fails, held, posts, renewed_by_vercel, said, theirs
 from support.acting import DAY, HOUR, MINUTE
 from support.memory_api import SimulatedWorld
 
@@ -85,3 +87,16 @@ async def test_vercels_renewal_of_a_certificate_that_existing_certificate_adopte
     assert not await said(world, "OrphanedCertificate")
     assert (await world.status("site"))["id"] == "cert_theirs_2"
     assert (await world.status("site"))["origin"] == "Adopted"
+
+
+async def test_a_list_without_auto_renew_changes_nothing_and_says_nothing(world: SimulatedWorld) -> None:
+    await world.apply("site", A)
+    await world.quiet()
+    [certificate] = world.emulator.state.live()
+    shown: Any = {**certificate.public()}
+    del shown["autoRenew"]
+    body: Any = {"certs": [shown], "pagination": {"count": 1, "next": None, "prev": None}}
+    fails(world, "list", None, action="raw", status=200, body=body)
+    await world.advance(3 * DAY)
+    assert not await said(world, "CertificateChanged")
+    assert await world.ready("site") == ("True", "Issued")
