@@ -390,6 +390,16 @@ def test_the_current_certificate_is_the_first_of_all() -> None:
     assert Status().certificate_ids == ()
 
 
+def test_the_current_certificate_is_not_read_as_a_replaced_one() -> None:
+    """Someone edited the status by hand. The operator would remove the certificate."""
+    written = ready(superseded=replaced("cert_0", "cert_1"))
+    assert Status.read(written.dump()) == ready(superseded=replaced("cert_0"))
+    bad = written.dump() | {"issuances": "?"}
+    assert Status.read(bad).superseded_ids == ("cert_0",)
+    later = Status.read(written.dump()).superseding(since=NOW + DAY)
+    assert later.superseded[-1].since == NOW + DAY, "it is removed some time after it was really replaced"
+
+
 def test_what_is_superseded_keeps_its_origin_and_scope() -> None:
     status = ready(origin="Adopted", team="acme").superseding(since=NOW + timedelta(milliseconds=5))
     assert status.superseded == (Superseded(id="cert_1", origin="Adopted", team="acme", since=NOW),)

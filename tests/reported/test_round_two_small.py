@@ -100,3 +100,16 @@ async def test_a_list_without_auto_renew_changes_nothing_and_says_nothing(world:
     await world.advance(3 * DAY)
     assert not await said(world, "CertificateChanged")
     assert await world.ready("site") == ("True", "Issued")
+
+
+async def test_a_status_that_names_its_current_certificate_as_replaced_does_not_lose_it(world: SimulatedWorld) -> None:
+    """An administrator repaired the status by hand."""
+    await world.apply("site", A)
+    await world.quiet()
+    [first] = await held(world)
+    entry = {"id": first, "origin": "Issued", "since": "2020-01-01T00:00:00Z"}
+    await world.patch_status("site", {"superseded": [entry]})
+    await world.quiet()
+    await world.advance(HOUR)
+    assert first in world.live()
+    assert await world.ready("site") == ("True", "Issued")

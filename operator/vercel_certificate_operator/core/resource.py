@@ -134,7 +134,16 @@ class Status(Model):
 
     @classmethod
     def read(cls, raw: Mapping[str, Any] | None) -> Self:
-        """Returns a status from JSON. Fields that can't be read are left out and named in ``unreadable``."""
+        """Returns a status from JSON. Fields that can't be read are left out and named in ``unreadable``.
+
+        The current certificate is not a replaced one, even if someone has written it into ``superseded``: as such, it
+        would be removed.
+        """
+        status = cls._read(raw)
+        return status.without_superseded({status.id}) if status.id in status.superseded_ids else status
+
+    @classmethod
+    def _read(cls, raw: Mapping[str, Any] | None) -> Self:
         names = {field.alias for field in cls.model_fields.values() if not field.exclude}
         fields = {name: value for name, value in (raw or {}).items() if name in names}
         try:
