@@ -113,3 +113,11 @@ async def test_a_status_that_names_its_current_certificate_as_replaced_does_not_
     await world.advance(HOUR)
     assert first in world.live()
     assert await world.ready("site") == ("True", "Issued")
+
+
+async def test_names_in_their_unicode_form_are_those_that_were_requested(world: SimulatedWorld) -> None:
+    """Vercel shows them as people write them."""
+    fails(world, "issue", action="answer", fields={"cns": ["straße.example.com"]})
+    await world.apply("site", ["xn--strae-oqa.example.com"])
+    await world.quiet()
+    assert await world.ready("site") == ("True", "Issued")
