@@ -66,7 +66,9 @@ class _Stored:
     current: str | None
     """The current certificate."""
     certificate_ids: tuple[str, ...]
+    """All that it holds. None if it is released: see ``_is_released``."""
     scope_key: ScopeKey | None
+    """None also if it is released."""
     deleting: bool
 
     @property
@@ -163,21 +165,23 @@ class Objects:
         before = self._unindex(key)
         key = before.key if before is not None else key
         after = _trimmed(body)
+        released = _is_released(after["metadata"])
         stored = self._stored[key] = _Stored(
             key=key,
             version=_version(body),
             at=self._monotonic(),
             text=json.dumps(after, separators=(",", ":")),
             current=after["status"].get("id"),
-            certificate_ids=tuple(_ids(after["status"])),
-            scope_key=scope_key_of(key, after),
+            certificate_ids=() if released else tuple(_ids(after["status"])),
+            scope_key=None if released else scope_key_of(key, after),
             deleting=bool(after["metadata"].get("deletionTimestamp")),
         )
         for certificate_id in stored.certificate_ids:
             self._holders[certificate_id][key] = None
         if stored.scope_key is not None:
             self._members[stored.scope_key][key] = None
-        self._claims.put(key, _claim(key, after, self._default_scope, self._attempt_seen(key, after)))
+        attempt_seen = self._attempt_seen(key, after)
+        self._claims.put(key, _claim(key, after, self._default_scope, None if released else attempt_seen, released))
         return True
 
     def _attempt_seen(self, key: Key, body: Body) -> Tick | None:
@@ -247,7 +251,7 @@ class Objects:
     # --- certificates
 
     def held_elsewhere(self, key: Key) -> "HeldElsewhere":
-        """Returns the ids of certificates in the statuses of all resources but this one."""
+        """Returns the ids of the certificates that all resources but this one hold."""
         return HeldElsewhere(self, key)
 
     def not_removable(self, key: Key) -> "NotRemovable":
@@ -255,7 +259,7 @@ class Objects:
         return NotRemovable(self, key)
 
     def holders(self, certificate_id: str) -> frozenset[Key]:
-        """Returns the resources whose statuses name a certificate."""
+        """Returns the resources that hold a certificate: their statuses name it, and they are not released."""
         return frozenset(self._holders.get(certificate_id, ()))
 
     @contextmanager
@@ -398,7 +402,7 @@ def _removes_itself(body: Body | None, certificate_id: str) -> bool:
     if body is None:
         return False
     metadata, spec, status = body["metadata"], body["spec"], body["status"]
-    if not metadata.get("deletionTimestamp") or FINALIZER not in (metadata.get("finalizers") or ()):
+    if not metadata.get("deletionTimestamp") or _is_released(metadata):
         return False
     if spec.get("suspend") or spec.get("deletionPolicy", "Delete") != "Delete":
         return False
@@ -426,14 +430,20 @@ def place_of(namespace: str, body: Body) -> Place | None:
     return (namespace, ref["name"], ref.get("key") or "token") if ref else None
 
 
-def _claim(key: Key, body: Body, default_scope: Scope, attempt_seen: Tick | None) -> Claim:
+def _is_released(metadata: Body) -> bool:
+    """Returns whether the operator is done with a resource: it is being deleted, and only others' finalizers hold it.
+
+    It holds nothing any longer, whatever its status says.
+    """
+    return bool(metadata.get("deletionTimestamp")) and FINALIZER not in (metadata.get("finalizers") or ())
+
+
+def _claim(key: Key, body: Body, default_scope: Scope, attempt_seen: Tick | None, released: bool) -> Claim:
     metadata, spec, status = body["metadata"], body["spec"], body["status"]
     cns = normalized(spec.get("cns") or ())
     team = spec.get("team")
     scope = Scope(team_id=team.get("id"), team_slug=team.get("slug")) if team else default_scope
     deleting = bool(metadata.get("deletionTimestamp"))
-    released = deleting and FINALIZER not in (metadata.get("finalizers") or ())
-    attempts = attempt_seen is not None and not released
     holds = bool(status.get("id")) and cns <= normalized(status.get("cns") or ()) and not released
     return Claim(
         group=Group(cns, scope, None if scope.team else ("token", place_of(key.namespace, body))),
@@ -441,8 +451,8 @@ def _claim(key: Key, body: Body, default_scope: Scope, attempt_seen: Tick | None
         eligible=not deleting and not spec.get("suspend"),
         certificate_id=status.get("id") if holds else None,
         expires_at=_time(status.get("expiresAt")),
-        attempt_seen=attempt_seen if attempts else None,
-        attempt_cns=normalized(status["attempt"].get("cns") or cns) if attempts else frozenset(),
+        attempt_seen=attempt_seen,
+        attempt_cns=frozenset() if attempt_seen is None else normalized(status["attempt"].get("cns") or cns),
     )
 
 

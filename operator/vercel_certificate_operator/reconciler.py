@@ -419,8 +419,9 @@ class Reconciler:
                 listing = self._calls.list(key, begun_after, scope, token)
                 return replace(round_, listing=self.drift.judged(ScopeKey(token.place, scope), listing))
             case Remove(certificate_id, scope):
-                if certificate_id not in facts.resource.status.certificate_ids:
-                    self._objects.reserve_removal(key, certificate_id)  # an answer that is in no status
+                resource = facts.resource
+                if certificate_id not in resource.status.certificate_ids or not resource.has_finalizer:
+                    self._objects.reserve_removal(key, certificate_id)  # an answer that no resource holds
                 there = await self._calls.remove(key, certificate_id, scope, token)
                 return round_.with_removed(certificate_id, there)
             case Issue(attempt):

@@ -103,6 +103,23 @@ def test_a_certificate_that_covers_the_names_is_adopted(status: Status | None, s
     assert led_to(after)[1].policy == "nothing_is_needed", "more names than wanted are no reason to issue"
 
 
+@pytest.mark.parametrize("named", [".", "..", "cert_x/../y", "cert x", "cert_ü", "cert_x\n", "x" * 201])
+@pytest.mark.parametrize("status", [None, ready()], ids=["new", "ready"])
+def test_what_can_not_be_an_id_is_refused_and_never_sent(named: str, status: Status | None) -> None:
+    facts = adopting(adopt=named, status=status)
+    decision = decide(facts)
+    assert (decision.policy, decision.action) == ("named_certificate_is_adopted", Write())
+    assert note_of(decision) == ("Warning", "AdoptionRefused", "Adopt")
+    assert decision.note is not None
+    assert ": an id has only letters, digits, - and _, at most 200. Check the id. The operator" in decision.note.text
+    assert_in_order(facts, decision)
+    assert decide(written(facts, decision)).policy != "named_certificate_is_adopted"
+
+
+def test_an_id_can_have_200_characters() -> None:
+    assert decide(adopting(adopt="x" * 200)).action == Get("x" * 200, TEAM)
+
+
 def test_the_current_certificate_can_be_adopted_too() -> None:
     """Then it is removed with the resource."""
     before = adopting(adopt="cert_1", status=ready(origin="Found"), got=got(cert()))
@@ -302,7 +319,9 @@ def test_existing_certificate_says_what_happens(spec: str, may_adopt: bool, orig
     if origin is None:
         assert isinstance(decide(facts).action, Issue)
         return
-    assert used(facts, "cert_e").origin == origin
+    status = used(facts, "cert_e")
+    assert status.origin == origin
+    assert status.shared_names is (origin == "Found"), "Vercel's renewal of an adopted one is the operator's too"
     decision = decide(replace(facts, got=got(EXISTING)))
     assert note_of(decision) == ("Normal", "Adopted" if origin == "Adopted" else "Reused", "Reuse")
     assert decision.note is not None

@@ -406,7 +406,6 @@ def test_otherwise_nothing_is_recorded(other: Certificate, more: dict[str, Any])
         pytest.param(cert(cns=sorted(WITH_WWW)), "cns", ("example.com", "www.example.com"), id="more names"),
         pytest.param(cert(lifetime=60 * DAY), "expires_at", ISSUED_AT + 60 * DAY, id="an earlier expiry"),
         pytest.param(cert(auto_renew=False), "auto_renew", False, id="autoRenew"),
-        pytest.param(cert(auto_renew=None), "auto_renew", None, id="autoRenew unknown"),
     ],
 )
 def test_what_has_changed_at_vercel_is_recorded(now_it_is: Certificate, field: str, value: Any) -> None:
@@ -420,6 +419,15 @@ def test_what_has_changed_at_vercel_is_recorded(now_it_is: Certificate, field: s
     assert getattr(decision.status, field) == value
     assert_in_order(before, decision)
     assert decide(written(before, decision)).policy == "nothing_is_needed"
+
+
+def test_a_list_that_leaves_out_auto_renew_changes_nothing() -> None:
+    before = seen(cert(auto_renew=None), status=ready())
+    assert decide(before).policy == "nothing_is_needed"
+    moved = seen(cert(auto_renew=None, lifetime=91 * DAY), status=ready())
+    decision = decide(moved)
+    assert decision.status is not None
+    assert (decision.status.expires_at, decision.status.auto_renew) == (ISSUED_AT + 91 * DAY, True)
 
 
 def test_a_list_in_which_the_certificate_expires_earlier_is_checked_since_it_may_be_older() -> None:

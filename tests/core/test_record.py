@@ -246,6 +246,10 @@ def test_failures_in_a_row_are_those_for_the_same_reason() -> None:
         ("Example.COM", "example.com"),
         ("example.com.", "example.com"),
         ("münchen.example", "xn--mnchen-3ya.example"),
+        ("*.Straße.example", "*.xn--strae-oqa.example"),
+        ("💩.example", "xn--ls8h.example"),
+        ("bücher。example。", "xn--bcher-kva.example"),
+        ("\ud800.example", "\ud800.example"),
         ("*.example.com", "*.example.com"),
         ("ü" * 70 + ".example", "ü" * 70 + ".example"),
     ],
@@ -388,6 +392,16 @@ def test_the_current_certificate_is_the_first_of_all() -> None:
     assert status.certificate_ids == ("cert_1", "cert_0", "cert_9")
     assert status.superseded_ids == ("cert_0", "cert_9")
     assert Status().certificate_ids == ()
+
+
+def test_the_current_certificate_is_not_read_as_a_replaced_one() -> None:
+    """Someone edited the status by hand. The operator would remove the certificate."""
+    written = ready(superseded=replaced("cert_0", "cert_1"))
+    assert Status.read(written.dump()) == ready(superseded=replaced("cert_0"))
+    bad = written.dump() | {"issuances": "?"}
+    assert Status.read(bad).superseded_ids == ("cert_0",)
+    later = Status.read(written.dump()).superseding(since=NOW + DAY)
+    assert later.superseded[-1].since == NOW + DAY, "it is removed some time after it was really replaced"
 
 
 def test_what_is_superseded_keeps_its_origin_and_scope() -> None:

@@ -76,6 +76,7 @@ NEWER = cert("cert_2", created=NOW)
         pytest.param([replace(cert(), expires_at=NOW + 80 * DAY + SECOND / 2)], {}, False, id="by less than a second"),
         pytest.param([cert(cns=["example.com", "www.example.com"])], {}, True, id="it has one name more"),
         pytest.param([cert(auto_renew=False)], {}, True, id="Vercel no longer renews it"),
+        pytest.param([cert(auto_renew=None)], {}, False, id="the list leaves out whether Vercel renews it"),
         pytest.param([cert()], {"scope_vanished": True}, True, id="its scope had vanished"),
         pytest.param([cert()], {"issuing": ("False", "PaymentRequired")}, False, id="another problem"),
         pytest.param([cert()], {"conditions": ()}, False, id="no conditions"),

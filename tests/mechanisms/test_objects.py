@@ -220,13 +220,12 @@ def test_of_two_holders_that_are_deleted_together_each_may_remove_the_certificat
     "other",
     [
         {"metadata": {"deletionTimestamp": None}},
-        {"metadata": {"finalizers": None}},
         {"origin": "Found"},
         {"origin": None},
         {"spec": {"suspend": True}},
         {"spec": {"deletionPolicy": "Retain"}},
     ],
-    ids=["stays", "without our finalizer", "found it", "does not say how it got it", "suspended", "retains"],
+    ids=["stays", "found it", "does not say how it got it", "suspended", "retains"],
 )
 def test_a_certificate_is_not_removable_if_its_other_holder_would_keep_it(
     objects: Objects, other: dict[str, Any]
@@ -240,6 +239,28 @@ def test_a_certificate_is_not_removable_if_its_other_holder_would_keep_it(
     assert "cert_2" not in objects.not_removable(KEY)
     objects.drop(OTHER)
     assert "cert_1" not in objects.not_removable(KEY)
+
+
+@pytest.mark.parametrize("finalizers", [None, ["foregroundDeletion"]])
+def test_a_resource_that_only_the_finalizers_of_others_hold_holds_nothing(
+    objects: Objects, finalizers: list[str] | None
+) -> None:
+    objects.put(body(1, id="cert_1"))
+    made = holder()
+    made["status"]["attempt"] = {"id": "1", "cns": ["example.com"]}
+    objects.put(made)
+    scope_key = ScopeKey(None, Scope())
+    assert OTHER in objects.members(scope_key)
+    made["metadata"] |= {"resourceVersion": "9", "finalizers": finalizers}
+    objects.put(made)
+    assert OTHER in objects
+    assert objects.holders("cert_1") == {KEY}
+    assert "cert_1" not in objects.held_elsewhere(KEY)
+    assert "cert_1" not in objects.not_removable(KEY)
+    assert objects.members(scope_key) == (KEY,)
+    assert objects.scope_key(OTHER) is None
+    assert not objects.holds_names(OTHER)
+    assert frozenset({"example.com"}) not in objects.attempted_elsewhere(KEY)
 
 
 # --- who owns names ---------------------------------------------------------------------------------------------------

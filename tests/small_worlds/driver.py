@@ -461,8 +461,10 @@ class Driver:
             self._heard(key, call, replace(self.rounds[key], listing=cached))
             return False
         resource = self.objects.get(key)
-        if isinstance(call, Remove) and resource and call.certificate_id not in resource.status.certificate_ids:
-            self._reserve_removal(key, call.certificate_id)
+        if isinstance(call, Remove) and resource:
+            in_status = call.certificate_id in resource.status.certificate_ids
+            if not in_status or not resource.has_finalizer:
+                self._reserve_removal(key, call.certificate_id)
         listed = self.all_certificates() if isinstance(call, List) else ()
         self._send(Pending("call", key, self.views.get(key, ""), self.world.tick, call=call, listed=listed))
         return True

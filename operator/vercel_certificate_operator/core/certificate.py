@@ -1,10 +1,24 @@
 """What the operator knows about a certificate at Vercel."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+
+import idna
+
+LONGEST_LABEL = 63
+"""Characters of a part of a DNS name."""
+LONGEST_ID = 200
+"""Characters. Vercel's ids have about 30."""
+_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_ID}}}")
+
+
+def is_id(text: str) -> bool:
+    """Returns whether a text from a user can be the id of a certificate, and be sent in a URL."""
+    return _ID.fullmatch(text) is not None
 
 
 def normalized(names: Iterable[str]) -> frozenset[str]:
@@ -13,13 +27,21 @@ def normalized(names: Iterable[str]) -> frozenset[str]:
 
 
 def _normalized(name: str) -> str:
+    """Returns one name like ``normalized``. What can't be a DNS name stays different from all that are."""
     name = name.rstrip(".").lower()
-    if not name.isascii():
-        try:
-            return name.encode("idna").decode()
-        except UnicodeError:
-            return name  # it can't be a DNS name; it stays different from all that are
-    return name
+    if name.isascii():
+        return name
+    # As Node.js and browsers do (UTS 46): Python's own codec is IDNA 2003, for which straße is strasse, another domain.
+    try:
+        mapped = idna.uts46_remap(name, std3_rules=False, transitional=False)
+    except idna.IDNAError:
+        return name
+    labels = [_ascii(label) for label in mapped.rstrip(".").split(".")]
+    return ".".join(labels) if max(map(len, labels)) <= LONGEST_LABEL else name
+
+
+def _ascii(label: str) -> str:
+    return label if label.isascii() else f"xn--{label.encode('punycode').decode()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,16 @@ class Status(Model):
 
     @classmethod
     def read(cls, raw: Mapping[str, Any] | None) -> Self:
-        """Returns a status from JSON. Fields that can't be read are left out and named in ``unreadable``."""
+        """Returns a status from JSON. Fields that can't be read are left out and named in ``unreadable``.
+
+        The current certificate is not a replaced one, even if someone has written it into ``superseded``: as such, it
+        would be removed.
+        """
+        status = cls._read(raw)
+        return status.without_superseded({status.id}) if status.id in status.superseded_ids else status
+
+    @classmethod
+    def _read(cls, raw: Mapping[str, Any] | None) -> Self:
         names = {field.alias for field in cls.model_fields.values() if not field.exclude}
         fields = {name: value for name, value in (raw or {}).items() if name in names}
         try:
@@ -208,16 +217,20 @@ class Status(Model):
         return self.changed(conditions=tuple(sorted((*others, condition), key=lambda c: c.type != "Ready")))
 
     def holding(self, certificate: Certificate, scope: Scope, origin: str) -> Self:
-        """Returns a copy that reports this certificate as the current one, in the scope in which it was issued."""
+        """Returns a copy that reports this certificate as the current one, in the scope in which it was issued.
+
+        An answer that leaves out autoRenew says nothing about it.
+        """
+        same = certificate.id == self.id
         return self.changed(
             id=certificate.id,
             origin=str(origin),
             cns=tuple(sorted(certificate.cns)),
             created_at=certificate.created_at and whole_seconds(certificate.created_at),
             expires_at=certificate.expires_at and whole_seconds(certificate.expires_at),
-            auto_renew=certificate.auto_renew,
+            auto_renew=self.auto_renew if same and certificate.auto_renew is None else certificate.auto_renew,
             team=scope.team,
-            fingerprint=self.fingerprint if certificate.id == self.id else None,
+            fingerprint=self.fingerprint if same else None,
             scope_vanished=False,
         )
 

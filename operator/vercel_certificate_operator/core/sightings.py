@@ -93,7 +93,7 @@ class Sighting:
         if current is None or current.expires_at is None or raw_status.get("scopeVanished"):
             return True
         status = Status.read(raw_status)
-        if current.auto_renew != status.auto_renew or current.cns != normalized(status.cns):
+        if current.auto_renew not in (None, status.auto_renew) or current.cns != normalized(status.cns):
             return True
         if whole_seconds(current.expires_at) != status.expires_at:
             return True

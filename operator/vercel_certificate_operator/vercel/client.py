@@ -198,11 +198,13 @@ class VercelClient:
         return self._read(await self._call("get", "GET", _path(certificate_id), scope), models.certificate)
 
     async def list(self, scope: Scope) -> tuple[Certificate, ...]:
-        """Returns all certificates of the scope, newest first as Vercel sends them, each once.
+        """Returns all certificates of the scope in the order in which Vercel sends them, each once.
 
-        The list is complete. If a page fails or the list does not end, it raises.
+        The list is complete. If a page fails or the list does not end, it raises. Vercel does not document the order:
+        the pages can go back or forward in time. So a list doesn't end only if it comes back to a page.
         """
         found: dict[str, Certificate] = {}
+        begun: set[int] = set()
         until: int | None = None
         for _ in range(MAX_PAGES):
             params = {"limit": str(PAGE_SIZE)} | ({} if until is None else {"until": str(until)})
@@ -213,11 +215,12 @@ class VercelClient:
                 found.setdefault(certificate.id, certificate)
             if page.next is None:
                 return tuple(found.values())
-            if until is not None and page.next >= until:
+            if page.next in begun:
                 raise OutcomeUnknown(
-                    f"Vercel sent a list that does not end: the page after {until} starts at {page.next}",
+                    f"Vercel sent a list that does not end: the page after {until} starts at {page.next} again",
                     status=answer.status,
                 )
+            begun.add(page.next)
             until = page.next
         raise OutcomeUnknown(f"Vercel sent a list that does not end: it has more than {MAX_PAGES} pages")
 

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from vercel_certificate_operator.core import words
-from vercel_certificate_operator.core.certificate import Certificate
+from vercel_certificate_operator.core.certificate import LONGEST_ID, Certificate, is_id
 from vercel_certificate_operator.core.facts import adoption_pending, is_unreadable, not_here, renew_pending
 from vercel_certificate_operator.core.known import Decision, Get, Known, List, Note, Write
 from vercel_certificate_operator.core.reasons import Reason
@@ -30,6 +30,8 @@ def named_certificate_is_adopted(known: Known) -> Decision | None:
             "--default-token-namespace does not list this namespace by its name",
             "Set spec.tokenSecretRef, or ask the operator's administrator.",
         )
+    if not is_id(wanted):
+        return _refused(known, f"an id has only letters, digits, - and _, at most {LONGEST_ID}", "Check the id.")
     if wanted in known.held_elsewhere:
         return _refused(known, "another resource manages it", CHOOSE)
     got = known.got.get(wanted)
@@ -125,8 +127,8 @@ def _used(known: Known, certificate: Certificate, own_origin: str | None) -> Dec
     adopts = resource.spec.existing_certificate == "Adopt" and known.may_adopt
     origin = own_origin or str(Origin.ADOPTED if adopts else Origin.FOUND)
     after = _taken(known, certificate, origin)
-    if own_origin is None:
-        after = after.changed(shared_names=True)
+    if own_origin is None and origin == Origin.FOUND:
+        after = after.changed(shared_names=True)  # someone else renews it
     how = "" if origin != Origin.FOUND else " The operator did not issue it and will not remove it."
     expires = words.time(certificate.expires_at) if certificate.expires_at else "at an unknown time"
     text = (
