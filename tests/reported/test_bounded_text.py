@@ -1,6 +1,10 @@
 """Text and numbers that users write are bounded: what is kept of them, what is written back, and the time they take."""
 
+import base64
+import hashlib
+import json
 import time
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,10 +13,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from kubernetes.aio.client import CoreV1Api
 
+from support.acting import HOUR, asked
+from support.clock import TestClock
+from support.memory_api import MemoryApi, SimulatedWorld
 from support.tls import ALLOWED, Authority, key_pem, pem_of, tls_secret
+from vercel_certificate_operator.core.resource import FINALIZER
 from vercel_certificate_operator.core.source import Source, SourceProblem
 from vercel_certificate_operator.kube import tls_contents
+from vercel_certificate_operator.kube.vercel_certificates import VercelCertificates
 
 NAMES = ["shop.example.com"]
 START = datetime.now(UTC) - timedelta(days=1)
@@ -127,3 +137,131 @@ def test_the_name_of_the_cert_manager_certificate_has_the_length_of_a_name() -> 
     source = read(tls_secret("huge", LEAF, annotations=annotations))
     assert isinstance(source, Source)
     assert source.managed_by == "x" * 253
+
+
+# --- a token ----------------------------------------------------------------------------------------------------------
+
+
+async def put_keys(world: SimulatedWorld, data: dict[str, str], **metadata: Any) -> None:
+    """A Secret with several keys."""
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+    body: Any = {"metadata": {"name": "vercel", **metadata}, "data": encoded}
+    await CoreV1Api(world.api).create_namespaced_secret(world.namespace, body)
+
+
+def remembered_tokens(world: SimulatedWorld) -> list[str]:
+    """What the operator remembers of Secrets: tokens, and why there is none."""
+    assert world.operator is not None
+    return [str(found) for _, found in world.operator.tokens._remembered.values()]
+
+
+async def test_a_token_has_the_size_of_a_token_whatever_its_secret_says(world: SimulatedWorld) -> None:
+    """Marked, any value counts as a token. A Secret holds a megabyte, and a token is kept for two days."""
+    await put_keys(world, {"token": "x" * 500_000}, labels={"vercel-operator.io/token": "true"})
+    await world.apply("site", NAMES, tokenSecretRef={"name": "vercel", "key": "token"})
+    await world.quiet()
+    message = (await world.condition("site", "Issuing"))[2]
+    assert "key token of Secret web/vercel does not hold a token: it has more than 512 characters" in message
+    assert not world.emulator.journal.entries
+
+
+async def test_a_message_names_a_few_keys_of_a_secret_and_how_many_more_there_are(world: SimulatedWorld) -> None:
+    """A Secret can have 1.4 MB of names of keys; each resource that names one that is missing remembers them all."""
+    await put_keys(world, {"a": "", **{f"{'k' * 240}-{number:04}": "" for number in range(3000)}})
+    await world.apply("site", NAMES, tokenSecretRef={"name": "vercel", "key": "missing"})
+    await world.quiet()
+    message = (await world.condition("site", "Issuing"))[2]
+    named = ", ".join(["a", *[f"{'k' * 62}…"] * 4])
+    assert f"Secret web/vercel has no key missing (it has: {named}, and 2,996 more)" in message
+    assert max(map(len, remembered_tokens(world))) < 1_000
+
+
+# --- a resource -------------------------------------------------------------------------------------------------------
+
+LONG = "x" * 200_000
+
+
+async def sizes(world: SimulatedWorld) -> tuple[int, int]:
+    """Returns how much is written to the status of a resource, and how much of it is kept."""
+    assert world.operator is not None
+    (stored,) = world.operator.objects._stored.values()
+    return len(json.dumps(await world.status("site"))), len(stored.text)
+
+
+async def ready(world: SimulatedWorld) -> None:
+    await world.apply("site", NAMES)
+    await world.quiet()
+    assert await world.ready("site") == ("True", "Issued")
+
+
+async def test_of_a_long_renew_request_a_hash_is_kept(world: SimulatedWorld) -> None:
+    await ready(world)
+    await world.annotate("site", "renew", LONG)
+    await world.advance(HOUR)
+    assert len(asked(world, "issue")) == 2, "once"
+    status = await world.status("site")
+    assert status["lastRenewRequest"] == f"sha256:{hashlib.sha256(LONG.encode()).hexdigest()}"
+    assert max(await sizes(world)) < 5_000
+    await world.annotate("site", "renew", f"{LONG}y")
+    await world.quiet()
+    assert len(asked(world, "issue")) == 3, "another value is another request"
+
+
+async def test_a_renew_request_of_256_characters_is_kept_as_it_is(world: SimulatedWorld) -> None:
+    await ready(world)
+    await world.annotate("site", "renew", "x" * 256)
+    await world.quiet()
+    assert (await world.status("site"))["lastRenewRequest"] == "x" * 256
+
+
+async def test_of_a_long_id_to_adopt_the_beginning_is_kept(world: SimulatedWorld) -> None:
+    await ready(world)
+    await world.annotate("site", "adopt-id", LONG)
+    await world.advance(3 * HOUR)
+    assert max(await sizes(world)) < 5_000
+
+
+@pytest.mark.parametrize("count", [9, 10, 11, 3000])
+async def test_many_finalizers_of_others_are_not_kept_and_not_removed(world: SimulatedWorld, count: int) -> None:
+    await ready(world)
+    others = [f"example.com/{'x' * 50}-{number}" for number in range(count)]
+    await world.patch("site", {"metadata": {"finalizers": [*others, FINALIZER]}})
+    await world.quiet()
+    assert max(await sizes(world)) < 5_000
+    await world.delete("site")
+    await world.quiet()
+    body = await world.get("site")
+    assert body is not None
+    assert body["metadata"]["finalizers"] == others
+    assert not world.live()
+
+
+async def test_our_finalizer_is_added_to_many_of_others(world: SimulatedWorld) -> None:
+    others = [f"example.com/{number}" for number in range(30)]
+    await world.apply("site", NAMES, suspend=True)
+    await world.patch("site", {"metadata": {"finalizers": others}})
+    await world.patch("site", {"spec": {"suspend": False}})
+    await world.quiet()
+    body = await world.get("site")
+    assert body is not None
+    assert body["metadata"]["finalizers"] == [*others, FINALIZER]
+
+
+async def test_a_page_of_large_objects_fits_into_memory() -> None:
+    """At the start, and every half hour. An object can have 1.5 MB: in managedFields, finalizers, owners."""
+    api = MemoryApi(TestClock())
+    large = "x" * 1_000_000
+    for number in range(100):
+        metadata = {"name": f"site-{number:03}", "managedFields": [{"manager": "x", "fieldsV1": {"f:x": large}}]}
+        path = "/apis/vercel-operator.io/v1/namespaces/web/vercelcertificates"
+        api.handle("POST", path, {"metadata": metadata, "spec": {"cns": NAMES}}, "application/json")
+    tracemalloc.start()
+    try:
+        count = 0
+        async for _ in VercelCertificates(api.client()).list(["web"]):
+            count += 1
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == 100
+    assert peak < 100e6, f"{peak / 1e6:.0f} MB"
