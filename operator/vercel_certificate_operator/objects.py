@@ -7,6 +7,7 @@ What a watch, a list and the replies to our own writes say all goes in here. The
 echo of our own write changes nothing, and events may come late, twice or out of order.
 """
 
+import hashlib
 import json
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from vercel_certificate_operator.core.certificate import Scope, normalized
+from vercel_certificate_operator.core.certificate import LONGEST_ID, Scope, normalized
 from vercel_certificate_operator.core.known import Ownership, Tick
 from vercel_certificate_operator.core.ownership import Claim, Claims, Group, Seniority
 from vercel_certificate_operator.core.record import Origin, scope_of_team
@@ -28,6 +29,7 @@ from vercel_certificate_operator.core.resource import (
 )
 from vercel_certificate_operator.core.selector import Selector
 from vercel_certificate_operator.core.sightings import Place, ScopeKey
+from vercel_certificate_operator.kube.vercel_certificates import FINALIZERS_KEPT
 
 K = TypeVar("K")
 
@@ -45,6 +47,8 @@ _METADATA = (
 )
 _ANNOTATIONS = (RENEW_ANNOTATION, ADOPT_ANNOTATION)
 """All that is read. Others can be most of an object's size."""
+LONGEST_RENEW_REQUEST = 256
+"""Characters of the renew annotation. Of a longer value, a hash is kept: it is written back, several times."""
 REMEMBERED_GONE = 10_000
 MOST_BEING_REMOVED = 1_000
 LIST_LIMIT = 120.0
@@ -491,7 +495,16 @@ def _superseded(status: Body) -> list[dict[str, Any]]:
 
 def _trimmed(body: Body) -> dict[str, Any]:
     metadata = {name: body["metadata"][name] for name in _METADATA if name in body["metadata"]}
+    if finalizers := metadata.get("finalizers"):
+        others = [finalizer for finalizer in finalizers if finalizer != FINALIZER]
+        if len(others) > FINALIZERS_KEPT:  # the patch that changes them reads them again
+            ours = [FINALIZER] if FINALIZER in finalizers else []
+            metadata["finalizers"] = [*others[:FINALIZERS_KEPT], *ours]
     annotations = body["metadata"].get("annotations") or {}
     if kept := {name: annotations[name] for name in _ANNOTATIONS if name in annotations}:
+        if len(request := kept.get(RENEW_ANNOTATION, "")) > LONGEST_RENEW_REQUEST:
+            kept[RENEW_ANNOTATION] = f"sha256:{hashlib.sha256(request.encode(errors='surrogatepass')).hexdigest()}"
+        if len(wanted := kept.get(ADOPT_ANNOTATION, "")) > LONGEST_ID:
+            kept[ADOPT_ANNOTATION] = wanted[: LONGEST_ID + 1]  # still too long for the core
         metadata["annotations"] = kept
     return {"metadata": metadata, "spec": body.get("spec") or {}, "status": body.get("status") or {}}

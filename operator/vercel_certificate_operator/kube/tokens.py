@@ -34,7 +34,13 @@ MARK = "vercel-operator.io/token"
 """The type of a Secret that holds tokens; or its label, with the value "true". It is optional."""
 OF_OTHERS = ("kubernetes.io/", "bootstrap.kubernetes.io/", "helm.sh/")
 """How the types of Secrets begin that hold something else."""
-PLAUSIBLE = re.compile(r"[A-Za-z0-9_-]{12,512}")
+LONGEST = 512
+"""Characters of a token, also of a marked one: a Secret can hold a megabyte, and tokens are kept in memory."""
+NAMED_KEYS = 5
+"""Keys of a Secret that a message names. There can be thousands, and each resource keeps its message."""
+LONGEST_KEY = 63
+"""Characters of each of them."""
+PLAUSIBLE = re.compile(rf"[A-Za-z0-9_-]{{12,{LONGEST}}}")
 """Vercel's tokens have 24 or more letters and digits, and the newer ones an underscore.
 
 Source: https://vercel.com/changelog/new-token-formats-and-secret-scanning.
@@ -66,11 +72,13 @@ class Token:
         """Returns a token from its text, without the white space around it.
 
         Raises:
-            TokenMissing: it is empty, or can't be a token.
+            TokenMissing: it is empty, too long, or can't be a token.
         """
         text = text.strip()
         if not text:
             raise TokenMissing(f"{where} is empty")
+        if len(text) > LONGEST:
+            raise TokenMissing(f"{where} does not hold a token: it has more than {LONGEST} characters")
         if not text.isascii() or not text.isprintable() or " " in text:
             raise TokenMissing(f"{where} does not hold a token: it has characters that no token has")
         return cls(SecretStr(text), hashlib.sha256(text.encode()).hexdigest()[:12], place)
@@ -220,8 +228,9 @@ class Tokens:
             raise TokenMissing(f"the operator has no right to read {where}: {error.message}") from error
         data = secret.get("data") or {}
         if key not in data:
-            keys = ", ".join(sorted(data)) or "none"
-            raise TokenMissing(f"{where} has no key {key} (it has: {keys}): add it, or correct spec.tokenSecretRef")
+            raise TokenMissing(
+                f"{where} has no key {key} (it has: {_named(data)}): add it, or correct spec.tokenSecretRef"
+            )
         try:
             text = base64.b64decode(data[key]).decode()
         except (binascii.Error, UnicodeDecodeError) as error:
@@ -237,6 +246,13 @@ class Tokens:
 
 def _remembered_for(found: Token | TokenMissing) -> float:
     return MISSING_REMEMBERED if isinstance(found, TokenMissing) else REMEMBERED
+
+
+def _named(keys: Collection[str]) -> str:
+    """Returns the first of these keys for a message, and how many more there are."""
+    named = [key if len(key) <= LONGEST_KEY else f"{key[: LONGEST_KEY - 1]}…" for key in sorted(keys)[:NAMED_KEYS]]
+    more = [f"and {len(keys) - NAMED_KEYS:,} more"] if len(keys) > NAMED_KEYS else []
+    return ", ".join([*named, *more]) or "none"
 
 
 def _may_hold_tokens(secret: Mapping[str, Any], token: Token) -> bool:

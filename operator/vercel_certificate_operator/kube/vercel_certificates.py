@@ -16,8 +16,13 @@ from vercel_certificate_operator.core.resource import FINALIZER, GROUP, PLURAL, 
 from vercel_certificate_operator.kube.connection import translated
 from vercel_certificate_operator.kube.requests import JSON_PATCH, MERGE_PATCH, path, send
 
-PAGE = 100
-"""Objects of one page of a list. A page is in memory several times: as bytes, as text and as dictionaries."""
+PAGE = 25
+"""Objects of one page of a list. A page is in memory several times: as bytes, as text and as dictionaries.
+
+An object can have 1.5 MB, also in fields that the operator doesn't read: 100 of 1 MB took 300 MB, 25 take 75 MB.
+"""
+FINALIZERS_KEPT = 10
+"""Finalizers of others in what is kept of an object. There can be thousands."""
 API = f"/apis/{GROUP}/{VERSION}"
 FIELD_MANAGER = "vercel-certificate-operator"
 
@@ -31,7 +36,7 @@ class VercelCertificates:
         self._client = client
 
     async def list(self, namespaces: Sequence[str] = (), *, selector: str | None = None) -> AsyncIterator[Body]:
-        """Yields every object in these namespaces; in all namespaces if there are none. Pages of 500 objects."""
+        """Yields every object in these namespaces; in all namespaces if there are none."""
         for namespace in namespaces or (None,):
             token: str | None = None
             while True:
@@ -39,6 +44,7 @@ class VercelCertificates:
                 for body in page["items"]:
                     yield body
                 token = page["metadata"].get("continue")
+                del page  # before the next one comes
                 if not token:
                     break
 
@@ -55,12 +61,24 @@ class VercelCertificates:
 
     async def add_finalizer(self, resource: Resource) -> Body:
         """Adds the operator's finalizer. Raises Conflict if anything has changed."""
-        return await self._patch_metadata(resource, [*resource.finalizers, FINALIZER], "adding the finalizer to")
+        finalizers = await self._finalizers_of_others(resource)
+        return await self._patch_metadata(resource, [*finalizers, FINALIZER], "adding the finalizer to")
 
     async def remove_finalizer(self, resource: Resource) -> Body:
         """Removes the operator's finalizer. Raises Conflict if anything has changed."""
-        finalizers = [finalizer for finalizer in resource.finalizers if finalizer != FINALIZER]
+        finalizers = await self._finalizers_of_others(resource)
         return await self._patch_metadata(resource, finalizers, "removing the finalizer from")
+
+    async def _finalizers_of_others(self, resource: Resource) -> Sequence[str]:
+        """Returns all finalizers but ours: those that are known, or, if there may be more than were kept, read again.
+
+        The patch replaces the list. If the object has changed since the resource was seen, the patch is refused.
+        """
+        known = [finalizer for finalizer in resource.finalizers if finalizer != FINALIZER]
+        if len(known) < FINALIZERS_KEPT:
+            return known
+        body = await self.get(resource.key)
+        return [finalizer for finalizer in body["metadata"].get("finalizers") or () if finalizer != FINALIZER]
 
     async def _patch_metadata(self, resource: Resource, finalizers: Sequence[str], what: str) -> Body:
         key = resource.key
