@@ -329,6 +329,18 @@ def test_values_of_the_wrong_shape_are_refused(helm: Helm, values: dict[str, Any
             'policy.allow: "www.*.com" is not a pattern of names; write example.com for one name, *.example.com for',
         ),
         ({"policy": {"allow": [{"namespaces": ["a"], "cns": ["*"], "teams": ["a b"]}]}}, '"a b" is neither the id nor'),
+        (
+            {"policy": {"allow": [{"namespaces": ["a"], "cns": ["*"], "teams": []}]}},
+            "policy.allow: teams is an empty list; list ids and slugs of teams, or remove teams to allow all teams",
+        ),
+        (
+            {"policy": {"allowAdoption": [{"namespaces": ["a"], "users": []}]}},
+            "policy.allowAdoption: users is an empty list; list users, or remove it; an entry without users and groups",
+        ),
+        (
+            {"policy": {"allowAdoption": [{"namespaces": ["a"], "users": ["jane"], "groups": []}]}},
+            "policy.allowAdoption: groups is an empty list; list groups, or remove it; an entry without users and groups",
+        ),
     ],
     ids=str,
 )

@@ -114,9 +114,20 @@
       {{- $wrong = append $wrong (printf "policy.allow: %q is not a pattern of names; write example.com for one name, *.example.com for all names below it, or * for all names, in lower case" .) }}
     {{- end }}
   {{- end }}
+  {{- if and (hasKey . "teams") (not .teams) }}
+    {{- $wrong = append $wrong "policy.allow: teams is an empty list; list ids and slugs of teams, or remove teams to allow all teams" }}
+  {{- end }}
   {{- range .teams }}
     {{- if not (regexMatch "^[a-zA-Z0-9._-]*$" .) }}
       {{- $wrong = append $wrong (printf "policy.allow: %q is neither the id nor the slug of a team" .) }}
+    {{- end }}
+  {{- end }}
+{{- end }}
+
+{{- range $entry := $v.policy.allowAdoption }}
+  {{- range list "users" "groups" }}
+    {{- if and (hasKey $entry .) (not (get $entry .)) }}
+      {{- $wrong = append $wrong (printf "policy.allowAdoption: %s is an empty list; list %s, or remove it; an entry without users and groups allows all users" . .) }}
     {{- end }}
   {{- end }}
 {{- end }}
