@@ -42,7 +42,7 @@ class Shop:
     def user(self, name: str = "jane", *groups: str) -> "User":
         """Somebody with the chart's roles view and edit, and no others."""
         for role in ("view", "edit"):
-            cluster_role = f"--clusterrole={self.ns.name}-{NAME}-{role}"
+            cluster_role = f"--clusterrole={self.release.wide_name}-{role}"
             self.ns.kubectl("create", "rolebinding", f"{name}-{role}", cluster_role, f"--user={name}", check=False)
         return User(self.ns, self.control_plane.kubeconfig_for(name, groups))
 
@@ -234,7 +234,7 @@ def test_only_those_who_may_adopt_turn_an_upload_into_an_adoption(shop: Shop) ->
     shop.install(allowAdoption=[{"namespaces": ["*"], "users": ["root"]}])
     jane, root = shop.user(), shop.user("root")
     until(lambda: jane.creates("site", ["a.com"], "cert_1"), rejected=True)
-    upload = {"existingCertificate": "Adopt", "certificateSecretRef": {"name": "tls"}}
+    upload: dict[str, Any] = {"existingCertificate": "Adopt", "certificateSecretRef": {"name": "tls"}}
     assert root.creates("site", ["a.com"], dry=False, **upload) == ""
     assert jane.patches("site", {"spec": {"certificateSecretRef": {"name": "other"}}}) == ""
     assert "nor remove its certificateSecretRef" in jane.patches("site", {"spec": {"certificateSecretRef": None}})
@@ -249,7 +249,10 @@ def test_only_those_who_may_adopt_turn_an_upload_into_an_adoption(shop: Shop) ->
         ("apply", "may not request b.com"),
         ("apply --server-side --force-conflicts", "may not request b.com"),
         ("replace", "may not request b.com"),
-        ('patch vcert site --type=json -p [{"op":"add","path":"/spec/cns/-","value":"b.com"}]', "may not request b.com"),
+        (
+            'patch vcert site --type=json -p [{"op":"add","path":"/spec/cns/-","value":"b.com"}]',
+            "may not request b.com",
+        ),
         (
             'patch vcert site --type=json -p [{"op":"replace","path":"/spec","value":{"cns":["b.com"]}}]',
             "may not request b.com",
