@@ -314,7 +314,7 @@ class User:
     """Somebody with a cluster role in a namespace."""
 
     def __init__(self, control_plane: ControlPlane, ns: Namespace, role: str) -> None:
-        name = f"somebody-with-{role}"
+        name = f"has-{role}"[:64]  # the longest name that a client certificate takes
         for member in members(control_plane, role):
             ns.kubectl("create", "rolebinding", f"{role}-{member}", f"--clusterrole={member}", f"--user={name}")
         self._ns, self._kubeconfig = ns, control_plane.kubeconfig_for(name)
