@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -12,6 +13,8 @@ from vercel_certificate_operator.kube.errors import is_answer
 
 LONGEST_LINE = 4_000
 """Characters of a message."""
+LONGEST_TRACEBACK = 20_000
+"""Characters of a traceback. Its end is kept, because the exception is there."""
 LONGEST_FIELD = 300
 """Characters of a field: a namespace, a name."""
 FIELDS = ("namespace", "resource", "uid", "attempt", "reason", "cause", "token", "policy")
@@ -27,7 +30,7 @@ class TextFormatter(logging.Formatter):
             where = f"{getattr(record, 'namespace', '')}/{record.resource}: "
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         text = f"{moment} {record.levelname:<7} {where}{record.getMessage()}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        return f"{text}\n{record.exc_text}" if record.exc_text else text
 
 
 _STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime", "taskName"}
@@ -53,7 +56,28 @@ def _printable(record: logging.LogRecord) -> bool:
     for field in FIELDS:
         if isinstance(value := getattr(record, field, None), str):
             setattr(record, field, words.printable(value, LONGEST_FIELD))
+    if record.exc_info and record.exc_info[1] is not None:
+        # Without exc_info, both formatters write exc_text.
+        record.exc_text = _traceback_of(record.exc_info[1])
+    record.exc_info = None
     return True
+
+
+def _traceback_of(error: BaseException) -> str:
+    """Returns a traceback of printable lines and bounded length.
+
+    The message of an exception becomes one line, so that it can't look like another line of the log.
+    """
+    lines = []
+    for part in traceback.format_exception(error):
+        # A frame has several lines. So has the sentence between two exceptions, with empty lines around it.
+        whole = part.lstrip(" |").startswith("File ") or part.startswith("\n")
+        lines += [words.printable(line, LONGEST_LINE) for line in (part[:-1].split("\n") if whole else [part[:-1]])]
+    text = "\n".join(lines)
+    if len(text) <= LONGEST_TRACEBACK:
+        return text
+    _, _, last_lines = text[-LONGEST_TRACEBACK:].partition("\n")
+    return f"…\n{last_lines}"
 
 
 def set_up(log_format: Literal["text", "json"], level: str) -> None:
@@ -76,8 +100,8 @@ def set_up(log_format: Literal["text", "json"], level: str) -> None:
     else:
         handler.setFormatter(TextFormatter())
     handler.addFilter(_without_fields_of_libraries)
-    handler.addFilter(_printable)
     handler.addFilter(_without_traceback_of_an_answer)
+    handler.addFilter(_printable)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

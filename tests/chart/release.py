@@ -4,6 +4,7 @@ There are no nodes: the Deployment stays a wish. So its container's command is s
 ServiceAccount: a token by TokenRequest, and what RBAC says of it and no more.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +39,12 @@ class Release:
         said = self("upgrade", "--install", chart, "--values", self._helm.values(values))
         self._control_plane.kubectl("wait", "--for=condition=Established", CRD, "--timeout=30s")
         return said
+
+    @property
+    def wide_name(self) -> str:
+        """What its objects outside its namespace are called."""
+        code = hashlib.sha256(f"{self.namespace}/{NAME}".encode()).hexdigest()[:8]
+        return f"{f'{self.namespace}-{NAME}'[:49].removesuffix('-')}-{code}"
 
     @property
     def account(self) -> str:

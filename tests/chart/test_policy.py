@@ -42,7 +42,7 @@ class Shop:
     def user(self, name: str = "jane", *groups: str) -> "User":
         """Somebody with the chart's roles view and edit, and no others."""
         for role in ("view", "edit"):
-            cluster_role = f"--clusterrole={self.ns.name}-{NAME}-{role}"
+            cluster_role = f"--clusterrole={self.release.wide_name}-{role}"
             self.ns.kubectl("create", "rolebinding", f"{name}-{role}", cluster_role, f"--user={name}", check=False)
         return User(self.ns, self.control_plane.kubeconfig_for(name, groups))
 
@@ -227,6 +227,49 @@ def test_only_those_adopt_who_may(shop: Shop) -> None:
     assert "nor change the names or the token" in jane.patches("site", {"spec": {"tokenSecretRef": {"name": "mine"}}})
     assert jane.patches("site", {"spec": {"existingCertificate": "Reuse", "cns": ["c.com"]}}) == ""
     assert "may not use" in jane.patches("site", {"spec": {"existingCertificate": "Adopt"}})
+
+
+def test_only_those_who_may_adopt_turn_an_upload_into_an_adoption(shop: Shop) -> None:
+    """With certificateSecretRef, existingCertificate has no effect. Without it, an existing certificate is adopted."""
+    shop.install(allowAdoption=[{"namespaces": ["*"], "users": ["root"]}])
+    jane, root = shop.user(), shop.user("root")
+    until(lambda: jane.creates("site", ["a.com"], "cert_1"), rejected=True)
+    upload: dict[str, Any] = {"existingCertificate": "Adopt", "certificateSecretRef": {"name": "tls"}}
+    assert root.creates("site", ["a.com"], dry=False, **upload) == ""
+    assert jane.patches("site", {"spec": {"certificateSecretRef": {"name": "other"}}}) == ""
+    assert "nor remove its certificateSecretRef" in jane.patches("site", {"spec": {"certificateSecretRef": None}})
+    assert jane.patches("site", {"spec": {"certificateSecretRef": None, "existingCertificate": "Reuse"}}) == ""
+    assert root.patches("site", {"spec": upload}) == ""
+    assert root.patches("site", {"spec": {"certificateSecretRef": None}}) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "rejected"),
+    [
+        ("apply", "may not request b.com"),
+        ("apply --server-side --force-conflicts", "may not request b.com"),
+        ("replace", "may not request b.com"),
+        (
+            'patch vcert site --type=json -p [{"op":"add","path":"/spec/cns/-","value":"b.com"}]',
+            "may not request b.com",
+        ),
+        (
+            'patch vcert site --type=json -p [{"op":"replace","path":"/spec","value":{"cns":["b.com"]}}]',
+            "may not request b.com",
+        ),
+        (f"annotate vcert site {ADOPT}=cert_1", "may not set the annotation"),
+    ],
+)
+def test_every_kind_of_write_is_subject_to_the_policy(shop: Shop, change: str, rejected: str) -> None:
+    shop.install(allow=[{"namespaces": ["*"], "cns": ["a.com"]}])
+    jane = shop.user()
+    until(lambda: jane.creates("site", ["b.com"]), rejected=True)
+    assert jane.creates("site", ["a.com"], dry=False) == ""
+    verb = change.split()
+    stdin = None
+    if verb[0] in ("apply", "replace"):
+        verb, stdin = [*verb, "-f", "-"], manifest("site", ["a.com", "b.com"])
+    assert rejected in jane.said(*verb, stdin=stdin)
 
 
 def test_all_users_of_a_namespace_can_be_allowed_to_adopt(shop: Shop) -> None:

@@ -288,6 +288,28 @@ def test_values_of_the_wrong_shape_are_refused(helm: Helm, values: dict[str, Any
             "token: emulator.enabled is set, and a real token must not be used with an emulator; leave",
         ),
         ({"token": {"value": FAKE}, "emulator": {"enabled": True}, **SHARED}, "a real token must not be used with an"),
+        (
+            {"extraEnv": [{"name": "VERCEL_TOKEN", "value": "x"}], "emulator": {"enabled": True}},
+            "extraEnv: emulator.enabled is set, and a real token must not be used with an emulator; the chart sets the",
+        ),
+        (
+            {"extraEnv": [{"name": "VERCEL_TOKEN", "value": "x"}], "emulator": {"enabled": True}},
+            "the chart sets the token and the API's URL itself; remove VERCEL_TOKEN, or set emulator.enabled to false",
+        ),
+        (
+            {"extraEnv": [{"name": "VERCEL_TOKEN_FILE", "value": "/token"}], "emulator": {"enabled": True}},
+            "remove VERCEL_TOKEN_FILE, or",
+        ),
+        (
+            {"extraEnv": [{"name": "VERCEL_API_URL", "value": "http://x"}], "emulator": {"enabled": True}},
+            "remove VERCEL_API_URL, or",
+        ),
+        (
+            {"extraArgs": ["--vercel-token-file=/token"], "emulator": {"enabled": True}},
+            "extraArgs: emulator.enabled is set, and a real token must not be used with an emulator; the chart sets",
+        ),
+        ({"extraArgs": ["--vercel-token-file", "/t"], "emulator": {"enabled": True}}, "remove --vercel-token-file, or"),
+        ({"extraArgs": ["--vercel-api-url=http://x"], "emulator": {"enabled": True}}, "remove --vercel-api-url, or"),
         ({"token": {"existingSecret": "mine"}}, "defaultToken.namespaces: is required with token.existingSecret or"),
         ({"defaultToken": {"namespaces": ["web*"]}}, 'defaultToken.namespaces: "web*" is neither the name of a'),
         ({"watchNamespaces": ["Web"]}, 'watchNamespaces: "Web" is not the name of a namespace; use a to z, 0 to 9'),
@@ -329,6 +351,18 @@ def test_values_of_the_wrong_shape_are_refused(helm: Helm, values: dict[str, Any
             'policy.allow: "www.*.com" is not a pattern of names; write example.com for one name, *.example.com for',
         ),
         ({"policy": {"allow": [{"namespaces": ["a"], "cns": ["*"], "teams": ["a b"]}]}}, '"a b" is neither the id nor'),
+        (
+            {"policy": {"allow": [{"namespaces": ["a"], "cns": ["*"], "teams": []}]}},
+            "policy.allow: teams is an empty list; list ids and slugs of teams, or remove teams to allow all teams",
+        ),
+        (
+            {"policy": {"allowAdoption": [{"namespaces": ["a"], "users": []}]}},
+            "policy.allowAdoption: users is an empty list; list users, or remove it; an entry without users and groups",
+        ),
+        (
+            {"policy": {"allowAdoption": [{"namespaces": ["a"], "users": ["jane"], "groups": []}]}},
+            "policy.allowAdoption: groups is an empty list; list groups, or remove it; an entry without users",
+        ),
     ],
     ids=str,
 )
@@ -560,6 +594,24 @@ def test_two_releases_of_one_name_share_no_object_beyond_their_namespaces(helm: 
         }
 
     assert wide("one") & wide("two") == set()
+
+
+def test_two_releases_share_no_cluster_wide_object_if_their_names_differ_only_in_a_dash(helm: Helm) -> None:
+    policy = {"enabled": True, "allow": [{"namespaces": ["*"], "cns": ["*"]}]}
+
+    def wide(name: str, namespace: str) -> set[tuple[str, str]]:
+        values = {"fullnameOverride": name, "crds": {"enabled": False}, "policy": policy}
+        objects = helm.template(values, namespace=namespace)
+        return {(item["kind"], item["metadata"]["name"]) for item in objects if "namespace" not in item["metadata"]}
+
+    for (name, namespace), (other_name, other_namespace) in (
+        (("b-c", "a"), ("c", "a-b")),
+        (("x" * 53, "n" * 62 + "a"), ("x" * 53, "n" * 62 + "b")),
+    ):
+        first, other = wide(name, namespace), wide(other_name, other_namespace)
+        assert first
+        assert not first & other
+        assert all(re.fullmatch(r"[a-z0-9][a-z0-9-]{0,61}[a-z0-9]", name) for _, name in first | other)
 
 
 def test_only_its_own_pods_get_the_token_of_its_service_account(helm: Helm) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chart.release import NAME, Release, Right, installed, leads, rights, without
+from chart.release import Release, Right, installed, leads, rights, without
 from control_plane import ControlPlane
 from support.helm import CRDS, Helm
 from support.operator_process import PATIENCE, TOKEN, Namespace, OperatorProcess, ask, eventually
@@ -314,7 +314,7 @@ class User:
     """Somebody with a cluster role in a namespace."""
 
     def __init__(self, control_plane: ControlPlane, ns: Namespace, role: str) -> None:
-        name = f"somebody-with-{role}"
+        name = f"has-{role}"[:64]  # the longest name that a client certificate takes
         for member in members(control_plane, role):
             ns.kubectl("create", "rolebinding", f"{role}-{member}", f"--clusterrole={member}", f"--user={name}")
         self._ns, self._kubeconfig = ns, control_plane.kubeconfig_for(name)
@@ -479,7 +479,7 @@ async def test_a_user_who_may_not_read_secrets_learns_the_names_of_their_keys_on
     stage.release.install(VALUES)
     await ns.run("create", "secret", "generic", "my-token", f"--from-literal=password={NOBODYS_VALUE}")
     await stage.serving()
-    user = User(control_plane, ns, f"{stage.release.namespace}-{NAME}-edit")
+    user = User(control_plane, ns, f"{stage.release.wide_name}-edit")
     assert not user.may("get", "secret", "my-token")
 
     manifest = json.loads(MANIFEST)

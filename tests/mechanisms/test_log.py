@@ -4,6 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 import aiohttp
 import pytest
@@ -11,6 +12,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from vercel_certificate_operator import log
+from vercel_certificate_operator.core import words
 from vercel_certificate_operator.handlers import settings
 
 FIELDS = {"namespace": "web", "resource": "example-com", "uid": "uid-1", "attempt": "a1", "reason": "Issued"}
@@ -81,6 +83,14 @@ def test_a_line_is_one_line_whatever_it_holds(out: Out, text: str) -> None:
     assert "two" in out.getvalue()
 
 
+@pytest.mark.parametrize("character", ["x", "\x1b", "\u202e", "\U000e0001"])
+def test_the_bound_of_a_text_counts_its_escapes_and_splits_none(character: str) -> None:
+    escaped = words.printable(character)
+    fitting = 1_000 // len(escaped)
+    assert words.printable(character * fitting, 1_000) == escaped * fitting
+    assert words.printable(character * 5_000, 1_000) == escaped * fitting + "…"
+
+
 def test_what_the_api_server_answers_to_kopf_has_no_traceback(out: Out) -> None:
     log.set_up("text", "info")
     request = aiohttp.RequestInfo(URL("http://127.0.0.1"), "GET", CIMultiDictProxy(CIMultiDict()), URL())
@@ -100,6 +110,46 @@ def test_a_traceback_comes_after_its_line(out: Out) -> None:
     first, *rest = out.getvalue().splitlines()
     assert first.endswith("web/example-com: It failed")
     assert rest[0] == "Traceback (most recent call last):"
+    assert rest[-1] == "ZeroDivisionError: of all things"
+
+
+def fail_with(message: str) -> None:
+    """Logs an exception that another one caused, both with a message from outside."""
+    try:
+        raise ValueError(message) from KeyError(message)
+    except ValueError:
+        logger().exception("It failed")
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_traceback_has_no_control_characters_and_no_lines_of_its_messages(
+    out: Out, log_format: Literal["text", "json"]
+) -> None:
+    log.set_up(log_format, "info")
+    fail_with("\x1b[31m\x07\u202e\n2026-11-23T19:00:00.000Z INFO    web/site: Issued\r\u2028")
+    text = json.loads(out.getvalue())["exc_info"] if log_format == "json" else out.getvalue()
+    assert not {"\x1b", "\x07", "\u202e", "\u2028", "\r"} & set(text)
+    assert "\nValueError: \\x1b[31m\\x07\\u202e 2026-11-23T19:00:00.000Z INFO    web/site: Issued" in text
+    lines = text.splitlines()
+    assert not [line for line in lines if line.startswith("2026-11-23")]
+    assert "The above exception was the direct cause of the following exception:" in lines
+    assert [line for line in lines if line.startswith('  File "')]
+    assert "    raise ValueError(message) from KeyError(message)" in lines
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_traceback_is_bounded_and_keeps_its_exception(out: Out, log_format: Literal["text", "json"]) -> None:
+    log.set_up(log_format, "info")
+    error = ValueError("the last one")
+    cause: BaseException = error
+    for _ in range(50):
+        cause.__cause__ = ValueError("\x1b" * 5_000)
+        cause = cause.__cause__
+    logger().error("It failed", exc_info=error)
+    text = json.loads(out.getvalue())["exc_info"] if log_format == "json" else out.getvalue()
+    assert 10_000 < len(text) <= log.LONGEST_TRACEBACK + 100
+    assert max(map(len, text.splitlines())) <= log.LONGEST_LINE + 1
+    assert text.rstrip().endswith("\nValueError: the last one")
 
 
 def test_a_line_for_machines(out: Out) -> None:

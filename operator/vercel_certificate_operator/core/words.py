@@ -16,10 +16,19 @@ NEXT = " Next attempt: "
 def printable(text: str, longest: int = LONGEST_TEXT) -> str:
     """Returns a text from outside as one printable line of bounded length.
 
-    Control characters, including those of terminals and of bidirectional text, are written as escapes.
+    Control characters, including those of terminals and of bidirectional text, are written as escapes. The bound counts
+    the characters of the escapes. A longer text ends with an ellipsis, after its last whole escape.
     """
-    cut = text if len(text) <= longest else f"{text[:longest]}…"
-    return "".join(character if character.isprintable() else _escaped(character) for character in cut)
+    parts = []
+    room = longest
+    for character in text:
+        part = character if character.isprintable() else _escaped(character)
+        room -= len(part)
+        if room < 0:
+            parts.append("…")
+            break
+        parts.append(part)
+    return "".join(parts)
 
 
 def _escaped(character: str) -> str:

@@ -16,6 +16,19 @@
 {{- if and $emulated $token }}
   {{- $wrong = append $wrong "token: emulator.enabled is set, and a real token must not be used with an emulator; leave token.existingSecret and token.value empty, or set emulator.enabled to false" }}
 {{- end }}
+{{- if $emulated }}
+  {{- range $v.extraEnv }}
+    {{- if has .name (list "VERCEL_TOKEN" "VERCEL_TOKEN_FILE" "VERCEL_API_URL") }}
+      {{- $wrong = append $wrong (printf "extraEnv: emulator.enabled is set, and a real token must not be used with an emulator; the chart sets the token and the API's URL itself; remove %s, or set emulator.enabled to false" .name) }}
+    {{- end }}
+  {{- end }}
+  {{- range $v.extraArgs }}
+    {{- $option := regexFind "^--vercel-(token-file|token|api-url)" . }}
+    {{- if $option }}
+      {{- $wrong = append $wrong (printf "extraArgs: emulator.enabled is set, and a real token must not be used with an emulator; the chart sets the token and the API's URL itself; remove %s, or set emulator.enabled to false" $option) }}
+    {{- end }}
+  {{- end }}
+{{- end }}
 {{- if and $token (not $emulated) (not $v.defaultToken.namespaces) }}
   {{- $wrong = append $wrong "defaultToken.namespaces: is required with token.existingSecret or token.value; list the namespaces whose resources may use the default token, such as {web,shop}, or write {*} to allow all namespaces" }}
 {{- end }}
@@ -114,9 +127,20 @@
       {{- $wrong = append $wrong (printf "policy.allow: %q is not a pattern of names; write example.com for one name, *.example.com for all names below it, or * for all names, in lower case" .) }}
     {{- end }}
   {{- end }}
+  {{- if and (hasKey . "teams") (not .teams) }}
+    {{- $wrong = append $wrong "policy.allow: teams is an empty list; list ids and slugs of teams, or remove teams to allow all teams" }}
+  {{- end }}
   {{- range .teams }}
     {{- if not (regexMatch "^[a-zA-Z0-9._-]*$" .) }}
       {{- $wrong = append $wrong (printf "policy.allow: %q is neither the id nor the slug of a team" .) }}
+    {{- end }}
+  {{- end }}
+{{- end }}
+
+{{- range $entry := $v.policy.allowAdoption }}
+  {{- range list "users" "groups" }}
+    {{- if and (hasKey $entry .) (not (get $entry .)) }}
+      {{- $wrong = append $wrong (printf "policy.allowAdoption: %s is an empty list; list %s, or remove it; an entry without users and groups allows all users" . .) }}
     {{- end }}
   {{- end }}
 {{- end }}

@@ -11,9 +11,13 @@
 {{ default .Release.Namespace .Values.namespaceOverride }}
 {{- end }}
 
-{{- /* For objects outside the release's namespace, where another release may have the same name. */}}
+{{- /* For objects outside the release's namespace, where another release may have the same name. The hash keeps a-b and c
+apart from a and b-c. With -view or -edit, it has at most 63 characters. */}}
 {{- define "vco.wideName" -}}
-{{ include "vco.namespace" . }}-{{ include "vco.fullname" . }}
+{{- $namespace := include "vco.namespace" . }}
+{{- $name := include "vco.fullname" . }}
+{{- $hash := printf "%s/%s" $namespace $name | sha256sum | trunc 8 }}
+{{- printf "%s-%s" $namespace $name | trunc 49 | trimSuffix "-" }}-{{ $hash }}
 {{- end }}
 
 {{- define "vco.selector" -}}
