@@ -367,7 +367,9 @@ def _known_ids(known: Known, listing: Listing, source: Source | None) -> tuple[s
         )
     else:
         alike = (
-            certificate.id for certificate in sorted(listing.covering(known.resource.cns), key=youth, reverse=True)
+            certificate.id
+            for certificate in sorted(listing.covering(known.resource.cns), key=youth, reverse=True)
+            if certificate.id not in known.resource.status.certificate_ids
         )
     return tuple(islice(alike, MOST_KNOWN))
 
