@@ -152,7 +152,7 @@ class Posts:
             logger.exception("The POST for %s failed because of a bug", key, extra=fields)
             failure = Failure(Fate.UNKNOWN, f"internal error: {type(error).__name__}")
         finally:
-            account.give_slot_back(key, attempt.call)
+            account.give_slot_back(attempt.call)
         self._observer.attempt(attempt.reason, Reason.ISSUED if failure is None else meaning(failure).reason)
         ended = self._clock.monotonic()
         return Reply(attempt, ended, ended - began, certificate, failure)

@@ -463,7 +463,7 @@ class Reconciler:
             sent = True
         finally:
             if not sent:
-                account.give_slot_back(key, attempt.call)
+                account.give_slot_back(attempt.call)
         return None
 
     # --- Kubernetes -----------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ class VercelCalls:
             self.note_failure(account, call, scope, failure_of(error))
             raise
         finally:
-            account.give_slot_back(key, call)
+            account.give_slot_back(call)
 
     def note_failure(self, account: Account, call: Call, scope: Scope, failure: Failure) -> None:
         """Notes a failure that may concern everything that uses the token."""
