@@ -1,8 +1,7 @@
 """What the operator keeps per Vercel token: a client, slots, pauses, and the newest list of each scope."""
 
 import asyncio
-import hashlib
-from collections import Counter, defaultdict
+from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
@@ -23,17 +22,9 @@ from vercel_certificate_operator.vercel.times import Allowance
 
 KEPT = 48 * 3600.0
 """Seconds for which a token that isn't used is kept: longer than any back-off."""
-KEPT_REJECTED = 3 * 3600.0
-"""The same for a token that Vercel rejected: longer than the longest pause, after which it is tried again."""
-SWEEP = 600.0
-"""Seconds between two looks for what nobody uses any longer."""
 
 DOMAIN_AGE = 300.0
 """Seconds for which a domain's configuration is remembered."""
-LIST_KEPT = 3600.0
-"""Seconds for which a list is kept: longer than it is used."""
-FAILED_LIST_KEPT = 600.0
-"""Seconds for which a key that waited for a list can learn that it failed. One that is gone never asks."""
 MOST_TOKENS = 1000
 """Tokens that one namespace may use."""
 
@@ -48,12 +39,6 @@ class _ListInProgress:
     begun: Tick
     task: asyncio.Task[None]
     waiting: dict[Hashable, None] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Limit:
-    allowed: int = 1
-    good: int = 0
 
 
 class Account:
@@ -80,24 +65,15 @@ class Account:
         self._new_client = new_client
         self._client: VercelClient | None = None
         self.used_at: Tick = clock.monotonic()
-        self.identity = b""
-        """Which token it is: its hash."""
-        self.places: dict[Place | None, Tick] = {}
-        """Where the token is, each with when it was last used from there."""
-        self.unused: Callable[[Account], None] = lambda account: None
-        """Called when no place has the token any longer, and nothing uses it or waits for it."""
         self._token = token
         self._clock = clock
         self._slots = self._allowed = slots
         self._wake = wake
         self._taken = 0
-        self._waiting: dict[tuple[bool, Call], dict[Hashable, None]] = {}
+        self._waiting: dict[tuple[bool, Call], deque[Hashable]] = {}
         """The keys that wait for a slot, by whether it is urgent, and for which call."""
         self._pauses: dict[PauseKey, Pause] = {}
-        self._refusals: dict[PauseKey, tuple[int, Tick]] = {}
-        """How often in a row something was refused, and when; the oldest first."""
-        self._limits: dict[Call, _Limit] = {}
-        """For each kind of call that was paused by itself: how many of them may be in flight."""
+        self._refusals: dict[PauseKey, int] = {}
         self._good = 0
         self._rejected = False
         self._closing: set[asyncio.Task[None]] = set()
@@ -105,7 +81,7 @@ class Account:
         self._in_progress: dict[Scope, _ListInProgress] = {}
         self._domains: dict[tuple[Scope, str], tuple[Tick, asyncio.Task[DomainConfig]]] = {}
         self._reading: set[asyncio.Task[DomainConfig]] = set()
-        self._failed_lists: dict[Hashable, tuple[Tick, VercelError]] = {}
+        self._failed_lists: dict[Hashable, VercelError] = {}
         self._budgets = Budgets(clock)
 
     @property
@@ -127,21 +103,12 @@ class Account:
         now = self._clock.monotonic()
         for key in [key for key, pause in self._pauses.items() if now >= pause.until]:
             del self._pauses[key]
-        self._forget_old_refusals(now)
         found = [
             pause
             for (paused_call, paused_scope), pause in self._pauses.items()
             if call is None or (paused_call in (None, call) and paused_scope in (None, scope))
         ]
         return max(found, key=lambda pause: pause.until, default=None)
-
-    def _forget_old_refusals(self, now: Tick) -> None:
-        for key, (_, at) in tuple(self._refusals.items()):
-            if key in self._pauses:
-                continue
-            if now - at < KEPT_REJECTED:
-                break
-            del self._refusals[key]
 
     def failed(self, call: Call, scope: Scope, failure: Failure, row: Meaning) -> Pause | None:
         """Notes that a call failed. Returns the pause that this starts or extends; None if it does neither."""
@@ -154,16 +121,12 @@ class Account:
         running = self._pauses.get(key)
         if running is None or now >= running.until:
             # Calls that were in flight together are refused together: that counts once.
-            before, _ = self._refusals.pop(key, (0, now))
-            self._refusals[key] = before + 1, now
+            self._refusals[key] = self._refusals.get(key, 0) + 1
         elif failure.retry_after is None:
             return None
-        span = wait_after(row, failure, self._refusals[key][0], self._token.fingerprint)
+        span = wait_after(row, failure, self._refusals[key], self._token.fingerprint)
         pause = Pause(now + span.total_seconds(), row.reason, pause_message(self.token_name, call, scope, failure, row))
-        if row.pauses is Pauses.TOKEN:
-            self._allowed, self._good = 1, 0
-        elif row.pauses is Pauses.CALL:
-            self._limits[call] = _Limit()
+        self._allowed, self._good = 1, 0
         if running is not None and running.until >= pause.until:
             return None
         self._pauses[key] = pause
@@ -179,13 +142,6 @@ class Account:
         self._good += 1
         if self._good >= self._slots and self._allowed < self._slots:
             self._allowed, self._good = self._allowed + 1, 0
-        limit = self._limits.get(call)
-        if limit is not None:
-            limit.good += 1
-            if limit.good >= self._slots:
-                limit.allowed, limit.good = limit.allowed + 1, 0
-            if limit.allowed >= self._slots:
-                del self._limits[call]
 
     # --- slots
 
@@ -205,32 +161,10 @@ class Account:
         return sum(map(len, self._waiting.values()))
 
     @property
-    def rejected(self) -> bool:
-        """Whether Vercel rejected the token, and has accepted nothing since."""
-        return self._rejected
-
-    @property
-    def busy(self) -> bool:
-        """Whether something uses the token or waits for it."""
-        return bool(self._taken or self.waiting or self._in_progress or self._reading)
-
-    @property
     def idle(self) -> bool:
-        """Whether nothing uses the token or waits for it, not even for the end of a pause."""
-        return not self.busy and self.pause() is None
-
-    def forget_what_is_old(self) -> None:
-        """Drops lists and failures that are too old for anything."""
-        now = self._clock.monotonic()
-        for scope in [scope for scope, known in self._listings.items() if now - known.begun > LIST_KEPT]:
-            del self._listings[scope]
-        for key in [key for key, (at, _) in self._failed_lists.items() if now - at > FAILED_LIST_KEPT]:
-            del self._failed_lists[key]
-
-    def drop_if_unused(self) -> None:
-        """Reports it if the token is of no use any longer."""
-        if not self.places and not self.busy:
-            self.unused(self)
+        """Whether nothing uses the token or waits for it."""
+        busy = self._taken or self.waiting or self._in_progress or self._reading
+        return not busy and self.pause() is None
 
     def take_slot(self, key: Hashable, call: Call, *, urgent: bool = True) -> bool:
         """Takes a slot for a call, at once or not at all. Without one, the key is woken when one is free.
@@ -238,20 +172,14 @@ class Account:
         Args:
             urgent: whether it goes before those that are not.
         """
-        if self._taken < self._allowed and self._may(call, urgent=urgent):
+        if self._taken < self._allowed and self._budgets.allows(call, urgent=urgent):
             self._taken += 1
             self._budgets.begin(call)
             return True
-        waiting = self._waiting.setdefault((urgent, call), {})
-        waiting.setdefault(key)
+        waiting = self._waiting.setdefault((urgent, call), deque())
+        if key not in waiting:
+            waiting.append(key)
         return False
-
-    def _may(self, call: Call, *, urgent: bool, others: int = 0) -> bool:
-        """Returns whether one more call of this kind may be made now, beside others that are about to be made."""
-        limit = self._limits.get(call)
-        if limit is not None and self._budgets.in_flight(call) + others >= limit.allowed:
-            return False
-        return self._budgets.allows(call, urgent=urgent)
 
     def used_up(self, call: Call, *, urgent: bool = True) -> Pause | None:
         """Returns the pause until Vercel allows more calls of this kind, by the headers of its answers."""
@@ -284,27 +212,22 @@ class Account:
     def wake_waiting(self) -> None:
         """Wakes as many keys as there are free slots. During a pause, all: they only have to report it."""
         paused = self.pause() is not None
-        woken: Counter[Call] = Counter()
         for _ in range(self.waiting if paused else max(0, self._allowed - self._taken)):
-            found = self._next_waiting(woken, paused=paused)
-            if found is None:
-                break
-            key, call = found
-            woken[call] += 1
+            key = self._next_waiting(paused=paused)
+            if key is None:
+                return
             self._wake(key, self)
-        self.drop_if_unused()
 
-    def _next_waiting(self, woken: Counter[Call], *, paused: bool) -> tuple[Hashable, Call] | None:
+    def _next_waiting(self, *, paused: bool) -> Hashable | None:
         """Takes the key that is next: the urgent ones first. Those whose call Vercel does not allow now wait on."""
         for urgent, call in sorted(self._waiting, key=lambda kind: not kind[0]):
             used_up = self._budgets.used_up_until(call, urgent=urgent) is not None  # then the key has to report it
-            if paused or used_up or self._may(call, urgent=urgent, others=woken[call]):
+            if paused or used_up or self._budgets.allows(call, urgent=urgent):
                 waiting = self._waiting.pop((urgent, call))
-                key = next(iter(waiting))
-                del waiting[key]
+                key = waiting.popleft()
                 if waiting:
                     self._waiting[urgent, call] = waiting  # behind the other calls
-                return key, call
+                return key
         return None
 
     # --- lists
@@ -316,7 +239,7 @@ class Account:
 
     def failed_list(self, key: Hashable) -> VercelError | None:
         """Returns, once, why the list for which a key waited failed."""
-        return self._failed_lists.pop(key, (0.0, None))[1]
+        return self._failed_lists.pop(key, None)
 
     def join_list(self, scope: Scope, key: Hashable) -> bool:
         """Lets a key wait for the list in progress. Returns False if there is none.
@@ -348,7 +271,7 @@ class Account:
             waiting = self._in_progress.pop(scope).waiting
         for key in waiting:
             if error is not None:
-                self._failed_lists[key] = self._clock.monotonic(), error
+                self._failed_lists[key] = error
             self._wake(key, self)
         self.give_slot_back("list")
 
@@ -361,8 +284,7 @@ class Account:
             VercelError: it could not be read, now or in the last five minutes.
         """
         now = self._clock.monotonic()
-        while self._domains and now - next(iter(self._domains.values()))[0] >= DOMAIN_AGE:  # the oldest is first
-            del self._domains[next(iter(self._domains))]
+        self._domains = {key: known for key, known in self._domains.items() if now - known[0] < DOMAIN_AGE}
         known = self._domains.get((scope, domain))
         if known is None:
             task = asyncio.create_task(self.client.domain_config(domain, scope), name=f"configuration of {domain}")
@@ -374,7 +296,6 @@ class Account:
     def _domain_was_read(self, task: asyncio.Task[DomainConfig]) -> None:
         self._reading.discard(task)
         self._drop_what_a_rejected_token_has()
-        self.drop_if_unused()
 
     @property
     def lists(self) -> list[asyncio.Task[None]]:
@@ -392,11 +313,7 @@ class Account:
 
 
 class Accounts:
-    """The accounts of all tokens in use.
-
-    An account is dropped when no place has its token any longer: a rotation replaces one. A token that is used after
-    that, for the removal of a certificate, gets a new account.
-    """
+    """The accounts of all tokens in use."""
 
     def __init__(self, new_client: ClientFactory, clock: Clock, *, slots: int) -> None:
         """
@@ -406,10 +323,7 @@ class Accounts:
         self._new_client = new_client
         self._clock = clock
         self._slots = slots
-        self._accounts: dict[bytes, Account] = {}
-        self._tokens_of: defaultdict[str, Counter[bytes]] = defaultdict(Counter)
-        """For each namespace, its tokens, each with the number of places where it is."""
-        self._swept: Tick = clock.monotonic()
+        self._accounts: dict[str, Account] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self.wake: Callable[[Hashable, Account], None] = lambda key, account: None
         """Called with each key that may go on, and with its account."""
@@ -422,52 +336,24 @@ class Accounts:
         Raises:
             TokenMissing: the token's namespace uses too many.
         """
-        self._sweep()
-        identity = hashlib.sha256(token.value.get_secret_value().encode()).digest()
-        account = self._accounts.get(identity)
-        before = self.by_place.get(token.place)
-        if account is None or before is not account:
-            self._check_namespace(token, identity)
+        account = self._accounts.get(token.fingerprint)
         if account is None:
+            self._retire()  # it may have replaced another one
+            self._check_namespace(token)
             account = Account(self._new_client, token, self._clock, slots=self._slots, wake=self._woken)
-            account.identity, account.unused = identity, self._drop
-            self._accounts[identity] = account
-        if before is not account:
-            self._move(token.place, account)
-        account.places[token.place] = account.used_at = self._clock.monotonic()
+            self._accounts[token.fingerprint] = account
+        self.by_place[token.place] = account
+        account.used_at = self._clock.monotonic()
         return account
 
-    def _move(self, place: Place | None, account: Account | None) -> None:
-        """Notes that a place has another token; None: that nobody uses the place any longer."""
-        before = self.by_place.pop(place, None)
-        if account is not None:
-            self.by_place[place] = account
-            account.places[place] = self._clock.monotonic()
-            if place is not None:
-                self._tokens_of[place[0]][account.identity] += 1
-        if before is None:
-            return
-        del before.places[place]
-        if place is not None:
-            tokens = self._tokens_of[place[0]]
-            tokens[before.identity] -= 1
-            if not tokens[before.identity]:
-                del tokens[before.identity]
-            if not tokens:
-                del self._tokens_of[place[0]]
-        before.drop_if_unused()
-
-    def _check_namespace(self, token: Token, identity: bytes) -> None:
+    def _check_namespace(self, token: Token) -> None:
         """Raises TokenMissing if a namespace uses so many tokens that it could exhaust the operator's memory."""
-        tokens = self._tokens_of.get(token.place[0]) if token.place is not None else None
-        if token.place is None or tokens is None or identity in tokens:
+        if token.place is None:
             return
-        used = len(tokens)
-        before = self.by_place.get(token.place)
-        if before is not None and tokens[before.identity] == 1:
-            used -= 1  # this one replaces it
-        if used >= MOST_TOKENS:
-            raise TokenMissing(f"namespace {token.place[0]} uses {used} tokens, which is the limit: use fewer tokens")
+        namespace = token.place[0]
+        used = {id(account) for place, account in self.by_place.items() if place is not None and place[0] == namespace}
+        if len(used) >= MOST_TOKENS:
+            raise TokenMissing(f"namespace {namespace} uses {len(used)} tokens, which is the limit: use fewer tokens")
 
     def _woken(self, key: Hashable, account: Account) -> None:
         self.wake(key, account)
@@ -477,32 +363,18 @@ class Accounts:
         """All lists in progress."""
         return [task for account in self._accounts.values() for task in account.lists]
 
-    def _sweep(self) -> None:
-        """Drops what nobody has used for long. It goes through all accounts, so it is done from time to time only."""
-        now = self._clock.monotonic()
-        if now - self._swept < SWEEP:
-            return
-        self._swept = now
-        for account in tuple(self._accounts.values()):
-            account.forget_what_is_old()
-            kept = KEPT_REJECTED if account.rejected else KEPT
-            if account.idle and now - account.used_at > kept:
-                old = tuple(account.places)
-            else:
-                old = tuple(place for place, used_at in account.places.items() if now - used_at > KEPT)
-            for place in old:
-                if len(account.places) > 1 or account.idle:  # while it is paused, its last place says so in metrics
-                    self._move(place, None)
-
-    def _drop(self, account: Account) -> None:
-        if self._accounts.pop(account.identity, None) is None:
-            return
-        closing = asyncio.create_task(account.aclose(), name="close a client")
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+    def _retire(self) -> None:
+        """Closes the clients of tokens that nobody uses any longer: a rotation brings new ones."""
+        for fingerprint, account in tuple(self._accounts.items()):
+            if account.idle and self._clock.monotonic() - account.used_at > KEPT:
+                del self._accounts[fingerprint]
+                self.by_place = {place: used for place, used in self.by_place.items() if used is not account}
+                closing = asyncio.create_task(account.aclose(), name="close a client")
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
 
     async def aclose(self) -> None:
         """Closes all of them."""
         await asyncio.gather(*self._closing)
-        for account in tuple(self._accounts.values()):
+        for account in self._accounts.values():
             await account.aclose()
