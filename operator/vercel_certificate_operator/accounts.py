@@ -152,8 +152,8 @@ class Account:
 
     @property
     def allowed(self) -> int:
-        """How many calls of the kind that is limited most may be in flight now."""
-        return min([self._allowed, *(limit.allowed for limit in self._limits.values())])
+        """How many calls may be in flight now."""
+        return self._allowed
 
     @property
     def waiting(self) -> int:
