@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import platform
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, get_args
@@ -238,8 +238,9 @@ class Scrape:
         yield from self._counted.collect()
         yield from _process(self._snapshot)
         if self._snapshot.leads:
-            yield from _certificates(self._snapshot, per_certificate=self._per_certificate)
-            yield from _token_states(self._snapshot)
+            certificates = [_Certificate.of(key, body) for key, body in self._snapshot.bodies]
+            yield from _certificates(self._snapshot, certificates, per_certificate=self._per_certificate)
+            yield from _token_states(self._snapshot, {one.place for one in certificates})
 
 
 def page(counted: Counted, sources: Sources, *, per_certificate: bool = True) -> Page:
@@ -288,8 +289,7 @@ def _process(seen: Snapshot) -> Iterator[Metric]:
     yield _gauge("watch_age_seconds", "Time since the API server last answered a watch.", seen.watch_seconds)
 
 
-def _token_states(seen: Snapshot) -> Iterator[Metric]:
-    in_use = {place_of(key.namespace, body) for key, body in seen.bodies}
+def _token_states(seen: Snapshot, in_use: Container[Place | None]) -> Iterator[Metric]:
     states = [(_token_name(place), state) for place, state in seen.tokens.items() if place in in_use]
     paused = _labelled(
         "token_paused",
@@ -314,7 +314,7 @@ def _token_states(seen: Snapshot) -> Iterator[Metric]:
     yield from (paused, pause, in_flight, limit, waiting)
 
 
-def _certificates(seen: Snapshot, *, per_certificate: bool) -> Iterator[Metric]:
+def _certificates(seen: Snapshot, certificates: Iterable["_Certificate"], *, per_certificate: bool) -> Iterator[Metric]:
     who = ("namespace", "name")
     not_after = _labelled("certificate_not_after_timestamp_seconds", "When the certificate expires.", who)
     renewal = _labelled("certificate_renewal_timestamp_seconds", "When the certificate is due for renewal.", who)
@@ -333,8 +333,7 @@ def _certificates(seen: Snapshot, *, per_certificate: bool) -> Iterator[Metric]:
     overdue = expiring = 0
     unresolved: list[float] = []
     expiries: list[float] = []
-    for key, body in seen.bodies:
-        one = _Certificate.of(body)
+    for one in certificates:
         tally[one.ready, one.reason, one.issuing_reason] += 1
         overdue += one.renewal_window_is_over(seen.now, 0.5)
         expiring += one.renewal_window_is_over(seen.now, 0.9)
@@ -344,7 +343,7 @@ def _certificates(seen: Snapshot, *, per_certificate: bool) -> Iterator[Metric]:
             expiries.append(one.not_after)
         if not per_certificate:
             continue
-        labels = (key.namespace, key.name)
+        labels = (one.key.namespace, one.key.name)
         ready.add_metric(labels, float(one.ready == "True"))
         info.add_metric((*labels, one.reason, one.issuing_reason), 1)
         for family, value in ((not_after, one.not_after), (renewal, one.renewal), (attempt, one.attempt_start)):
@@ -388,6 +387,9 @@ class _Certificate:
     """What metrics report about one resource. It is read from the raw object: with ten thousand resources, Pydantic
     would take several seconds for each scrape."""
 
+    key: Key
+    place: Place | None
+    """Where its token is."""
     ready: str
     reason: str
     issuing_reason: str
@@ -396,11 +398,13 @@ class _Certificate:
     attempt_start: float | None
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> "_Certificate":
+    def of(cls, key: Key, body: Mapping[str, Any]) -> "_Certificate":
         status = body.get("status") or {}
         conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
         ready, issuing = conditions.get("Ready") or {}, conditions.get("Issuing") or {}
         return cls(
+            key=key,
+            place=place_of(key.namespace, body),
             ready=ready.get("status") or "Unknown",
             reason=ready.get("reason") or "",
             issuing_reason=issuing.get("reason") or "",

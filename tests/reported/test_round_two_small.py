@@ -76,7 +76,7 @@ async def test_an_id_to_adopt_that_can_not_be_asked_for_is_refused(world: Simula
 async def test_vercels_renewal_of_a_certificate_that_existing_certificate_adopted_is_adopted_too(
     world: SimulatedWorld,
 ) -> None:
-    """It is managed like one that the operator issued: so nobody is told to remove its renewal."""
+    """It is managed like one that the operator issued: so no Event asks anyone to remove its renewal."""
     theirs(world, *A, age=20 * DAY, left=70 * DAY)
     await world.apply("site", A, existingCertificate="Adopt")
     await world.quiet()

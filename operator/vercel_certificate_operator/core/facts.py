@@ -114,9 +114,8 @@ def unclaimed(known: Known, listing: Listing, cns: frozenset[str]) -> tuple[Cert
     mine = frozenset(known.resource.status.certificate_ids)
     return tuple(
         certificate
-        for certificate in listing.covering(cns)
-        if certificate.cns == cns
-        and certificate.id not in mine
+        for certificate in listing.exactly(cns)
+        if certificate.id not in mine
         and certificate.id not in known.removed
         and certificate.id not in known.held_elsewhere
     )

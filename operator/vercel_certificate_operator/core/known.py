@@ -78,6 +78,10 @@ class Listing:
         yield from self.certificates.covering(cns)
         yield from (certificate for certificate in self.added if cns <= certificate.cns)
 
+    def exactly(self, cns: frozenset[str]) -> Iterator[Certificate]:
+        """Yields, of these, the certificates that cover no other names."""
+        return (certificate for certificate in self.covering(cns) if certificate.cns == cns)
+
     def with_issued(self, certificates: Iterable[Certificate]) -> "Listing":
         """Returns the list with certificates that were issued after it was begun, where it lacks them.
 

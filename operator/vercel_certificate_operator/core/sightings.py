@@ -57,10 +57,7 @@ def is_unexplained(status: Status, listing: Listing, now: datetime) -> bool:
         return False
     if created_at is not None and created_at > now - LATE_IN_LIST:
         return False
-    return not any(
-        other.cns == status.names and (other.expires_at is None or other.expires_at > now)
-        for other in listing.covering(status.names)
-    )
+    return not any(other.expires_at is None or other.expires_at > now for other in listing.exactly(status.names))
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,9 +98,8 @@ def existing_certificate_is_used(known: Known, need: Need) -> Decision | None:
     ignore = known.resource.spec.existing_certificate == "Ignore"
     found = [
         certificate
-        for certificate in listing.covering(known.resource.cns)
-        if certificate.cns == known.resource.cns
-        and certificate.id != status.id
+        for certificate in listing.exactly(known.resource.cns)
+        if certificate.id != status.id
         and certificate.id not in uploaded
         and (certificate.id in own or not ignore)
         and certificate.id not in known.held_elsewhere

@@ -539,9 +539,8 @@ def _uploaded_candidates(known: Known, attempt: Attempt, listing: Listing) -> tu
     """Returns the listed certificates that can be what was uploaded: with the leaf's names and expiry."""
     return tuple(
         certificate
-        for certificate in listing.covering(attempt.names)
-        if certificate.cns == attempt.names
-        and certificate.expires_at is not None
+        for certificate in listing.exactly(attempt.names)
+        if certificate.expires_at is not None
         and attempt.expires_at is not None
         and abs(certificate.expires_at - attempt.expires_at) <= CLOCK_TOLERANCE
         and certificate.id not in (attempt.known or ())

@@ -361,9 +361,8 @@ def _known_ids(known: Known, listing: Listing, source: Source | None) -> tuple[s
     if source is not None:
         alike = (
             certificate.id
-            for certificate in listing.covering(source.cns)
-            if certificate.cns == source.cns
-            and (certificate.expires_at is None or abs(certificate.expires_at - source.expires_at) <= CLOCK_TOLERANCE)
+            for certificate in listing.exactly(source.cns)
+            if certificate.expires_at is None or abs(certificate.expires_at - source.expires_at) <= CLOCK_TOLERANCE
         )
     else:
         alike = (
