@@ -34,6 +34,7 @@ from vercel_certificate_operator.core.record import (
 )
 from vercel_certificate_operator.core.resource import Status
 from vercel_certificate_operator.core.schema import whole_seconds
+from vercel_certificate_operator.core.times import LATE_IN_LIST
 from vercel_emulator.client import EmulatorControl
 from vercel_emulator.models import Fault, Injection, TokenGrant
 
@@ -202,10 +203,13 @@ class _Stage:
     async def _resources_from_before(self, ns: Namespace, vercel: EmulatorControl) -> None:
         """Creates what an earlier operator has left."""
         earlier = await self._operator("earlier", vercel, ns)
+        not_new = LATE_IN_LIST.total_seconds() + 60.0
+        await vercel.advance(-not_new)  # what is new may be missing from a list
         vanishing = [f"vanishes-{number}" for number in range(6)]
         for name in vanishing:
             await ns.apply(name, [f"{name}.example.com"], team={"id": TEAM})
         ids = [(await ns.ready(name))["id"] for name in vanishing]
+        await vercel.advance(not_new)
         await vercel.behave(lifetime=SHORT)
         await ns.apply("old", ["old.example.com"])
         await vercel.wait_for_requests("issue", len(vanishing) + 1, finished=True, within=int(PATIENCE))
