@@ -500,7 +500,7 @@ class SimulatedWorld(World):
         accounts: Any = self.operator.accounts
         new_client = accounts._new_client
         accounts._new_client = gated(lambda *args: shorten(new_client(*args), self.emulator), self.gate)
-        self.task = asyncio.create_task(self.operator.queue.run(self.operator.reconciler.reconcile))
+        self._run(self.operator)
         return self.operator
 
     async def sync(self) -> bool:
