@@ -98,6 +98,8 @@ class MemoryApi:
         self._clock = clock
         self._monotonic = monotonic
         self._objects: dict[Place, Body] = {}
+        self._names: dict[tuple[str, str], list[str]] = {}
+        """Of the objects of a resource in a namespace, sorted; until one is created or removed."""
         self._versions = itertools.count(1)
         self._uids = itertools.count(1)
         self.faults: list[ApiFault] = []
@@ -141,6 +143,7 @@ class MemoryApi:
         after = {place: body for place, body in backup.objects.items() if place[0] == PLURAL}
         self._objects = {place: body for place, body in self._objects.items() if place[0] != PLURAL}
         self._objects |= copied(after)
+        self._names.clear()
         for place in before.keys() | after.keys():
             self._observed(before.get(place), after.get(place))
 
@@ -171,11 +174,16 @@ class MemoryApi:
     # --- the verbs
 
     def _list(self, place: Place, query: Mapping[str, str]) -> Body:
-        names = sorted(key[2] for key in self._objects if key[:2] == place[:2])
+        names = self._names_in(place[:2])
         start, limit = int(query.get("continue", 0)), int(query.get("limit", 0)) or len(names)
         items = [self._objects[*place[:2], name] for name in names[start : start + limit]]
         metadata = {"continue": str(start + limit)} if start + limit < len(names) else {}
         return {"kind": f"{KINDS[place[0]]}List", "metadata": metadata, "items": items}
+
+    def _names_in(self, collection: tuple[str, str]) -> list[str]:
+        if collection not in self._names:
+            self._names[collection] = sorted(name for *there, name in self._objects if tuple(there) == collection)
+        return self._names[collection]
 
     def _there(self, place: Place) -> Body:
         if place not in self._objects:
@@ -201,6 +209,7 @@ class MemoryApi:
         metadata.pop("deletionTimestamp", None)
         _drop_what_is_empty(metadata)
         self._objects[place] = new
+        self._names.pop(place[:2], None)
         if place[0] == PLURAL:
             self._observed(None, new)
         return new
@@ -243,6 +252,7 @@ class MemoryApi:
         _drop_what_is_empty(metadata)
         going = deleting or metadata.get("deletionTimestamp")
         if going and not metadata.get("finalizers"):
+            self._names.pop(place[:2], None)
             del self._objects[place]  # the version in the answer is the one before
             if place[0] == PLURAL:
                 self._observed(before, None)
@@ -479,6 +489,8 @@ class SimulatedWorld(World):
     server_clock: ServerClock
     gate: Gate
     """Of the process that runs."""
+    faults_by_network: bool
+    """Whether all faults take the way over the network; see ``Shortcut``."""
 
     def start(self) -> Operator:
         self.lives += 1
@@ -498,8 +510,8 @@ class SimulatedWorld(World):
                 new_id=lambda: f"attempt-{next(self._ids)}",
             )
         accounts: Any = self.operator.accounts
-        new_client = accounts._new_client
-        accounts._new_client = gated(lambda *args: shorten(new_client(*args), self.emulator), self.gate)
+        new_client, emulator, faults = accounts._new_client, self.emulator, not self.faults_by_network
+        accounts._new_client = gated(lambda *args: shorten(new_client(*args), emulator, faults=faults), self.gate)
         self._run(self.operator)
         return self.operator
 
@@ -551,9 +563,16 @@ class SimulatedWorld(World):
 
 @asynccontextmanager
 async def simulated_world(
-    namespace: str = "web", *, start: datetime = START, **settings: Any
+    namespace: str = "web", *, start: datetime = START, faults_by_network: bool = False, **settings: Any
 ) -> AsyncIterator[SimulatedWorld]:
-    """A World that is up, without a control plane. Nothing in it is random: a run can be repeated exactly."""
+    """A World that is up, without a control plane. Nothing in it is random: a run can be repeated exactly.
+
+    Args:
+        namespace: where everything happens.
+        start: where its clock starts.
+        faults_by_network: see ``SimulatedWorld``.
+        settings: of the operator, where they are to differ.
+    """
     clock = TestClock(start)
     clock.turns = TURNS
     true_time = TrueTime(clock)
@@ -566,7 +585,7 @@ async def simulated_world(
     async with emulator:
         of_operator = settings_for(namespace, emulator, **settings)
         made = SimulatedWorld(api.client(), namespace, emulator, clock, of_operator)
-        made.memory, made.server_clock = api, server_clock
+        made.memory, made.server_clock, made.faults_by_network = api, server_clock, faults_by_network
         with mock.patch("secrets.token_hex", lambda size=8: f"{next(numbers):0{2 * size}x}"):
             made.start()
             try:

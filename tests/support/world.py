@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from kubernetes.aio.client import ApiClient, Configuration, CustomObjectsApi
+from kubernetes.aio.client import ApiClient, ApiException, Configuration, CustomObjectsApi
 from pydantic import SecretStr
 
 from support.clock import TestClock, settle
@@ -228,10 +229,13 @@ class World:
         await self.custom.delete_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, name)
 
     async def get(self, name: str) -> dict[str, Any] | None:
-        for item in await self.all():
-            if item["metadata"]["name"] == name:
-                return item
-        return None
+        try:
+            body = await self.custom.get_namespaced_custom_object(GROUP, VERSION, self.namespace, PLURAL, name)
+        except ApiException as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise
+        return cast(dict[str, Any], body)
 
     async def all(self) -> list[dict[str, Any]]:
         return [body async for body in VercelCertificates(self.api).list([self.namespace])]
