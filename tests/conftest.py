@@ -3,6 +3,7 @@
 The control plane starts with the first test that needs it. With ``-n``, each worker process has its own.
 """
 
+import os
 import secrets
 import signal
 from collections.abc import Iterator
@@ -28,7 +29,15 @@ SECONDS_EACH = ("chart", "control_plane", "end_to_end")
 """The folders whose tests start processes and take seconds each."""
 
 
-# --- the order ---
+# --- the workers and the order ---
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Use one worker more than there are cores: tests with processes wait a part of their time. Fast ones don't."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if config.getoption("markexpr") == "fast" else cores + 1
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by the marker

@@ -1,6 +1,7 @@
 """A kube-apiserver with its etcd, for as long as a ``with`` block lasts."""
 
 import base64
+import http.client
 import json
 import os
 import random
@@ -13,8 +14,10 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -61,9 +64,9 @@ class ControlPlane:
         self._name = secrets.token_hex(8)
         self._token = secrets.token_hex(16)
         self._tls = ssl.create_default_context(cadata=self._authority.pem.decode())
-        self._http = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=self._tls)
-        )
+        self._etcd_http = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._connections: deque[http.client.HTTPSConnection] = deque()
+        """To the API server, idle."""
 
     def __enter__(self) -> Self:
         """Start the servers.
@@ -97,6 +100,11 @@ class ControlPlane:
     def url(self) -> str:
         """The API server's URL, such as ``https://127.0.0.1:12345``."""
         return f"https://{LOCAL}:{self._port}"
+
+    @property
+    def token(self) -> str:
+        """The bearer token of ``admin``, who may do everything."""
+        return self._token
 
     @property
     def ca_file(self) -> Path:
@@ -157,7 +165,7 @@ class ControlPlane:
             timeout: Seconds.
 
         Raises:
-            OSError: There is no successful response (urllib's errors are OSErrors).
+            OSError: There is no successful response (a urllib.error.HTTPError, if it has another status).
         """
         return self._request(path, None, timeout)
 
@@ -170,16 +178,37 @@ class ControlPlane:
             timeout: Seconds.
 
         Raises:
-            OSError: There is no successful response (urllib's errors are OSErrors).
+            OSError: There is no successful response (a urllib.error.HTTPError, if it has another status).
         """
         return self._request(path, json.dumps(body).encode(), timeout)
 
     def _request(self, path: str, body: bytes | None, timeout: float) -> bytes:
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
-        request = urllib.request.Request(self.url + path, body, headers)  # noqa: S310
-        with self._http.open(request, timeout=timeout) as answer:
-            content: bytes = answer.read()
+        """Send a request. Connections are kept: a handshake takes as long as ten requests."""
+        try:
+            connection = self._connections.pop()
+        except IndexError:
+            connection = http.client.HTTPSConnection(LOCAL, self._port, context=self._tls)
+        connection.timeout = timeout  # for the case that it is not connected yet
+        if connection.sock is not None:
+            connection.sock.settimeout(timeout)
+        try:
+            headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+            connection.request("POST" if body is not None else "GET", path, body, headers)
+            answer = connection.getresponse()
+            content = answer.read()
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
+                raise urllib.error.URLError(str(error)) from error
+            raise
+        self._connections.append(connection)
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            raise urllib.error.HTTPError(self.url + path, answer.status, answer.reason, answer.headers, None)
         return content
+
+    def _forget_connections(self) -> None:
+        while self._connections:
+            self._connections.pop().close()
 
     def environment(self) -> dict[str, str]:
         """Return the variables that make kubectl admin here and leave the user's own settings and cache alone."""
@@ -195,6 +224,7 @@ class ControlPlane:
     def stop_apiserver(self, *, grace: float = 0.0) -> None:
         """Stop the API server. With 0 seconds of grace it is killed, so open connections break."""
         self._apiserver.stop(grace) if grace else self._apiserver.kill()
+        self._forget_connections()
 
     def start_apiserver(self) -> None:
         """Start the API server again with the same port and data, and wait until it is ready.
@@ -262,6 +292,7 @@ class ControlPlane:
         self._wait_for(self._etcd, self._is_our_etcd)
         self._apiserver = self._run(self._apiserver_command())
         self._stack.callback(lambda: self._apiserver.kill())
+        self._stack.callback(self._forget_connections)
         self._wait_for(self._apiserver, self._is_ready)
         if self.assets.controller_manager:
             manager = self._run(self._controller_manager_command(self.assets.controller_manager))
@@ -317,16 +348,14 @@ class ControlPlane:
         path = f"/version?{audit.FENCE}={secrets.token_hex(8)}"
         try:
             self.get(path)
-        except urllib.error.URLError as error:
-            if isinstance(error.reason, ConnectionRefusedError):
-                return None
-            raise
+        except ConnectionRefusedError:
+            return None
         return path
 
     def _etcd_call(self, path: str, body: Mapping[str, object], *, timeout: float = 30) -> Any:
         # By the JSON gateway, https://etcd.io/docs/v3.6/dev-guide/api_grpc_gateway/
         url = f"http://{LOCAL}:{self._etcd_port}/v3/{path}"
-        with self._http.open(urllib.request.Request(url, json.dumps(body).encode()), timeout=timeout) as answer:
+        with self._etcd_http.open(urllib.request.Request(url, json.dumps(body).encode()), timeout=timeout) as answer:
             return json.load(answer)
 
     def _etcd_command(self) -> list[str | Path]:

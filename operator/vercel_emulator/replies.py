@@ -83,27 +83,42 @@ async def misbehave(
     else:
         active.fire()
     await active.pause(fault.delay)
-    match fault.action:
-        case "reset":
-            raise drop(request)
-        case "hang" | "answer":
-            shown = _altered(answer or await work(), fault)
-        case "error":
-            shown = _made_up(fault, entry)
-        case "slow" | "truncate":
-            shown = answer or _made_up(fault, entry)
-        case "other-certificate":
-            shown = _other_certificate(fault, entry, find)
-        case "wrong-types":
-            shown = _wrong_types(answer or Answer(fault.status or 200, dict.fromkeys(_CERTIFICATE)))
-        case _:
-            return await _send_strange(request, fault)
-    entry.code = shown.code
+    if fault.action == "reset":
+        raise drop(request)
+    told = await shown(fault, answer, work, entry, find)
+    if told is None:
+        return await _send_strange(request, fault)
+    entry.code = told.code
     if fault.action == "slow":
-        return await _send_slowly(request, active, shown)
+        return await _send_slowly(request, active, told)
     if fault.action == "truncate":
-        raise await _cut_short(request, fault, shown)
-    return await send(request, shown)
+        raise await _cut_short(request, fault, told)
+    return await send(request, told)
+
+
+async def shown(fault: Fault, answer: Answer | None, work: Work, entry: Entry, find: Find) -> Answer | None:
+    """Return the answer that a fault shows, or None if that is none of the API's.
+
+    Args:
+        fault: The fault.
+        answer: The true answer, if the work is done.
+        work: As in ``misbehave``, like the other arguments.
+        entry: The request's journal entry.
+        find: Returns the certificate with an id.
+    """
+    match fault.action:
+        case "hang" | "answer":
+            return _altered(answer or await work(), fault)
+        case "error":
+            return _made_up(fault, entry)
+        case "slow" | "truncate":
+            return answer or _made_up(fault, entry)
+        case "other-certificate":
+            return _other_certificate(fault, entry, find)
+        case "wrong-types":
+            return _wrong_types(answer or Answer(fault.status or 200, dict.fromkeys(_CERTIFICATE)))
+        case _:
+            return None
 
 
 def drop(request: web.Request) -> ConnectionCutError:

@@ -66,7 +66,7 @@ class Release:
     def start(self, log: Path, vercel_url: str) -> OperatorProcess:
         """A pod of it, as a process, with a default token."""
         kubeconfig = self._control_plane.kubeconfig_for_service_account(NAME, self.namespace)
-        return OperatorProcess(kubeconfig, log, *self.command(), "--vercel-api-url", vercel_url)
+        return OperatorProcess(kubeconfig, log, *self.command(), "--vercel-api-url", vercel_url, preloaded=True)
 
 
 @contextmanager

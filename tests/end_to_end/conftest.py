@@ -17,6 +17,12 @@ def ns(control_plane: ControlPlane, crd: None, namespace: str) -> Namespace:
 
 
 @pytest.fixture
+def preloaded() -> bool:
+    """Whether operators are forked, which is faster, and not started by their command line."""
+    return True
+
+
+@pytest.fixture
 async def vercel(tmp_path: Path) -> AsyncIterator[EmulatorControl]:
     """An emulated Vercel for one test."""
     async with emulator_process(tmp_path / "emulator.log", "--team", "team_alpha=alpha") as control:
@@ -25,7 +31,7 @@ async def vercel(tmp_path: Path) -> AsyncIterator[EmulatorControl]:
 
 @pytest.fixture
 def start_operator(
-    control_plane: ControlPlane, ns: Namespace, vercel: EmulatorControl, tmp_path: Path
+    control_plane: ControlPlane, ns: Namespace, vercel: EmulatorControl, tmp_path: Path, *, preloaded: bool
 ) -> Iterator[StartOperator]:
     """Starts the operator for the test's namespace. No line that it ever logs holds the token."""
     log = tmp_path / "operator.log"
@@ -33,7 +39,14 @@ def start_operator(
 
     async def start(*args: str) -> OperatorProcess:
         operator = OperatorProcess(
-            control_plane.kubeconfig, log, "--namespace", ns.name, "--vercel-api-url", vercel.url, *args
+            control_plane.kubeconfig,
+            log,
+            "--namespace",
+            ns.name,
+            "--vercel-api-url",
+            vercel.url,
+            *args,
+            preloaded=preloaded,
         )
         started.append(operator)
         await operator.serving()

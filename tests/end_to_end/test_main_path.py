@@ -3,12 +3,20 @@
 import json
 from collections import Counter
 
+import pytest
+
 from control_plane import ControlPlane
 from support.operator_process import Namespace, OperatorProcess, StartOperator, eventually
 from vercel_emulator.client import EmulatorControl
 from vercel_emulator.models import Fault
 
 AGENT = "vercel-certificate-operator"
+
+
+@pytest.fixture
+def preloaded() -> bool:
+    """Here, operators are started by their command line."""
+    return False
 
 
 def writes(control_plane: ControlPlane, mark: int) -> Counter[tuple[str, str, str]]:

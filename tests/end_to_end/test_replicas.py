@@ -35,7 +35,7 @@ async def start_replica(
         common = ("--namespace", ns.name, "--vercel-api-url", vercel.url, "--leader-elect")
         lease = ("--lease-namespace", ns.name, f"--lease-duration={LEASE}")
         log = tmp_path / f"replica-{len(started)}.log"
-        started.append(OperatorProcess(control_plane.kubeconfig, log, *common, *lease, *args))
+        started.append(OperatorProcess(control_plane.kubeconfig, log, *common, *lease, *args, preloaded=True))
         return started[-1]
 
     yield start

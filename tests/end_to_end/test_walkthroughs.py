@@ -203,7 +203,7 @@ async def test_a_certificate_moves_to_another_cluster(
     there = Namespace(new_cluster, ns.name)
     shell.environment["KUBECONFIG"] = str(_merged(tmp_path, old=control_plane, new=new_cluster))
     flags = ("--namespace", ns.name, "--vercel-api-url", vercel.url)
-    its_operator = OperatorProcess(new_cluster.kubeconfig, tmp_path / "new.log", *flags)
+    its_operator = OperatorProcess(new_cluster.kubeconfig, tmp_path / "new.log", *flags, preloaded=True)
     try:
         await its_operator.serving()
         for place in (ns, there):

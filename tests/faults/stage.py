@@ -18,7 +18,7 @@ from control_plane import Audit, ControlPlane, Requests
 from support.company import REF, SOURCE, Company
 from support.invariants import OURS, check, ready_means_ready
 from support.proxy import Kind, KubeFault, KubeProxy
-from support.world import World
+from support.world import World, configuration_of
 from support.world import world as make_world
 from vercel_certificate_operator.core.resource import PLURAL
 from vercel_certificate_operator.kube import connection
@@ -65,9 +65,10 @@ class Stage:
         requests = await asyncio.to_thread(self.audit.since, since)
         return requests.matching(namespace=self.world.namespace, user_agent=USER_AGENT)
 
-    async def with_short_limits(self, step: Step = "issue") -> None:
-        """A process whose time limit for this call to Vercel is so short that a test can wait for it."""
-        self.world.configure(**({"post_timeout": 0.4} if step in ("issue", "upload") else {"call_timeout": 1.0}))
+    async def with_short_limits(self, *steps: Step) -> None:
+        """A process whose time limits for these calls to Vercel are so short that a test can wait for them."""
+        for step in steps:
+            self.world.configure(**({"post_timeout": 0.4} if step in ("issue", "upload") else {"call_timeout": 1.0}))
         await self.world.restart()
         self.world.lives = 1
 
@@ -429,7 +430,7 @@ async def stage(control_plane: ControlPlane) -> AsyncIterator[Stage]:
     """A stage that is set, in a namespace of its own."""
     namespace = f"test-{secrets.token_hex(4)}"
     async with KubeProxy(control_plane).running() as proxy:
-        through_proxy = await connection.load(control_plane.kubeconfig)
+        through_proxy = await configuration_of(control_plane.kubeconfig)
         through_proxy.host = proxy.url
         settings: dict[str, Any] = {
             "drift_interval": DAY.total_seconds(),

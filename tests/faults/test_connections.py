@@ -24,7 +24,7 @@ async def test_vercel_can_not_be_reached_for_a_while(
         await world.restart()
         await scenario.prepare(world)
         if broken == "silent":
-            await stage.with_short_limits()
+            await stage.with_short_limits("issue", "get")
         before = world.emulator.journal.last
         await way.set(broken)
         await scenario.act(world)

@@ -253,7 +253,7 @@ async def test_a_second_operator_starts_at_any_moment_and_both_go_on(
 async def test_what_vercel_does_after_an_attempt_was_given_up_is_not_lost(stage: Stage, scenario: Scenario) -> None:
     world = stage.world
     await scenario.prepare(world)
-    await stage.with_short_limits()
+    await stage.with_short_limits("issue")
     fault = world.emulator.faults.add(Fault(call="issue", action="hang"))
     await scenario.act(world)
     await world.advance(20 * MINUTE)

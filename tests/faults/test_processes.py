@@ -4,7 +4,6 @@ import asyncio
 import json
 import secrets
 import signal
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -13,9 +12,10 @@ from typing import Literal, cast
 
 import pytest
 
-from control_plane import ControlPlane, Process
+from control_plane import ControlPlane
+from support.emulator_process import emulator_process
 from support.invariants import condition
-from support.operator_process import TOKEN, Namespace, OperatorProcess, eventually
+from support.operator_process import Namespace, OperatorProcess, eventually
 from support.proxy import Kind, KubeFault, KubeProxy
 from vercel_emulator.client import EmulatorControl
 from vercel_emulator.models import Fault
@@ -37,7 +37,7 @@ class Cluster:
     async def operator(self) -> OperatorProcess:
         kubeconfig = self.proxy.kubeconfig(self.folder / "proxy.kubeconfig")
         flags = ("--namespace", self.ns.name, "--vercel-api-url", self.vercel.url)
-        operator = OperatorProcess(kubeconfig, self.folder / "operator.log", *flags)
+        operator = OperatorProcess(kubeconfig, self.folder / "operator.log", *flags, preloaded=True)
         self.started.append(operator)
         await operator.serving()
         return operator
@@ -45,26 +45,19 @@ class Cluster:
 
 @pytest.fixture
 async def cluster(control_plane: ControlPlane, crd: None, tmp_path: Path) -> AsyncIterator[Cluster]:
-    log = tmp_path / "emulator.log"
-    process = Process(
-        (sys.executable, "-m", "vercel_certificate_operator", "emulate", "--port", "0", "--token", TOKEN), log=log
-    )
-    found = "listening on "
-    try:
-        await eventually("the emulator listens", lambda: found in log.read_text() or not process.running)
-        url = next(line for line in log.read_text().splitlines() if found in line).split(found)[1].split()[0]
-        async with KubeProxy(control_plane).running() as proxy, EmulatorControl(url) as vercel:
-            namespace = f"test-{secrets.token_hex(4)}"
-            await proxy.create_namespace(namespace)
-            made = Cluster(control_plane, proxy, vercel, Namespace(control_plane, namespace), tmp_path)
-            try:
-                yield made
-            finally:
-                for operator in made.started:
-                    operator.process.kill()
-                print((tmp_path / "operator.log").read_text())
-    finally:
-        process.kill()
+    async with (
+        KubeProxy(control_plane).running() as proxy,
+        emulator_process(tmp_path / "emulator.log") as vercel,
+    ):
+        namespace = f"test-{secrets.token_hex(4)}"
+        await proxy.create_namespace(namespace)
+        made = Cluster(control_plane, proxy, vercel, Namespace(control_plane, namespace), tmp_path)
+        try:
+            yield made
+        finally:
+            for operator in made.started:
+                operator.process.kill()
+            print((tmp_path / "operator.log").read_text())
 
 
 async def one_certificate(cluster: Cluster, name: str = "site") -> None:

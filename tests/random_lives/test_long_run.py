@@ -268,7 +268,7 @@ def lists() -> Iterator[mock.Mock]:
 async def test_a_year_of_two_hundred_certificates_with_something_going_wrong_in_each_week(lists: mock.Mock) -> None:
     print(f"LONG_RUN_SEED={SEED} LONG_RUN_RESOURCES={RESOURCES}")
     settings: dict[str, Any] = {"drift_interval": DRIFT.total_seconds(), "default_token_namespaces": (NAMESPACE,)}
-    async with simulated_world(NAMESPACE, **settings) as world:
+    async with simulated_world(NAMESPACE, faults_by_network=True, **settings) as world:
         world.emulator.state.behaviour = Behaviour(lifetime=LIFETIMES[0])
         year = Year(world, memory_api_of(world), random.Random(SEED))  # noqa: S311 - to be repeated
         for week in range(WEEKS):

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 from unittest import mock
 from urllib.parse import parse_qsl, urlsplit
 
@@ -33,6 +33,8 @@ from vercel_certificate_operator.vercel import Network
 from vercel_certificate_operator.vercel_time import VercelTime
 from vercel_certificate_operator.wiring import Operator, build
 from vercel_emulator import Emulator
+
+T = TypeVar("T")
 
 Body = dict[str, Any]
 Place = tuple[str, str, str]
@@ -96,6 +98,8 @@ class MemoryApi:
         self._clock = clock
         self._monotonic = monotonic
         self._objects: dict[Place, Body] = {}
+        self._names: dict[tuple[str, str], list[str]] = {}
+        """Of the objects of a resource in a namespace, sorted; until one is created or removed."""
         self._versions = itertools.count(1)
         self._uids = itertools.count(1)
         self.faults: list[ApiFault] = []
@@ -130,7 +134,7 @@ class MemoryApi:
 
     def backup(self) -> "Backup":
         """Returns a copy of everything, as a backup of etcd is."""
-        return Backup(copy.deepcopy(self._objects))
+        return Backup(copied(self._objects))
 
     def restore(self, backup: "Backup") -> None:
         """Replaces all VercelCertificates by those of a backup of etcd, which have older resourceVersions."""
@@ -138,7 +142,8 @@ class MemoryApi:
         before = {place: body for place, body in self._objects.items() if place[0] == PLURAL}
         after = {place: body for place, body in backup.objects.items() if place[0] == PLURAL}
         self._objects = {place: body for place, body in self._objects.items() if place[0] != PLURAL}
-        self._objects |= copy.deepcopy(after)
+        self._objects |= copied(after)
+        self._names.clear()
         for place in before.keys() | after.keys():
             self._observed(before.get(place), after.get(place))
 
@@ -169,11 +174,16 @@ class MemoryApi:
     # --- the verbs
 
     def _list(self, place: Place, query: Mapping[str, str]) -> Body:
-        names = sorted(key[2] for key in self._objects if key[:2] == place[:2])
+        names = self._names_in(place[:2])
         start, limit = int(query.get("continue", 0)), int(query.get("limit", 0)) or len(names)
         items = [self._objects[*place[:2], name] for name in names[start : start + limit]]
         metadata = {"continue": str(start + limit)} if start + limit < len(names) else {}
         return {"kind": f"{KINDS[place[0]]}List", "metadata": metadata, "items": items}
+
+    def _names_in(self, collection: tuple[str, str]) -> list[str]:
+        if collection not in self._names:
+            self._names[collection] = sorted(name for *there, name in self._objects if tuple(there) == collection)
+        return self._names[collection]
 
     def _there(self, place: Place) -> Body:
         if place not in self._objects:
@@ -181,7 +191,7 @@ class MemoryApi:
         return self._objects[place]
 
     def _create(self, place: Place, body: Body) -> Body:
-        new = copy.deepcopy(body)
+        new = copied(body)
         metadata = new["metadata"]
         place = (*place[:2], metadata["name"])
         if place in self._objects:
@@ -199,6 +209,7 @@ class MemoryApi:
         metadata.pop("deletionTimestamp", None)
         _drop_what_is_empty(metadata)
         self._objects[place] = new
+        self._names.pop(place[:2], None)
         if place[0] == PLURAL:
             self._observed(None, new)
         return new
@@ -222,12 +233,12 @@ class MemoryApi:
         before = self._there(place)
         if body["metadata"].get("resourceVersion", before["metadata"]["resourceVersion"]) != _version(before):
             raise Refusal(409, f"Operation cannot be fulfilled on {place[0]} {place[2]!r}: it has been modified")
-        after = copy.deepcopy(body)
+        after = copied(body)
         return self._store(place, before, _all_but_status(before, after) if place[0] == PLURAL else after)
 
     def _delete(self, place: Place) -> Body:
         before = self._there(place)
-        after = copy.deepcopy(before)
+        after = copied(before)
         if before["metadata"].get("finalizers") and not before["metadata"].get("deletionTimestamp"):
             after["metadata"] |= {"deletionTimestamp": _time(self._clock.now()), "deletionGracePeriodSeconds": 0}
             after["metadata"]["generation"] += 1
@@ -241,6 +252,7 @@ class MemoryApi:
         _drop_what_is_empty(metadata)
         going = deleting or metadata.get("deletionTimestamp")
         if going and not metadata.get("finalizers"):
+            self._names.pop(place[:2], None)
             del self._objects[place]  # the version in the answer is the one before
             if place[0] == PLURAL:
                 self._observed(before, None)
@@ -269,6 +281,15 @@ def _place(path: str) -> tuple[Place, str]:
     return (rest[2], rest[1], rest[3] if len(rest) > 3 else ""), rest[4] if len(rest) > 4 else ""
 
 
+def copied(value: T) -> T:
+    """Returns a copy of JSON, in a fifth of the time that ``copy.deepcopy`` takes."""
+    if isinstance(value, dict):
+        return cast(T, {name: copied(member) for name, member in value.items()})
+    if isinstance(value, list):
+        return cast(T, [copied(item) for item in value])
+    return value
+
+
 def _version(body: Body) -> str:
     return str(body["metadata"]["resourceVersion"])
 
@@ -289,8 +310,8 @@ def _drop_what_is_empty(metadata: Body) -> None:
 def _merged(target: Any, patch: Any) -> Any:
     """Returns the result of a merge patch (RFC 7386)."""
     if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
-    result = copy.deepcopy(target) if isinstance(target, dict) else {}
+        return copied(patch)
+    result = copied(target) if isinstance(target, dict) else {}
     for name, value in patch.items():
         if value is None:
             result.pop(name, None)
@@ -301,7 +322,7 @@ def _merged(target: Any, patch: Any) -> Any:
 
 def _json_patched(target: Body, patch: Sequence[Body]) -> Body:
     """Returns the result of a JSON Patch (RFC 6902). Supports ``test``, and ``add`` of a member of an object."""
-    result = copy.deepcopy(target)
+    result = copied(target)
     for operation in patch:
         *way, last = (part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:])
         parent: Any = result
@@ -313,14 +334,14 @@ def _json_patched(target: Body, patch: Sequence[Body]) -> Body:
             if parent.get(last) != operation["value"]:
                 raise Refusal(422, f"testing value {operation['path']} failed")
         elif operation["op"] == "add":
-            parent[last] = copy.deepcopy(operation["value"])
+            parent[last] = copied(operation["value"])
         else:
             raise Refusal(400, f"{operation['op']} is not supported by this stand-in")
     return result
 
 
 def _only_status(before: Body, after: Body) -> Body:
-    result = copy.deepcopy(before)
+    result = copied(before)
     result.pop("status", None)
     if after.get("status"):
         result["status"] = after["status"]
@@ -328,7 +349,7 @@ def _only_status(before: Body, after: Body) -> Body:
 
 
 def _all_but_status(before: Body, after: Body) -> Body:
-    result = copy.deepcopy(after)
+    result = copied(after)
     result.pop("status", None)
     if "status" in before:
         result["status"] = before["status"]
@@ -468,6 +489,8 @@ class SimulatedWorld(World):
     server_clock: ServerClock
     gate: Gate
     """Of the process that runs."""
+    faults_by_network: bool
+    """Whether all faults take the way over the network; see ``Shortcut``."""
 
     def start(self) -> Operator:
         self.lives += 1
@@ -487,9 +510,9 @@ class SimulatedWorld(World):
                 new_id=lambda: f"attempt-{next(self._ids)}",
             )
         accounts: Any = self.operator.accounts
-        new_client = accounts._new_client
-        accounts._new_client = gated(lambda *args: shorten(new_client(*args), self.emulator), self.gate)
-        self.task = asyncio.create_task(self.operator.queue.run(self.operator.reconciler.reconcile))
+        new_client, emulator, faults = accounts._new_client, self.emulator, not self.faults_by_network
+        accounts._new_client = gated(lambda *args: shorten(new_client(*args), emulator, faults=faults), self.gate)
+        self._run(self.operator)
         return self.operator
 
     async def sync(self) -> bool:
@@ -540,9 +563,16 @@ class SimulatedWorld(World):
 
 @asynccontextmanager
 async def simulated_world(
-    namespace: str = "web", *, start: datetime = START, **settings: Any
+    namespace: str = "web", *, start: datetime = START, faults_by_network: bool = False, **settings: Any
 ) -> AsyncIterator[SimulatedWorld]:
-    """A World that is up, without a control plane. Nothing in it is random: a run can be repeated exactly."""
+    """A World that is up, without a control plane. Nothing in it is random: a run can be repeated exactly.
+
+    Args:
+        namespace: where everything happens.
+        start: where its clock starts.
+        faults_by_network: see ``SimulatedWorld``.
+        settings: of the operator, where they are to differ.
+    """
     clock = TestClock(start)
     clock.turns = TURNS
     true_time = TrueTime(clock)
@@ -555,7 +585,7 @@ async def simulated_world(
     async with emulator:
         of_operator = settings_for(namespace, emulator, **settings)
         made = SimulatedWorld(api.client(), namespace, emulator, clock, of_operator)
-        made.memory, made.server_clock = api, server_clock
+        made.memory, made.server_clock, made.faults_by_network = api, server_clock, faults_by_network
         with mock.patch("secrets.token_hex", lambda size=8: f"{next(numbers):0{2 * size}x}"):
             made.start()
             try:

@@ -70,8 +70,7 @@ class KubeProxy:
 
     def __init__(self, control_plane: ControlPlane) -> None:
         self._control_plane = control_plane
-        user = yaml.safe_load(control_plane.kubeconfig.read_text())["users"][0]["user"]
-        self._token = user["token"]
+        self._token = control_plane.token
         self.faults: list[KubeFault] = []
         self._attempts: set[str] = set()
         self.counts: Counter[Kind] = Counter()

@@ -19,6 +19,8 @@ def printable(text: str, longest: int = LONGEST_TEXT) -> str:
     Control characters, including those of terminals and of bidirectional text, are written as escapes. The bound counts
     the characters of the escapes. A longer text ends with an ellipsis, after its last whole escape.
     """
+    if len(text) <= longest and text.isprintable():
+        return text
     parts = []
     room = longest
     for character in text:
