@@ -1,7 +1,8 @@
 """What the operator keeps per Vercel token: a client, slots, pauses, and the newest list of each scope."""
 
 import asyncio
-from collections import deque
+import hashlib
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
@@ -22,6 +23,10 @@ from vercel_certificate_operator.vercel.times import Allowance
 
 KEPT = 48 * 3600.0
 """Seconds for which a token that isn't used is kept: longer than any back-off."""
+KEPT_REJECTED = 3 * 3600.0
+"""The same for a token that Vercel rejected: longer than the longest pause, after which it is tried again."""
+SWEEP = 600.0
+"""Seconds between two looks for what nobody uses any longer."""
 
 DOMAIN_AGE = 300.0
 """Seconds for which a domain's configuration is remembered."""
@@ -65,6 +70,12 @@ class Account:
         self._new_client = new_client
         self._client: VercelClient | None = None
         self.used_at: Tick = clock.monotonic()
+        self.identity = b""
+        """Which token it is: its hash."""
+        self.places: dict[Place | None, Tick] = {}
+        """Where the token is, each with when it was last used from there."""
+        self.unused: Callable[[Account], None] = lambda account: None
+        """Called when no place has the token any longer, and nothing uses it or waits for it."""
         self._token = token
         self._clock = clock
         self._slots = self._allowed = slots
@@ -161,10 +172,24 @@ class Account:
         return sum(map(len, self._waiting.values()))
 
     @property
+    def rejected(self) -> bool:
+        """Whether Vercel rejected the token, and has accepted nothing since."""
+        return self._rejected
+
+    @property
+    def busy(self) -> bool:
+        """Whether something uses the token or waits for it."""
+        return bool(self._taken or self.waiting or self._in_progress or self._reading)
+
+    @property
     def idle(self) -> bool:
-        """Whether nothing uses the token or waits for it."""
-        busy = self._taken or self.waiting or self._in_progress or self._reading
-        return not busy and self.pause() is None
+        """Whether nothing uses the token or waits for it, not even for the end of a pause."""
+        return not self.busy and self.pause() is None
+
+    def drop_if_unused(self) -> None:
+        """Reports it if the token is of no use any longer."""
+        if not self.places and not self.busy:
+            self.unused(self)
 
     def take_slot(self, key: Hashable, call: Call, *, urgent: bool = True) -> bool:
         """Takes a slot for a call, at once or not at all. Without one, the key is woken when one is free.
@@ -215,8 +240,9 @@ class Account:
         for _ in range(self.waiting if paused else max(0, self._allowed - self._taken)):
             key = self._next_waiting(paused=paused)
             if key is None:
-                return
+                break
             self._wake(key, self)
+        self.drop_if_unused()
 
     def _next_waiting(self, *, paused: bool) -> Hashable | None:
         """Takes the key that is next: the urgent ones first. Those whose call Vercel does not allow now wait on."""
@@ -296,6 +322,7 @@ class Account:
     def _domain_was_read(self, task: asyncio.Task[DomainConfig]) -> None:
         self._reading.discard(task)
         self._drop_what_a_rejected_token_has()
+        self.drop_if_unused()
 
     @property
     def lists(self) -> list[asyncio.Task[None]]:
@@ -313,7 +340,11 @@ class Account:
 
 
 class Accounts:
-    """The accounts of all tokens in use."""
+    """The accounts of all tokens in use.
+
+    An account is dropped when no place has its token any longer: a rotation replaces one. A token that is used after
+    that, for the removal of a certificate, gets a new account.
+    """
 
     def __init__(self, new_client: ClientFactory, clock: Clock, *, slots: int) -> None:
         """
@@ -323,7 +354,10 @@ class Accounts:
         self._new_client = new_client
         self._clock = clock
         self._slots = slots
-        self._accounts: dict[str, Account] = {}
+        self._accounts: dict[bytes, Account] = {}
+        self._tokens_of: defaultdict[str, Counter[bytes]] = defaultdict(Counter)
+        """For each namespace, its tokens, each with the number of places where it is."""
+        self._swept: Tick = clock.monotonic()
         self._closing: set[asyncio.Task[None]] = set()
         self.wake: Callable[[Hashable, Account], None] = lambda key, account: None
         """Called with each key that may go on, and with its account."""
@@ -336,24 +370,52 @@ class Accounts:
         Raises:
             TokenMissing: the token's namespace uses too many.
         """
-        account = self._accounts.get(token.fingerprint)
+        self._sweep()
+        identity = hashlib.sha256(token.value.get_secret_value().encode()).digest()
+        account = self._accounts.get(identity)
+        before = self.by_place.get(token.place)
+        if account is None or before is not account:
+            self._check_namespace(token, identity)
         if account is None:
-            self._retire()  # it may have replaced another one
-            self._check_namespace(token)
             account = Account(self._new_client, token, self._clock, slots=self._slots, wake=self._woken)
-            self._accounts[token.fingerprint] = account
-        self.by_place[token.place] = account
-        account.used_at = self._clock.monotonic()
+            account.identity, account.unused = identity, self._drop
+            self._accounts[identity] = account
+        if before is not account:
+            self._move(token.place, account)
+        account.places[token.place] = account.used_at = self._clock.monotonic()
         return account
 
-    def _check_namespace(self, token: Token) -> None:
-        """Raises TokenMissing if a namespace uses so many tokens that it could exhaust the operator's memory."""
-        if token.place is None:
+    def _move(self, place: Place | None, account: Account | None) -> None:
+        """Notes that a place has another token; None: that nobody uses the place any longer."""
+        before = self.by_place.pop(place, None)
+        if account is not None:
+            self.by_place[place] = account
+            account.places[place] = self._clock.monotonic()
+            if place is not None:
+                self._tokens_of[place[0]][account.identity] += 1
+        if before is None:
             return
-        namespace = token.place[0]
-        used = {id(account) for place, account in self.by_place.items() if place is not None and place[0] == namespace}
-        if len(used) >= MOST_TOKENS:
-            raise TokenMissing(f"namespace {namespace} uses {len(used)} tokens, which is the limit: use fewer tokens")
+        del before.places[place]
+        if place is not None:
+            tokens = self._tokens_of[place[0]]
+            tokens[before.identity] -= 1
+            if not tokens[before.identity]:
+                del tokens[before.identity]
+            if not tokens:
+                del self._tokens_of[place[0]]
+        before.drop_if_unused()
+
+    def _check_namespace(self, token: Token, identity: bytes) -> None:
+        """Raises TokenMissing if a namespace uses so many tokens that it could exhaust the operator's memory."""
+        tokens = self._tokens_of.get(token.place[0]) if token.place is not None else None
+        if token.place is None or tokens is None or identity in tokens:
+            return
+        used = len(tokens)
+        before = self.by_place.get(token.place)
+        if before is not None and tokens[before.identity] == 1:
+            used -= 1  # this one replaces it
+        if used >= MOST_TOKENS:
+            raise TokenMissing(f"namespace {token.place[0]} uses {used} tokens, which is the limit: use fewer tokens")
 
     def _woken(self, key: Hashable, account: Account) -> None:
         self.wake(key, account)
@@ -363,18 +425,31 @@ class Accounts:
         """All lists in progress."""
         return [task for account in self._accounts.values() for task in account.lists]
 
-    def _retire(self) -> None:
-        """Closes the clients of tokens that nobody uses any longer: a rotation brings new ones."""
-        for fingerprint, account in tuple(self._accounts.items()):
-            if account.idle and self._clock.monotonic() - account.used_at > KEPT:
-                del self._accounts[fingerprint]
-                self.by_place = {place: used for place, used in self.by_place.items() if used is not account}
-                closing = asyncio.create_task(account.aclose(), name="close a client")
-                self._closing.add(closing)
-                closing.add_done_callback(self._closing.discard)
+    def _sweep(self) -> None:
+        """Drops what nobody has used for long. It goes through all accounts, so it is done from time to time only."""
+        now = self._clock.monotonic()
+        if now - self._swept < SWEEP:
+            return
+        self._swept = now
+        for account in tuple(self._accounts.values()):
+            kept = KEPT_REJECTED if account.rejected else KEPT
+            if account.idle and now - account.used_at > kept:
+                old = tuple(account.places)
+            else:
+                old = tuple(place for place, used_at in account.places.items() if now - used_at > KEPT)
+            for place in old:
+                if len(account.places) > 1 or account.idle:  # while it is paused, its last place says so in metrics
+                    self._move(place, None)
+
+    def _drop(self, account: Account) -> None:
+        if self._accounts.pop(account.identity, None) is None:
+            return
+        closing = asyncio.create_task(account.aclose(), name="close a client")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     async def aclose(self) -> None:
         """Closes all of them."""
         await asyncio.gather(*self._closing)
-        for account in self._accounts.values():
+        for account in tuple(self._accounts.values()):
             await account.aclose()

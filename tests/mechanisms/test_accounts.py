@@ -429,8 +429,9 @@ class Clients(list[Vercel]):
 async def test_each_token_has_its_own_account(clock: TestClock) -> None:
     clients = Clients()
     accounts = Accounts(clients, clock, slots=1)
-    one, other = Token.of("test-token-one", "a file"), Token.of("test-token-two", "a file")
-    assert accounts.of(one) is accounts.of(Token.of("test-token-one\n", "a Secret"))
+    one = Token.of("test-token-one", "a file")
+    other = Token.of("test-token-two", "a Secret", ("web", "vercel", "token"))
+    assert accounts.of(one) is accounts.of(Token.of("test-token-one\n", "a Secret", ("other", "vercel", "token")))
     assert accounts.of(one) is not accounts.of(other)
     assert accounts.of(one).client is not accounts.of(other).client is not None
     assert accounts.of(one).take_slot("a", "issue")
@@ -476,8 +477,9 @@ async def test_a_namespace_uses_a_bounded_number_of_tokens(clock: TestClock, mon
 async def test_a_token_that_nobody_uses_any_longer_is_dropped_when_another_one_comes(clock: TestClock) -> None:
     clients = Clients()
     accounts = Accounts(clients, clock, slots=8)
-    old, used, busy, paused = (
-        Token.of(f"test-token-{name}", "a file") for name in ("old", "used", "busy", "that-is-paused")
+    old, used, busy, paused, early, new = (
+        Token.of(f"test-token-{name}", "a Secret", ("web", name, "token"))
+        for name in ("old", "used", "busy", "that-is-paused", "that-comes-too-early", "new")
     )
     for token in (old, used, busy, paused):
         assert accounts.of(token).client is not None
@@ -486,10 +488,10 @@ async def test_a_token_that_nobody_uses_any_longer_is_dropped_when_another_one_c
     await clock.advance(KEPT)
     accounts.of(used)
     fail(resting, 429, retry_after=86400)
-    assert accounts.of(Token.of("test-token-that-comes-too-early", "a file")).client is not None
+    assert accounts.of(early).client is not None
     assert not any(client.closed for client in clients)
     await clock.advance(3600)
-    assert accounts.of(Token.of("test-token-new", "a file")).client is not None
+    assert accounts.of(new).client is not None
     await settle()
     assert [client.closed for client in clients] == [True, False, False, False, False, False]
     assert accounts.of(used).client is cast(VercelClient, clients[1])

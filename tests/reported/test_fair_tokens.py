@@ -1,0 +1,167 @@
+"""Namespaces that share a token, and tokens that are of no use any longer: nobody takes what others need."""
+
+import base64
+from collections.abc import AsyncIterator, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import pytest
+from kubernetes.aio.client import CoreV1Api
+
+from support.acting import MINUTE, asked, put_secret
+from support.clock import TestClock
+from support.memory_api import SimulatedWorld, simulated_world
+from vercel_certificate_operator.accounts import Account, Accounts
+from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.failures import Failure, Fate, meaning
+from vercel_certificate_operator.core.resource import Key
+from vercel_certificate_operator.kube.errors import KubeError
+from vercel_certificate_operator.kube.tokens import Token
+from vercel_certificate_operator.kube.vercel_certificates import VercelCertificates
+from vercel_certificate_operator.objects import key_of
+from vercel_certificate_operator.vercel import VercelClient
+from vercel_emulator.models import Fault, TokenGrant
+
+EVIL = "evil-token-of-a-tenant-0123456789"
+NEVER = 365 * 86400.0
+NAMES = ["shop.example.com"]
+
+
+class Town(SimulatedWorld):
+    """A World with several namespaces. What users do, they do in the one that ``at`` names."""
+
+    tenants: tuple[str, ...] = ("web", "evil", "mean")
+
+    @contextmanager
+    def at(self, namespace: str) -> Iterator[None]:
+        before, self.namespace = self.namespace, namespace
+        try:
+            yield
+        finally:
+            self.namespace = before
+
+    async def sync(self) -> bool:
+        assert self.operator is not None
+        if self.gate.paused or not self.watching:
+            return False
+        objects, reconciler = self.operator.objects, self.operator.reconciler
+        seen, news = set(), False
+        try:
+            bodies = [body async for body in VercelCertificates(self.api).list(self.tenants)]
+        except KubeError:
+            return False
+        for body in bodies:
+            key = key_of(body)
+            seen.add(key)
+            known = objects.get(key)
+            if known is None or known.resource_version != body["metadata"]["resourceVersion"]:
+                reconciler.seen(body)
+                news = True
+        for key in set(objects.keys()) - seen:
+            reconciler.vanished(key)
+            news = True
+        return news
+
+
+@pytest.fixture
+async def town() -> AsyncIterator[Town]:
+    """All three namespaces may use the default token."""
+    async with simulated_world(default_token_namespaces=("web", "evil", "mean"), drift_interval=NEVER) as made:
+        made.__class__ = Town
+        yield cast(Town, made)
+
+
+def operator_of(town: SimulatedWorld) -> Any:
+    assert town.operator is not None
+    return town.operator
+
+
+def grants(town: SimulatedWorld, token: str = EVIL, user: str = "evil") -> None:
+    """The tenant has an account of its own at Vercel. It can use no team of others."""
+    town.emulator.accounts.grant(TokenGrant(token=token, user=user, teams=[]))
+
+
+def hangs(town: SimulatedWorld, call: Any, times: int | None = None, **which: Any) -> Any:
+    return town.emulator.faults.add(Fault(call=call, action="hang", times=times, **which))
+
+
+async def put_keys(town: SimulatedWorld, data: dict[str, str], *, name: str = "vercel", **more: Any) -> None:
+    """A Secret with several keys."""
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+    body: Any = {"metadata": {"name": name, **more.pop("metadata", {})}, "data": encoded, **more}
+    await CoreV1Api(town.api).create_namespaced_secret(town.namespace, body)
+
+
+def account(woken: list[Hashable], *, slots: int = 2) -> Account:
+    token = Token.of("test-token-not-a-secret", "a file")
+    client: Any = lambda *_: cast(VercelClient, None)  # noqa: E731
+    return Account(client, token, TestClock(), slots=slots, wake=lambda key, _: woken.append(key))
+
+
+def key(namespace: str, number: int = 0) -> Key:
+    return Key(namespace, f"site-{number}", f"{namespace}-{number}")
+
+
+# --- tokens that are of no use any longer ---------------------------------------------------------------------------
+
+
+async def test_tokens_that_are_replaced_in_one_secret_are_not_kept(town: Town) -> None:
+    with town.at("evil"):
+        await put_secret(town, "garbage-token-at-the-start")
+        await town.apply("site", NAMES, tokenSecretRef={"name": "vercel", "key": "token"})
+        await town.quiet()
+        for number in range(30):
+            await put_secret(town, f"garbage-token-{number:04}")
+            await town.advance(3 * MINUTE)
+    assert len(asked(town, "list")) >= 30, "all of them were used"
+    assert len(operator_of(town).accounts._accounts) <= 5
+
+
+def token(text: str, name: str = "vercel") -> Token:
+    return Token.of(text, "a Secret", ("evil", name, "token"))
+
+
+def new_accounts(clock: TestClock) -> Accounts:
+    return Accounts(lambda *_: cast(VercelClient, None), clock, slots=8)
+
+
+async def test_a_new_token_costs_the_same_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = [0]
+    busy = cast(property, Account.busy).fget
+
+    def counted(one: Account) -> bool:
+        looked_at[0] += 1
+        return bool(busy and busy(one))
+
+    monkeypatch.setattr(Account, "busy", property(counted))
+    accounts = new_accounts(TestClock())
+    for number in range(500):
+        accounts.of(token(f"test-token-{number}", f"vercel-{number}"))
+    assert looked_at[0] <= 2 * 500
+
+
+async def test_a_replaced_token_stays_while_its_call_is_in_flight_and_is_made_again_if_it_is_needed() -> None:
+    accounts = new_accounts(TestClock())
+    old = accounts.of(token("test-token-old"))
+    assert old.take_slot("a", "remove")
+    accounts.of(token("test-token-new"))
+    assert accounts.of(token("test-token-old")) is old
+    accounts.of(token("test-token-new"))
+    old.give_slot_back("remove")
+    for_a_removal = accounts.of(token("test-token-old"))
+    assert for_a_removal is not old
+    assert for_a_removal.take_slot("a", "remove")
+
+
+async def test_a_rejected_token_that_nobody_tries_any_longer_is_dropped_soon() -> None:
+    clock = TestClock()
+    accounts = new_accounts(clock)
+    rejected = accounts.of(token("test-token-rejected", "rejected"))
+    failure = Failure(Fate.REFUSED, "no", 401, "forbidden")
+    rejected.failed("list", Scope(), failure, meaning(failure, "list"))
+    await clock.advance(3600)
+    accounts.of(token("test-token-good"))
+    assert accounts.by_place[token("test-token-rejected", "rejected").place] is rejected
+    await clock.advance(4 * 3600)
+    accounts.of(token("test-token-good"))
+    assert list(accounts.by_place) == [token("test-token-good").place]
