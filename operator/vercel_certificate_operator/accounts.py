@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
@@ -30,6 +30,10 @@ SWEEP = 600.0
 
 DOMAIN_AGE = 300.0
 """Seconds for which a domain's configuration is remembered."""
+LIST_KEPT = 3600.0
+"""Seconds for which a list is kept: longer than it is used."""
+FAILED_LIST_KEPT = 600.0
+"""Seconds for which a key that waited for a list can learn that it failed. One that is gone never asks."""
 MOST_TOKENS = 1000
 """Tokens that one namespace may use."""
 
@@ -44,6 +48,12 @@ class _ListInProgress:
     begun: Tick
     task: asyncio.Task[None]
     waiting: dict[Hashable, None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Limit:
+    allowed: int = 1
+    good: int = 0
 
 
 class Account:
@@ -81,10 +91,13 @@ class Account:
         self._slots = self._allowed = slots
         self._wake = wake
         self._taken = 0
-        self._waiting: dict[tuple[bool, Call], deque[Hashable]] = {}
+        self._waiting: dict[tuple[bool, Call], dict[Hashable, None]] = {}
         """The keys that wait for a slot, by whether it is urgent, and for which call."""
         self._pauses: dict[PauseKey, Pause] = {}
-        self._refusals: dict[PauseKey, int] = {}
+        self._refusals: dict[PauseKey, tuple[int, Tick]] = {}
+        """How often in a row something was refused, and when; the oldest first."""
+        self._limits: dict[Call, _Limit] = {}
+        """For each kind of call that was paused by itself: how many of them may be in flight."""
         self._good = 0
         self._rejected = False
         self._closing: set[asyncio.Task[None]] = set()
@@ -92,7 +105,7 @@ class Account:
         self._in_progress: dict[Scope, _ListInProgress] = {}
         self._domains: dict[tuple[Scope, str], tuple[Tick, asyncio.Task[DomainConfig]]] = {}
         self._reading: set[asyncio.Task[DomainConfig]] = set()
-        self._failed_lists: dict[Hashable, VercelError] = {}
+        self._failed_lists: dict[Hashable, tuple[Tick, VercelError]] = {}
         self._budgets = Budgets(clock)
 
     @property
@@ -114,12 +127,21 @@ class Account:
         now = self._clock.monotonic()
         for key in [key for key, pause in self._pauses.items() if now >= pause.until]:
             del self._pauses[key]
+        self._forget_old_refusals(now)
         found = [
             pause
             for (paused_call, paused_scope), pause in self._pauses.items()
             if call is None or (paused_call in (None, call) and paused_scope in (None, scope))
         ]
         return max(found, key=lambda pause: pause.until, default=None)
+
+    def _forget_old_refusals(self, now: Tick) -> None:
+        for key, (_, at) in tuple(self._refusals.items()):
+            if key in self._pauses:
+                continue
+            if now - at < KEPT_REJECTED:
+                break
+            del self._refusals[key]
 
     def failed(self, call: Call, scope: Scope, failure: Failure, row: Meaning) -> Pause | None:
         """Notes that a call failed. Returns the pause that this starts or extends; None if it does neither."""
@@ -132,12 +154,16 @@ class Account:
         running = self._pauses.get(key)
         if running is None or now >= running.until:
             # Calls that were in flight together are refused together: that counts once.
-            self._refusals[key] = self._refusals.get(key, 0) + 1
+            before, _ = self._refusals.pop(key, (0, now))
+            self._refusals[key] = before + 1, now
         elif failure.retry_after is None:
             return None
-        span = wait_after(row, failure, self._refusals[key], self._token.fingerprint)
+        span = wait_after(row, failure, self._refusals[key][0], self._token.fingerprint)
         pause = Pause(now + span.total_seconds(), row.reason, pause_message(self.token_name, call, scope, failure, row))
-        self._allowed, self._good = 1, 0
+        if row.pauses is Pauses.TOKEN:
+            self._allowed, self._good = 1, 0
+        elif row.pauses is Pauses.CALL:
+            self._limits[call] = _Limit()
         if running is not None and running.until >= pause.until:
             return None
         self._pauses[key] = pause
@@ -153,6 +179,13 @@ class Account:
         self._good += 1
         if self._good >= self._slots and self._allowed < self._slots:
             self._allowed, self._good = self._allowed + 1, 0
+        limit = self._limits.get(call)
+        if limit is not None:
+            limit.good += 1
+            if limit.good >= self._slots:
+                limit.allowed, limit.good = limit.allowed + 1, 0
+            if limit.allowed >= self._slots:
+                del self._limits[call]
 
     # --- slots
 
@@ -186,6 +219,14 @@ class Account:
         """Whether nothing uses the token or waits for it, not even for the end of a pause."""
         return not self.busy and self.pause() is None
 
+    def forget_what_is_old(self) -> None:
+        """Drops lists and failures that are too old for anything."""
+        now = self._clock.monotonic()
+        for scope in [scope for scope, known in self._listings.items() if now - known.begun > LIST_KEPT]:
+            del self._listings[scope]
+        for key in [key for key, (at, _) in self._failed_lists.items() if now - at > FAILED_LIST_KEPT]:
+            del self._failed_lists[key]
+
     def drop_if_unused(self) -> None:
         """Reports it if the token is of no use any longer."""
         if not self.places and not self.busy:
@@ -197,14 +238,20 @@ class Account:
         Args:
             urgent: whether it goes before those that are not.
         """
-        if self._taken < self._allowed and self._budgets.allows(call, urgent=urgent):
+        if self._taken < self._allowed and self._may(call, urgent=urgent):
             self._taken += 1
             self._budgets.begin(call)
             return True
-        waiting = self._waiting.setdefault((urgent, call), deque())
-        if key not in waiting:
-            waiting.append(key)
+        waiting = self._waiting.setdefault((urgent, call), {})
+        waiting.setdefault(key)
         return False
+
+    def _may(self, call: Call, *, urgent: bool, others: int = 0) -> bool:
+        """Returns whether one more call of this kind may be made now, beside others that are about to be made."""
+        limit = self._limits.get(call)
+        if limit is not None and self._budgets.in_flight(call) + others >= limit.allowed:
+            return False
+        return self._budgets.allows(call, urgent=urgent)
 
     def used_up(self, call: Call, *, urgent: bool = True) -> Pause | None:
         """Returns the pause until Vercel allows more calls of this kind, by the headers of its answers."""
@@ -237,23 +284,27 @@ class Account:
     def wake_waiting(self) -> None:
         """Wakes as many keys as there are free slots. During a pause, all: they only have to report it."""
         paused = self.pause() is not None
+        woken: Counter[Call] = Counter()
         for _ in range(self.waiting if paused else max(0, self._allowed - self._taken)):
-            key = self._next_waiting(paused=paused)
-            if key is None:
+            found = self._next_waiting(woken, paused=paused)
+            if found is None:
                 break
+            key, call = found
+            woken[call] += 1
             self._wake(key, self)
         self.drop_if_unused()
 
-    def _next_waiting(self, *, paused: bool) -> Hashable | None:
+    def _next_waiting(self, woken: Counter[Call], *, paused: bool) -> tuple[Hashable, Call] | None:
         """Takes the key that is next: the urgent ones first. Those whose call Vercel does not allow now wait on."""
         for urgent, call in sorted(self._waiting, key=lambda kind: not kind[0]):
             used_up = self._budgets.used_up_until(call, urgent=urgent) is not None  # then the key has to report it
-            if paused or used_up or self._budgets.allows(call, urgent=urgent):
+            if paused or used_up or self._may(call, urgent=urgent, others=woken[call]):
                 waiting = self._waiting.pop((urgent, call))
-                key = waiting.popleft()
+                key = next(iter(waiting))
+                del waiting[key]
                 if waiting:
                     self._waiting[urgent, call] = waiting  # behind the other calls
-                return key
+                return key, call
         return None
 
     # --- lists
@@ -265,7 +316,7 @@ class Account:
 
     def failed_list(self, key: Hashable) -> VercelError | None:
         """Returns, once, why the list for which a key waited failed."""
-        return self._failed_lists.pop(key, None)
+        return self._failed_lists.pop(key, (0.0, None))[1]
 
     def join_list(self, scope: Scope, key: Hashable) -> bool:
         """Lets a key wait for the list in progress. Returns False if there is none.
@@ -297,7 +348,7 @@ class Account:
             waiting = self._in_progress.pop(scope).waiting
         for key in waiting:
             if error is not None:
-                self._failed_lists[key] = error
+                self._failed_lists[key] = self._clock.monotonic(), error
             self._wake(key, self)
         self.give_slot_back("list")
 
@@ -310,7 +361,8 @@ class Account:
             VercelError: it could not be read, now or in the last five minutes.
         """
         now = self._clock.monotonic()
-        self._domains = {key: known for key, known in self._domains.items() if now - known[0] < DOMAIN_AGE}
+        while self._domains and now - next(iter(self._domains.values()))[0] >= DOMAIN_AGE:  # the oldest is first
+            del self._domains[next(iter(self._domains))]
         known = self._domains.get((scope, domain))
         if known is None:
             task = asyncio.create_task(self.client.domain_config(domain, scope), name=f"configuration of {domain}")
@@ -432,6 +484,7 @@ class Accounts:
             return
         self._swept = now
         for account in tuple(self._accounts.values()):
+            account.forget_what_is_old()
             kept = KEPT_REJECTED if account.rejected else KEPT
             if account.idle and now - account.used_at > kept:
                 old = tuple(account.places)

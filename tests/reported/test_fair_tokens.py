@@ -8,10 +8,10 @@ from typing import Any, cast
 import pytest
 from kubernetes.aio.client import CoreV1Api
 
-from support.acting import MINUTE, asked, put_secret
+from support.acting import HOUR, MINUTE, asked, put_secret
 from support.clock import TestClock
 from support.memory_api import SimulatedWorld, simulated_world
-from vercel_certificate_operator.accounts import Account, Accounts
+from vercel_certificate_operator.accounts import KEPT, Account, Accounts
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.failures import Failure, Fate, meaning
 from vercel_certificate_operator.core.resource import Key
@@ -20,7 +20,7 @@ from vercel_certificate_operator.kube.tokens import Token
 from vercel_certificate_operator.kube.vercel_certificates import VercelCertificates
 from vercel_certificate_operator.objects import key_of
 from vercel_certificate_operator.vercel import VercelClient
-from vercel_emulator.models import Fault, TokenGrant
+from vercel_emulator.models import Fault, Injection, TokenGrant
 
 EVIL = "evil-token-of-a-tenant-0123456789"
 NEVER = 365 * 86400.0
@@ -165,3 +165,141 @@ async def test_a_rejected_token_that_nobody_tries_any_longer_is_dropped_soon() -
     await clock.advance(4 * 3600)
     accounts.of(token("test-token-good"))
     assert list(accounts.by_place) == [token("test-token-good").place]
+
+
+async def test_a_team_that_does_not_exist_takes_no_slots_of_the_shared_token_away(town: Town) -> None:
+    await town.apply("site", NAMES)
+    await town.quiet()
+    shared = operator_of(town).accounts.by_place[None]
+    before = shared.allowed
+    with town.at("evil"):
+        await town.apply("x", ["x.evil.example"], team={"slug": "nowhere"})
+    await town.quiet()
+    assert before == 8
+    assert shared.allowed == before
+
+
+async def test_refused_teams_leave_nothing_behind() -> None:
+    woken: list[Hashable] = []
+    shared = account(woken)
+    refused = Failure(Fate.REFUSED, "no", 403, "forbidden")
+    for number in range(300):
+        shared.failed("list", Scope(team_slug=f"nowhere-{number}"), refused, meaning(refused, "list"))
+    await cast(TestClock, shared._clock).advance(7 * 86400)
+    assert shared.pause() is None
+    assert len(shared._refusals) <= 10
+
+
+async def test_places_that_no_resource_names_any_longer_are_forgotten(town: Town) -> None:
+    grants(town)
+    with town.at("evil"):
+        await put_keys(town, {f"key-{number}": EVIL for number in range(30)})
+        for number in range(30):
+            await town.apply("site", NAMES, tokenSecretRef={"name": "vercel", "key": f"key-{number}"})
+            await town.annotate("site", "renew", str(number))
+            await town.quiet()
+    assert len(asked(town, "issue")) >= 20
+    await town.advance(KEPT + HOUR.total_seconds())
+    await town.apply("other", ["other.example.com"])
+    await town.quiet()
+    assert len(operator_of(town).accounts.by_place) <= 5
+
+
+async def test_a_list_that_is_too_old_for_anything_is_not_kept(town: Town) -> None:
+    """Any number of tokens can list the same account, however many certificates that has."""
+    for _ in range(300):
+        town.emulator.state.inject(Injection(cns=["other.evil.example"], scope="personal:evil"))
+    with town.at("evil"):
+        for number in range(10):
+            grants(town, f"{EVIL}-{number}")
+            await put_secret(town, f"{EVIL}-{number}", name=f"vercel-{number}")
+            ref = {"name": f"vercel-{number}", "key": "token"}
+            await town.apply(f"s-{number}", [f"s{number}.evil.example"], tokenSecretRef=ref)
+    await town.quiet()
+    await town.advance(3 * HOUR)
+    await town.apply("site", NAMES)
+    await town.quiet()
+    accounts = operator_of(town).accounts._accounts.values()
+    kept = sum(len(listing.certificates) for account in accounts for listing in account._listings.values())
+    assert kept <= 310
+
+
+async def test_failures_of_lists_for_which_deleted_resources_waited_are_not_kept(town: Town) -> None:
+    grants(town)
+    hang = hangs(town, "list", times=1, token=EVIL)
+    with town.at("evil"):
+        await put_secret(town, EVIL)
+        for number in range(10):
+            await town.apply(f"s-{number}", [f"s{number}.evil.example"], tokenSecretRef={"name": "vercel"})
+        await town.quiet(hanging=1)
+        assert hang.hanging == 1
+        for number in range(10):
+            await town.delete(f"s-{number}")
+        await town.sync()
+    hang.end("drop")
+    await town.quiet()
+    (used,) = operator_of(town).accounts._accounts.values()
+    await town.advance(HOUR)
+    await town.apply("site", NAMES)
+    await town.quiet()
+    assert used._failed_lists == {}
+
+
+class Compared:
+    """A key that counts how often it is compared."""
+
+    times = 0
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __hash__(self) -> int:
+        return self.number
+
+    def __eq__(self, other: object) -> bool:
+        Compared.times += 1
+        return isinstance(other, Compared) and self.number == other.number
+
+
+def test_waiting_for_a_slot_costs_the_same_however_many_wait() -> None:
+    shared = account([])
+    Compared.times = 0
+    for number in range(500):
+        shared.take_slot(Compared(number), "issue")
+    assert Compared.times <= 20 * 500
+
+
+async def test_domains_that_are_remembered_cost_nothing_each_time_another_one_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hashed = [0]
+    hash_of = Scope.__hash__
+
+    def counted(scope: Scope) -> int:
+        hashed[0] += 1
+        return hash_of(scope)
+
+    monkeypatch.setattr(Scope, "__hash__", counted)
+
+    class Client:
+        async def domain_config(self, domain: str, scope: Scope) -> Any:
+            return None
+
+    made: Any = lambda *_: cast(VercelClient, Client())  # noqa: E731
+    token = Token.of("test-token-not-a-secret", "a file")
+    shared = Account(made, token, TestClock(), slots=2, wake=lambda *_: None)
+    scope = Scope()
+    for number in range(400):
+        await shared.domain_config(f"d{number}.example", scope)
+    assert hashed[0] <= 20 * 400
+
+
+async def test_two_tokens_are_told_apart_by_all_of_their_hash() -> None:
+    """These two have the same first 48 bits of SHA-256: anyone can find such a pair within a minute."""
+    one, other = (Token.of(text, "a Secret", ("evil", "vercel", text)) for text in COLLIDING)
+    accounts = Accounts(lambda *_: cast(VercelClient, None), TestClock(), slots=1)
+    assert one.value != other.value
+    assert accounts.of(one) is not accounts.of(other)
+
+
+COLLIDING = ("tok_a71e022bf5ab", "tok_2144ba57bd1e")
