@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from pydantic import SecretStr
@@ -15,6 +16,7 @@ from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import Call, Failure, Meaning, Pauses, wait_after
 from vercel_certificate_operator.core.known import Listing, Pause, Tick
 from vercel_certificate_operator.core.reasons import Reason
+from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.core.rules.failed_calls import pause_message, used_up_message
 from vercel_certificate_operator.core.sightings import Place
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing
@@ -30,6 +32,8 @@ SWEEP = 600.0
 
 DOMAIN_AGE = 300.0
 """Seconds for which a domain's configuration is remembered."""
+URGENT_IN_A_ROW = 3
+"""Urgent calls after which one that is not urgent is next."""
 LIST_KEPT = 3600.0
 """Seconds for which a list is kept: longer than it is used."""
 FAILED_LIST_KEPT = 600.0
@@ -48,6 +52,15 @@ class _ListInProgress:
     begun: Tick
     task: asyncio.Task[None]
     waiting: dict[Hashable, None] = field(default_factory=dict)
+
+
+_holder: ContextVar[Hashable] = ContextVar("holder", default=None)
+"""The party for which this task took its last slot."""
+
+
+def _party(key: Hashable) -> Hashable:
+    """Returns with which others a key shares its turn: those of its namespace."""
+    return key.namespace if isinstance(key, Key) else key
 
 
 @dataclass(slots=True)
@@ -91,8 +104,11 @@ class Account:
         self._slots = self._allowed = slots
         self._wake = wake
         self._taken = 0
-        self._waiting: dict[tuple[bool, Call], dict[Hashable, None]] = {}
-        """The keys that wait for a slot, by whether it is urgent, and for which call."""
+        self._held: Counter[Hashable] = Counter()
+        """The slots that each party has."""
+        self._waiting: dict[bool, dict[Hashable, dict[Call, dict[Hashable, None]]]] = {True: {}, False: {}}
+        """The keys that wait for a slot: by whether it is urgent, by party, and by call. Who is next is first."""
+        self._urgent_in_a_row = 0
         self._pauses: dict[PauseKey, Pause] = {}
         self._refusals: dict[PauseKey, tuple[int, Tick]] = {}
         """How often in a row something was refused, and when; the oldest first."""
@@ -202,7 +218,8 @@ class Account:
     @property
     def waiting(self) -> int:
         """The number of keys that wait for a slot."""
-        return sum(map(len, self._waiting.values()))
+        parties = (calls for line in self._waiting.values() for calls in line.values())
+        return sum(len(keys) for calls in parties for keys in calls.values())
 
     @property
     def rejected(self) -> bool:
@@ -238,13 +255,23 @@ class Account:
         Args:
             urgent: whether it goes before those that are not.
         """
-        if self._taken < self._allowed and self._may(call, urgent=urgent):
+        party = _party(key)
+        if self._taken < self._allowed and self._may(call, urgent=urgent) and not self._must_yield(party, Counter()):
             self._taken += 1
+            self._held[party] += 1
+            _holder.set(party)
             self._budgets.begin(call)
             return True
-        waiting = self._waiting.setdefault((urgent, call), {})
-        waiting.setdefault(key)
+        self._waiting[urgent].setdefault(party, {}).setdefault(call, {}).setdefault(key)
         return False
+
+    def _must_yield(self, party: Hashable, woken: Counter[Hashable]) -> bool:
+        """Returns whether a party has its half of the slots while another one, which has less, waits."""
+        half = max(1, self._allowed // 2)
+        if self._held[party] + woken[party] < half:
+            return False
+        others = (other for line in self._waiting.values() for other in line if other != party)
+        return any(self._held[other] + woken[other] < half for other in others)
 
     def _may(self, call: Call, *, urgent: bool, others: int = 0) -> bool:
         """Returns whether one more call of this kind may be made now, beside others that are about to be made."""
@@ -261,8 +288,15 @@ class Account:
         return Pause(until, Reason.RATE_LIMITED, used_up_message(self.token_name, call))
 
     def give_slot_back(self, call: Call) -> None:
-        """Ends a call, and wakes the keys that waited longest."""
+        """Ends a call, and wakes the keys that are next.
+
+        This is done in the task that took the slot, or in one that it has created: so it is known whose slot it was.
+        """
         self._taken -= 1
+        party = _holder.get()
+        self._held[party] -= 1
+        if self._held[party] <= 0:
+            del self._held[party]
         self._budgets.end(call)
         self._drop_what_a_rejected_token_has()
         self.wake_waiting()
@@ -284,28 +318,44 @@ class Account:
     def wake_waiting(self) -> None:
         """Wakes as many keys as there are free slots. During a pause, all: they only have to report it."""
         paused = self.pause() is not None
-        woken: Counter[Call] = Counter()
+        calls: Counter[Call] = Counter()
+        parties: Counter[Hashable] = Counter()
         for _ in range(self.waiting if paused else max(0, self._allowed - self._taken)):
-            found = self._next_waiting(woken, paused=paused)
+            found = self._next_waiting(calls, parties, paused=paused)
             if found is None:
                 break
-            key, call = found
-            woken[call] += 1
-            self._wake(key, self)
+            urgent, party, call = found
+            calls[call] += 1
+            parties[party] += 1
+            self._wake(self._take_waiting(urgent, party, call), self)
         self.drop_if_unused()
 
-    def _next_waiting(self, woken: Counter[Call], *, paused: bool) -> tuple[Hashable, Call] | None:
-        """Takes the key that is next: the urgent ones first. Those whose call Vercel does not allow now wait on."""
-        for urgent, call in sorted(self._waiting, key=lambda kind: not kind[0]):
-            used_up = self._budgets.used_up_until(call, urgent=urgent) is not None  # then the key has to report it
-            if paused or used_up or self._may(call, urgent=urgent, others=woken[call]):
-                waiting = self._waiting.pop((urgent, call))
-                key = next(iter(waiting))
-                del waiting[key]
-                if waiting:
-                    self._waiting[urgent, call] = waiting  # behind the other calls
-                return key, call
+    def _next_waiting(
+        self, woken: Counter[Call], parties: Counter[Hashable], *, paused: bool
+    ) -> tuple[bool, Hashable, Call] | None:
+        """Returns who is next: the urgent ones, but not for ever. Those whose call is not allowed now wait on."""
+        for urgent in (False, True) if self._urgent_in_a_row >= URGENT_IN_A_ROW else (True, False):
+            for party, calls in self._waiting[urgent].items():
+                if not paused and self._must_yield(party, parties):
+                    continue
+                for call in calls:
+                    used_up = self._budgets.used_up_until(call, urgent=urgent) is not None  # then it has to report it
+                    if paused or used_up or self._may(call, urgent=urgent, others=woken[call]):
+                        return urgent, party, call
         return None
+
+    def _take_waiting(self, urgent: bool, party: Hashable, call: Call) -> Hashable:
+        """Takes the key of a party that is first. The party goes behind the others, and its call too."""
+        self._urgent_in_a_row = self._urgent_in_a_row + 1 if urgent and self._waiting[False] else 0
+        calls = self._waiting[urgent].pop(party)
+        keys = calls.pop(call)
+        key = next(iter(keys))
+        del keys[key]
+        if keys:
+            calls[call] = keys
+        if calls:
+            self._waiting[urgent][party] = calls
+        return key
 
     # --- lists
 

@@ -303,3 +303,57 @@ async def test_two_tokens_are_told_apart_by_all_of_their_hash() -> None:
 
 
 COLLIDING = ("tok_a71e022bf5ab", "tok_2144ba57bd1e")
+
+
+# --- slots of a shared token ------------------------------------------------------------------------------------------
+
+
+async def test_when_posts_of_one_namespace_hang_the_next_free_slot_is_for_another(town: Town) -> None:
+    hang = hangs(town, "issue", times=8)
+    with town.at("evil"):
+        for number in range(20):
+            await town.apply(f"site-{number}", [f"s{number}.evil.example"])
+    await town.quiet(hanging=8)
+    await town.apply("site", NAMES)
+    await town.quiet(hanging=8)
+    assert hang.hanging == 8
+    hang.end("drop")
+    await town.quiet()
+    assert await town.ready("site") == ("True", "Issued")
+
+
+def test_slots_of_a_shared_token_go_to_namespaces_in_turn() -> None:
+    woken: list[Hashable] = []
+    shared = account(woken)
+    for number in range(200):
+        shared.take_slot(key("evil", number), "issue", urgent=False)
+    shared.take_slot(key("web"), "issue", urgent=False)
+    shared.give_slot_back("issue")
+    assert woken == [key("web")]
+
+
+def test_a_namespace_has_half_of_the_slots_while_another_one_waits() -> None:
+    woken: list[Hashable] = []
+    shared = account(woken, slots=8)
+    for number in range(8):
+        assert shared.take_slot(key("evil", number), "issue")
+    for number in range(8):
+        assert not shared.take_slot(key("web", number), "issue")
+    for number in range(3):
+        shared.give_slot_back("issue")
+        assert not shared.take_slot(key("evil", 10 + number), "issue")
+    assert woken
+    assert all(isinstance(one, Key) and one.namespace == "web" for one in woken)
+
+
+def test_urgent_calls_do_not_starve_those_that_are_not() -> None:
+    woken: list[Hashable] = []
+    shared = account(woken, slots=1)
+    assert shared.take_slot("first", "issue")
+    for number in range(10):
+        shared.take_slot(f"urgent-{number}", "issue", urgent=True)
+    shared.take_slot("not urgent", "issue", urgent=False)
+    for _ in range(4):
+        shared.give_slot_back("issue")
+        assert shared.take_slot(woken[-1], "issue", urgent=woken[-1] != "not urgent")
+    assert woken == ["urgent-0", "urgent-1", "urgent-2", "not urgent"]
