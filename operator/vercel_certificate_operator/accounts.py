@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from pydantic import SecretStr
@@ -13,7 +12,15 @@ from vercel_certificate_operator.budgets import Budgets
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Certificates, Scope
 from vercel_certificate_operator.core.domains import DomainConfig
-from vercel_certificate_operator.core.failures import Call, Failure, Meaning, Pauses, wait_after
+from vercel_certificate_operator.core.failures import (
+    Call,
+    Failure,
+    Meaning,
+    Pauses,
+    meaning,
+    rest_of_lists,
+    wait_after,
+)
 from vercel_certificate_operator.core.known import Listing, Pause, Tick
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Key
@@ -22,6 +29,7 @@ from vercel_certificate_operator.core.sightings import Place
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing
 from vercel_certificate_operator.vercel import VercelClient, VercelError
 from vercel_certificate_operator.vercel.times import Allowance
+from vercel_certificate_operator.vercel_failures import failure_of
 
 KEPT = 48 * 3600.0
 """Seconds for which a token that isn't used is kept: longer than any back-off."""
@@ -37,7 +45,8 @@ URGENT_IN_A_ROW = 3
 LIST_KEPT = 3600.0
 """Seconds for which a list is kept: longer than it is used."""
 FAILED_LIST_KEPT = 600.0
-"""Seconds for which a key that waited for a list can learn that it failed. One that is gone never asks."""
+"""Seconds for which it is remembered that a list failed: for a key that waited for it, which may be gone, and for how
+often in a row, after the back-off."""
 MOST_TOKENS = 1000
 """Tokens that one namespace may use."""
 
@@ -54,8 +63,14 @@ class _ListInProgress:
     waiting: dict[Hashable, None] = field(default_factory=dict)
 
 
-_holder: ContextVar[Hashable] = ContextVar("holder", default=None)
-"""The party for which this task took its last slot."""
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """Why and until when a scope isn't listed: its last list has failed."""
+
+    failures: int
+    """How many of its lists have failed in a row."""
+    error: VercelError
+    until: Tick
 
 
 def _party(key: Hashable) -> Hashable:
@@ -122,6 +137,7 @@ class Account:
         self._domains: dict[tuple[Scope, str], tuple[Tick, asyncio.Task[DomainConfig]]] = {}
         self._reading: set[asyncio.Task[DomainConfig]] = set()
         self._failed_lists: dict[Hashable, tuple[Tick, VercelError]] = {}
+        self._rests: dict[Scope, _Rest] = {}
         self._budgets = Budgets(clock)
 
     @property
@@ -212,8 +228,8 @@ class Account:
 
     @property
     def allowed(self) -> int:
-        """How many calls may be in flight now."""
-        return self._allowed
+        """How many calls of each kind may be in flight now: after a limit on one kind, the number for that kind."""
+        return min([self._allowed, *(limit.allowed for limit in self._limits.values())])
 
     @property
     def waiting(self) -> int:
@@ -241,6 +257,8 @@ class Account:
         now = self._clock.monotonic()
         for scope in [scope for scope, known in self._listings.items() if now - known.begun > LIST_KEPT]:
             del self._listings[scope]
+        for scope in [scope for scope, rest in self._rests.items() if now - rest.until > FAILED_LIST_KEPT]:
+            del self._rests[scope]
         for key in [key for key, (at, _) in self._failed_lists.items() if now - at > FAILED_LIST_KEPT]:
             del self._failed_lists[key]
 
@@ -259,7 +277,6 @@ class Account:
         if self._taken < self._allowed and self._may(call, urgent=urgent) and not self._must_yield(party, Counter()):
             self._taken += 1
             self._held[party] += 1
-            _holder.set(party)
             self._budgets.begin(call)
             return True
         self._waiting[urgent].setdefault(party, {}).setdefault(call, {}).setdefault(key)
@@ -287,15 +304,12 @@ class Account:
             return None
         return Pause(until, Reason.RATE_LIMITED, used_up_message(self.token_name, call))
 
-    def give_slot_back(self, call: Call) -> None:
-        """Ends a call, and wakes the keys that are next.
-
-        This is done in the task that took the slot, or in one that it has created: so it is known whose slot it was.
-        """
+    def give_slot_back(self, key: Hashable, call: Call) -> None:
+        """Ends a call for which a key took a slot, and wakes the keys that are next."""
         self._taken -= 1
-        party = _holder.get()
+        party = _party(key)
         self._held[party] -= 1
-        if self._held[party] <= 0:
+        if not self._held[party]:
             del self._held[party]
         self._budgets.end(call)
         self._drop_what_a_rejected_token_has()
@@ -382,25 +396,45 @@ class Account:
     def start_list(self, scope: Scope, key: Hashable) -> None:
         """Starts a list in the background with a slot that was taken for it. The key is woken at its end."""
         begun = self._clock.monotonic()
-        task = asyncio.create_task(self._list(scope, begun), name=f"list {scope}")
+        task = asyncio.create_task(self._list(scope, key, begun), name=f"list {scope}")
         self._in_progress[scope] = _ListInProgress(begun, task, {key: None})
 
-    async def _list(self, scope: Scope, begun: Tick) -> None:
+    def resting_list(self, scope: Scope) -> VercelError | None:
+        """Returns why the newest list of a scope failed, until its back-off is over; None: the scope may be listed.
+
+        The back-off is the scope's. With one for each resource, the lists of an outage would grow with their number.
+        """
+        rest = self._rests.get(scope)
+        return rest.error if rest is not None and self._clock.monotonic() < rest.until else None
+
+    def _rest(self, scope: Scope, error: VercelError) -> None:
+        failure = failure_of(error)
+        row = meaning(failure, "list")
+        if row.pauses is not Pauses.NOTHING:
+            return  # the pause says more
+        before = self._rests.pop(scope, None)
+        failures = before.failures + 1 if before is not None else 1
+        until = self._clock.monotonic() + rest_of_lists(row, failure, failures).total_seconds()
+        self._rests[scope] = _Rest(failures, error, until)
+
+    async def _list(self, scope: Scope, key: Hashable, begun: Tick) -> None:
         error: VercelError | None = None
         try:
             certificates = await self.client.list(scope)
             took = self._clock.monotonic() - begun
             self._listings[scope] = Listing(begun, Certificates(certificates), took)
+            self._rests.pop(scope, None)
             self.succeeded("list", scope)
         except VercelError as failed:
             error = failed
+            self._rest(scope, error)
         finally:
             waiting = self._in_progress.pop(scope).waiting
-        for key in waiting:
+        for one in waiting:
             if error is not None:
-                self._failed_lists[key] = self._clock.monotonic(), error
-            self._wake(key, self)
-        self.give_slot_back("list")
+                self._failed_lists[one] = self._clock.monotonic(), error
+            self._wake(one, self)
+        self.give_slot_back(key, "list")
 
     # --- domains
 
@@ -545,8 +579,9 @@ class Accounts:
                     self._move(place, None)
 
     def _drop(self, account: Account) -> None:
-        if self._accounts.pop(account.identity, None) is None:
-            return
+        if self._accounts.get(account.identity) is not account:
+            return  # it was dropped before, and there may be a new one for its token
+        del self._accounts[account.identity]
         closing = asyncio.create_task(account.aclose(), name="close a client")
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)

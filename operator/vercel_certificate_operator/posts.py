@@ -20,7 +20,8 @@ from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.observer import Observer
 from vercel_certificate_operator.publisher import log_fields
 from vercel_certificate_operator.vercel import Upload, VercelError
-from vercel_certificate_operator.vercel_calls import VercelCalls, failure_of
+from vercel_certificate_operator.vercel_calls import VercelCalls
+from vercel_certificate_operator.vercel_failures import failure_of
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ class Posts:
             logger.exception("The POST for %s failed because of a bug", key, extra=fields)
             failure = Failure(Fate.UNKNOWN, f"internal error: {type(error).__name__}")
         finally:
-            account.give_slot_back(attempt.call)
+            account.give_slot_back(key, attempt.call)
         self._observer.attempt(attempt.reason, Reason.ISSUED if failure is None else meaning(failure).reason)
         ended = self._clock.monotonic()
         return Reply(attempt, ended, ended - began, certificate, failure)

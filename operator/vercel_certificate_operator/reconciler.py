@@ -54,7 +54,8 @@ from vercel_certificate_operator.observer import Observer
 from vercel_certificate_operator.posts import Posts
 from vercel_certificate_operator.publisher import Publisher, log_fields
 from vercel_certificate_operator.vercel import Upload, VercelError
-from vercel_certificate_operator.vercel_calls import Paused, VercelCalls, Waiting, failure_of
+from vercel_certificate_operator.vercel_calls import Paused, VercelCalls, Waiting
+from vercel_certificate_operator.vercel_failures import failure_of
 from vercel_certificate_operator.vercel_time import VercelTime
 from vercel_certificate_operator.workqueue import WorkQueue
 
@@ -463,7 +464,7 @@ class Reconciler:
             sent = True
         finally:
             if not sent:
-                account.give_slot_back(attempt.call)
+                account.give_slot_back(key, attempt.call)
         return None
 
     # --- Kubernetes -----------------------------------------------------------------------------------------------

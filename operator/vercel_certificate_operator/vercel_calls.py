@@ -3,18 +3,18 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 from vercel_certificate_operator.accounts import Account, Accounts
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.domains import DomainConfig
-from vercel_certificate_operator.core.failures import Call, Failure, Fate, meaning
+from vercel_certificate_operator.core.failures import Call, Failure, meaning
 from vercel_certificate_operator.core.known import Got, Listing, Pause, Tick
 from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.core.sightings import ScopeKey
 from vercel_certificate_operator.kube.tokens import Token
-from vercel_certificate_operator.vercel import ApiError, NotSent, OutcomeUnknown, VercelError
+from vercel_certificate_operator.vercel import ApiError, OutcomeUnknown, VercelError
+from vercel_certificate_operator.vercel_failures import failure_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +42,15 @@ class VercelCalls:
     def take_slot(self, key: Key | ScopeKey, call: Call, scope: Scope, token: Token, *, urgent: bool = True) -> Account:
         """Returns the token's account with a slot for one call. Give it back with ``give_slot_back``."""
         account = self._accounts.of(token)
-        pause = account.pause(call, scope) or account.used_up(call, urgent=urgent)
-        if pause is not None:
-            raise Paused(call, pause)
+        self._check_pauses(account, call, scope, urgent=urgent)
         if not account.take_slot(key, call, urgent=urgent):
             raise Waiting
         return account
+
+    def _check_pauses(self, account: Account, call: Call, scope: Scope, *, urgent: bool = True) -> None:
+        pause = account.pause(call, scope) or account.used_up(call, urgent=urgent)
+        if pause is not None:
+            raise Paused(call, pause)
 
     @asynccontextmanager
     async def _slot(self, key: Key | ScopeKey, call: Call, scope: Scope, token: Token) -> AsyncIterator[Account]:
@@ -59,7 +62,7 @@ class VercelCalls:
             self.note_failure(account, call, scope, failure_of(error))
             raise
         finally:
-            account.give_slot_back(call)
+            account.give_slot_back(key, call)
 
     def note_failure(self, account: Account, call: Call, scope: Scope, failure: Failure) -> None:
         """Notes a failure that may concern everything that uses the token."""
@@ -105,7 +108,8 @@ class VercelCalls:
     def list(self, key: Key | ScopeKey, begun_after: Tick, scope: Scope, token: Token) -> Listing:
         """Returns a complete list that was begun no earlier than this, shared by everyone who needs one.
 
-        A list is made in the background: Waiting is raised meanwhile, and the key is woken at its end.
+        A list is made in the background: Waiting is raised meanwhile, and the key is woken at its end. After one that
+        failed, the next one begins when its back-off is over: until then, its failure is raised for everyone.
         """
         account = self._accounts.of(token)
         listing = account.listing(scope, begun_after)
@@ -113,27 +117,11 @@ class VercelCalls:
             return listing
         if (error := account.failed_list(key)) is not None:
             self.note_failure(account, "list", scope, failure_of(error))
-            raise error
+            raise error.with_traceback(None)
         if not account.join_list(scope, key):
+            self._check_pauses(account, "list", scope)
+            if (error := account.resting_list(scope)) is not None:
+                raise error.with_traceback(None)  # it is raised for many
             self.take_slot(key, "list", scope, token)
             account.start_list(scope, key)
         raise Waiting
-
-
-def failure_of(error: VercelError) -> Failure:
-    """Returns what the edge raised, in the core's terms."""
-    retry_after = timedelta(seconds=error.retry_after) if error.retry_after is not None else None
-    if not isinstance(error, ApiError):
-        fate = Fate.NOT_SENT if isinstance(error, NotSent) else Fate.UNKNOWN
-        return Failure(fate, error.message, error.status, error.code, retry_after)
-    return Failure(
-        Fate.REFUSED,
-        error.message,
-        error.status,
-        error.code,
-        retry_after,
-        error.help_url,
-        error.cns,
-        error.external,
-        error.invalid_token,
-    )

@@ -92,12 +92,12 @@ def test_there_are_so_many_slots_and_no_more(account: Account) -> None:
 def test_whoever_has_waited_longest_is_next(account: Account, woken: list[Hashable]) -> None:
     for key in "abcdc":
         account.take_slot(key, "issue")
-    account.give_slot_back("issue")
+    account.give_slot_back("a", "issue")
     assert woken == ["c"]
     assert account.take_slot("c", "issue")
-    account.give_slot_back("issue")
+    account.give_slot_back("b", "issue")
     assert woken == ["c", "d"]
-    account.give_slot_back("issue")
+    account.give_slot_back("c", "issue")
     assert woken == ["c", "d"]
 
 
@@ -105,15 +105,15 @@ def test_a_slot_that_nobody_waits_for_is_there_for_the_next(account: Account, wo
     for _ in range(10):
         assert account.take_slot("a", "issue")
         assert account.take_slot("b", "issue")
-        account.give_slot_back("issue")
-        account.give_slot_back("issue")
+        account.give_slot_back("a", "issue")
+        account.give_slot_back("b", "issue")
     assert woken == []
 
 
 def test_a_woken_key_that_takes_no_slot_passes_it_on(account: Account, woken: list[Hashable]) -> None:
     for key in "abcd":
         account.take_slot(key, "issue")
-    account.give_slot_back("issue")
+    account.give_slot_back("a", "issue")
     account.wake_waiting()
     assert woken == ["c", "d"]
 
@@ -252,7 +252,7 @@ async def test_after_a_pause_calls_that_waited_are_made_one_at_a_time(
     assert not account.take_slot("b", "issue"), "one probe"
     assert not account.take_slot("c", "issue")
     account.succeeded("issue", TEAM)
-    account.give_slot_back("issue")
+    account.give_slot_back("a", "issue")
     assert woken == ["b"], "still one at a time"
     assert account.take_slot("b", "issue")
     for _ in range(SLOTS - 1):
@@ -270,7 +270,7 @@ async def test_a_probe_that_fails_begins_the_next_pause(
     assert account.take_slot("a", "issue")
     assert not account.take_slot("b", "issue")
     fail(account, 401)
-    account.give_slot_back("issue")
+    account.give_slot_back("a", "issue")
     assert account.pause() is not None
     assert woken == ["b"], "so that it reports the pause"
 
@@ -452,10 +452,10 @@ async def test_a_rejected_token_keeps_no_client(clock: TestClock) -> None:
     assert account.take_slot("b", "issue")
     assert account.client is not None
     fail(account, 401)
-    account.give_slot_back("issue")
+    account.give_slot_back("a", "issue")
     await settle()
     closed = [clients[0].closed]
-    account.give_slot_back("issue")
+    account.give_slot_back("b", "issue")
     await settle()
     closed.append(clients[0].closed)
     assert closed == [False, True], "not while a call is in flight"
@@ -550,7 +550,7 @@ async def test_the_client_of_a_rejected_token_stays_open_while_a_configuration_i
     await settle()
     assert account.take_slot("a", "issue")
     fail(account, 401)
-    account.give_slot_back("issue")
+    account.give_slot_back("a", "issue")
     await settle()
     closed = [clients[0].closed]
     clients[0].configs[0].set_exception(OutcomeUnknown("no answer"))

@@ -147,10 +147,20 @@ async def test_a_replaced_token_stays_while_its_call_is_in_flight_and_is_made_ag
     accounts.of(token("test-token-new"))
     assert accounts.of(token("test-token-old")) is old
     accounts.of(token("test-token-new"))
-    old.give_slot_back("remove")
+    old.give_slot_back("a", "remove")
     for_a_removal = accounts.of(token("test-token-old"))
     assert for_a_removal is not old
     assert for_a_removal.take_slot("a", "remove")
+
+
+async def test_a_dropped_account_that_is_used_once_more_does_not_drop_its_successor() -> None:
+    accounts = new_accounts(TestClock())
+    old = accounts.of(token("test-token"))
+    accounts.of(token("test-token-new"))
+    successor = accounts.of(token("test-token"))
+    assert successor is not old
+    old.wake_waiting()  # as after the work on a key that it had woken
+    assert accounts.of(token("test-token")) is successor
 
 
 async def test_a_rejected_token_that_nobody_tries_any_longer_is_dropped_soon() -> None:
@@ -328,7 +338,7 @@ def test_slots_of_a_shared_token_go_to_namespaces_in_turn() -> None:
     for number in range(200):
         shared.take_slot(key("evil", number), "issue", urgent=False)
     shared.take_slot(key("web"), "issue", urgent=False)
-    shared.give_slot_back("issue")
+    shared.give_slot_back(key("evil"), "issue")
     assert woken == [key("web")]
 
 
@@ -340,7 +350,7 @@ def test_a_namespace_has_half_of_the_slots_while_another_one_waits() -> None:
     for number in range(8):
         assert not shared.take_slot(key("web", number), "issue")
     for number in range(3):
-        shared.give_slot_back("issue")
+        shared.give_slot_back(key("evil", number), "issue")
         assert not shared.take_slot(key("evil", 10 + number), "issue")
     assert woken
     assert all(isinstance(one, Key) and one.namespace == "web" for one in woken)
@@ -353,7 +363,7 @@ def test_urgent_calls_do_not_starve_those_that_are_not() -> None:
     for number in range(10):
         shared.take_slot(f"urgent-{number}", "issue", urgent=True)
     shared.take_slot("not urgent", "issue", urgent=False)
-    for _ in range(4):
-        shared.give_slot_back("issue")
+    for held in ("first", *(f"urgent-{number}" for number in range(3))):
+        shared.give_slot_back(held, "issue")
         assert shared.take_slot(woken[-1], "issue", urgent=woken[-1] != "not urgent")
     assert woken == ["urgent-0", "urgent-1", "urgent-2", "not urgent"]
