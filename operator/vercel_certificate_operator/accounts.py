@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -25,8 +26,9 @@ from vercel_certificate_operator.core.known import Listing, Pause, Tick
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.core.rules.failed_calls import pause_message, used_up_message
-from vercel_certificate_operator.core.sightings import Place
+from vercel_certificate_operator.core.sightings import Place, ScopeKey, tenant_of
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing
+from vercel_certificate_operator.shares import MOST_CALLS, Shares
 from vercel_certificate_operator.vercel import VercelClient, VercelError
 from vercel_certificate_operator.vercel.times import Allowance
 from vercel_certificate_operator.vercel_failures import failure_of
@@ -64,6 +66,22 @@ class _ListInProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class _Pause:
+    """A pause, and what began it."""
+
+    until: Tick
+    call: Call
+    scope: Scope
+    failure: Failure
+    row: Meaning
+
+    def for_token(self, token: str) -> Pause:
+        """Returns it for someone who has the token in this place."""
+        message = pause_message(token, self.call, self.scope, self.failure, self.row)
+        return Pause(self.until, self.row.reason, message)
+
+
+@dataclass(frozen=True, slots=True)
 class _Rest:
     """Why and until when a scope isn't listed: its last list has failed."""
 
@@ -74,8 +92,8 @@ class _Rest:
 
 
 def _party(key: Hashable) -> Hashable:
-    """Returns with which others a key shares its turn: those of its namespace."""
-    return key.namespace if isinstance(key, Key) else key
+    """Returns with which others a key shares its turn: those of its tenant."""
+    return tenant_of(key) if isinstance(key, Key | ScopeKey) else key
 
 
 @dataclass(slots=True)
@@ -99,11 +117,13 @@ class Account:
         *,
         slots: int,
         wake: "Callable[[Hashable, Account], None]",
+        shares: Shares | None = None,
     ) -> None:
         """
         Args:
             slots: calls at a time.
             wake: called with each key that waited for a slot or a list and may go on.
+            shares: what each tenant has in flight with all tokens.
         """
         self._new_client = new_client
         self._client: VercelClient | None = None
@@ -118,13 +138,14 @@ class Account:
         self._clock = clock
         self._slots = self._allowed = slots
         self._wake = wake
+        self._shares = shares or Shares()
         self._taken = 0
         self._held: Counter[Hashable] = Counter()
         """The slots that each party has."""
         self._waiting: dict[bool, dict[Hashable, dict[Call, dict[Hashable, None]]]] = {True: {}, False: {}}
         """The keys that wait for a slot: by whether it is urgent, by party, and by call. Who is next is first."""
         self._urgent_in_a_row = 0
-        self._pauses: dict[PauseKey, Pause] = {}
+        self._pauses: dict[PauseKey, _Pause] = {}
         self._refusals: dict[PauseKey, tuple[int, Tick]] = {}
         """How often in a row something was refused, and when; the oldest first."""
         self._limits: dict[Call, _Limit] = {}
@@ -147,15 +168,14 @@ class Account:
             self._client = self._new_client(self._token.value, self._budgets.note)
         return self._client
 
-    @property
-    def token_name(self) -> str:
-        """The token's name for messages: where it is, never its value."""
-        return str(self._token)
-
     # --- pauses
 
-    def pause(self, call: Call | None = None, scope: Scope | None = None) -> Pause | None:
-        """Returns the pause that a call would run into; without arguments, any pause. Of several, the longest."""
+    def pause(self, call: Call | None = None, scope: Scope | None = None, token: Token | None = None) -> Pause | None:
+        """Returns the pause that a call would run into; without arguments, any pause. Of several, the longest.
+
+        Args:
+            token: the token as the one who asks has it. Its message names no place of others.
+        """
         now = self._clock.monotonic()
         for key in [key for key, pause in self._pauses.items() if now >= pause.until]:
             del self._pauses[key]
@@ -165,7 +185,8 @@ class Account:
             for (paused_call, paused_scope), pause in self._pauses.items()
             if call is None or (paused_call in (None, call) and paused_scope in (None, scope))
         ]
-        return max(found, key=lambda pause: pause.until, default=None)
+        longest = max(found, key=lambda pause: pause.until, default=None)
+        return longest.for_token(str(token or self._token)) if longest is not None else None
 
     def _forget_old_refusals(self, now: Tick) -> None:
         for key, (_, at) in tuple(self._refusals.items()):
@@ -175,8 +196,14 @@ class Account:
                 break
             del self._refusals[key]
 
-    def failed(self, call: Call, scope: Scope, failure: Failure, row: Meaning) -> Pause | None:
-        """Notes that a call failed. Returns the pause that this starts or extends; None if it does neither."""
+    def failed(
+        self, call: Call, scope: Scope, failure: Failure, row: Meaning, token: Token | None = None
+    ) -> Pause | None:
+        """Notes that a call failed. Returns the pause that this starts or extends; None if it does neither.
+
+        Args:
+            token: the token as the one who made the call has it.
+        """
         if row.pauses is Pauses.NOTHING:
             return None
         key: PauseKey = (call, None) if row.pauses is Pauses.CALL else (None, None)
@@ -191,7 +218,7 @@ class Account:
         elif failure.retry_after is None:
             return None
         span = wait_after(row, failure, self._refusals[key][0], self._token.fingerprint)
-        pause = Pause(now + span.total_seconds(), row.reason, pause_message(self.token_name, call, scope, failure, row))
+        pause = _Pause(now + span.total_seconds(), call, scope, failure, row)
         if row.pauses is Pauses.TOKEN:
             self._allowed, self._good = 1, 0
         elif row.pauses is Pauses.CALL:
@@ -201,7 +228,7 @@ class Account:
         self._pauses[key] = pause
         self._rejected = self._rejected or row.pauses is Pauses.TOKEN
         self._drop_what_a_rejected_token_has()
-        return pause
+        return pause.for_token(str(token or self._token))
 
     def succeeded(self, call: Call, scope: Scope) -> None:
         """Notes that a call succeeded."""
@@ -274,10 +301,13 @@ class Account:
             urgent: whether it goes before those that are not.
         """
         party = _party(key)
-        if self._taken < self._allowed and self._may(call, urgent=urgent) and not self._must_yield(party, Counter()):
+        if not self._shares.allow(party):
+            self._shares.wait(party, self.wake_waiting)
+        elif self._taken < self._allowed and self._may(call, urgent=urgent) and not self._must_yield(party, Counter()):
             self._taken += 1
             self._held[party] += 1
             self._budgets.begin(call)
+            self._shares.begin(party)
             return True
         self._waiting[urgent].setdefault(party, {}).setdefault(call, {}).setdefault(key)
         return False
@@ -297,12 +327,16 @@ class Account:
             return False
         return self._budgets.allows(call, urgent=urgent)
 
-    def used_up(self, call: Call, *, urgent: bool = True) -> Pause | None:
-        """Returns the pause until Vercel allows more calls of this kind, by the headers of its answers."""
+    def used_up(self, call: Call, token: Token, *, urgent: bool = True) -> Pause | None:
+        """Returns the pause until Vercel allows more calls of this kind, by the headers of its answers.
+
+        Args:
+            token: the token as the one who asks has it.
+        """
         until = self._budgets.used_up_until(call, urgent=urgent)
         if until is None:
             return None
-        return Pause(until, Reason.RATE_LIMITED, used_up_message(self.token_name, call))
+        return Pause(until, Reason.RATE_LIMITED, used_up_message(str(token), call))
 
     def give_slot_back(self, key: Hashable, call: Call) -> None:
         """Ends a call for which a key took a slot, and wakes the keys that are next."""
@@ -312,8 +346,14 @@ class Account:
         if not self._held[party]:
             del self._held[party]
         self._budgets.end(call)
+        self._shares.end(party)
         self._drop_what_a_rejected_token_has()
+        self.pass_on(key)
+
+    def pass_on(self, key: Hashable) -> None:
+        """Wakes those who may have what a key doesn't need, or needs no longer: a slot, or its tenant's share."""
         self.wake_waiting()
+        self._shares.wake(_party(key))
 
     def _drop_what_a_rejected_token_has(self) -> None:
         """Closes the client and drops the lists: anyone can put any number of useless tokens into a Secret.
@@ -329,8 +369,12 @@ class Account:
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
 
-    def wake_waiting(self) -> None:
-        """Wakes as many keys as there are free slots. During a pause, all: they only have to report it."""
+    def wake_waiting(self) -> int:
+        """Wakes as many keys as there are free slots. During a pause, all: they only have to report it.
+
+        Returns:
+            How many were woken.
+        """
         paused = self.pause() is not None
         calls: Counter[Call] = Counter()
         parties: Counter[Hashable] = Counter()
@@ -343,6 +387,7 @@ class Account:
             parties[party] += 1
             self._wake(self._take_waiting(urgent, party, call), self)
         self.drop_if_unused()
+        return calls.total()
 
     def _next_waiting(
         self, woken: Counter[Call], parties: Counter[Hashable], *, paused: bool
@@ -351,6 +396,9 @@ class Account:
         for urgent in (False, True) if self._urgent_in_a_row >= URGENT_IN_A_ROW else (True, False):
             for party, calls in self._waiting[urgent].items():
                 if not paused and self._must_yield(party, parties):
+                    continue
+                if not paused and not self._shares.allow(party, parties[party]):
+                    self._shares.wait(party, self.wake_waiting)
                     continue
                 for call in calls:
                     used_up = self._budgets.used_up_until(call, urgent=urgent) is not None  # then it has to report it
@@ -438,22 +486,23 @@ class Account:
 
     # --- domains
 
-    async def domain_config(self, domain: str, scope: Scope) -> DomainConfig:
-        """Returns how a domain is configured, as of the last five minutes.
-
-        Raises:
-            VercelError: it could not be read, now or in the last five minutes.
-        """
+    def domain_config(self, domain: str, scope: Scope) -> asyncio.Task[DomainConfig] | None:
+        """Returns the newest read of a domain's configuration, if it was begun in the last five minutes."""
         now = self._clock.monotonic()
         while self._domains and now - next(iter(self._domains.values()))[0] >= DOMAIN_AGE:  # the oldest is first
             del self._domains[next(iter(self._domains))]
         known = self._domains.get((scope, domain))
-        if known is None:
-            task = asyncio.create_task(self.client.domain_config(domain, scope), name=f"configuration of {domain}")
-            known = self._domains[scope, domain] = now, task
-            self._reading.add(task)
-            task.add_done_callback(self._domain_was_read)
-        return await asyncio.shield(known[1])
+        return known[1] if known is not None else None
+
+    def read_domain(
+        self, domain: str, scope: Scope, read: Coroutine[Any, Any, DomainConfig]
+    ) -> asyncio.Task[DomainConfig]:
+        """Reads a domain's configuration in the background, with a slot that was taken for it: others want it too."""
+        task = asyncio.create_task(read, name=f"configuration of {domain}")
+        self._domains[scope, domain] = self._clock.monotonic(), task
+        self._reading.add(task)
+        task.add_done_callback(self._domain_was_read)
+        return task
 
     def _domain_was_read(self, task: asyncio.Task[DomainConfig]) -> None:
         self._reading.discard(task)
@@ -490,6 +539,7 @@ class Accounts:
         self._new_client = new_client
         self._clock = clock
         self._slots = slots
+        self._shares = Shares(max(MOST_CALLS, slots))
         self._accounts: dict[bytes, Account] = {}
         self._tokens_of: defaultdict[str, Counter[bytes]] = defaultdict(Counter)
         """For each namespace, its tokens, each with the number of places where it is."""
@@ -513,7 +563,9 @@ class Accounts:
         if account is None or before is not account:
             self._check_namespace(token, identity)
         if account is None:
-            account = Account(self._new_client, token, self._clock, slots=self._slots, wake=self._woken)
+            account = Account(
+                self._new_client, token, self._clock, slots=self._slots, wake=self._woken, shares=self._shares
+            )
             account.identity, account.unused = identity, self._drop
             self._accounts[identity] = account
         if before is not account:

@@ -111,7 +111,7 @@ class Reconciler:
         self._kube = certificates
         self._tokens = tokens
         self._sources = sources
-        self._calls = VercelCalls(accounts, clock)
+        self._calls = VercelCalls(accounts, clock, queue.away)
         self._clock = clock
         self._time = time
         self._scope = scope
@@ -204,7 +204,7 @@ class Reconciler:
         finally:
             self._observer.reconciled(self._clock.monotonic() - began)
             if account is not None:
-                account.wake_waiting()  # a slot for which this key was woken, and that it did not take
+                account.pass_on(key)  # what this key was woken for, and did not take
 
     async def _reconcile(self, key: Key) -> float | None:
         try:
@@ -344,7 +344,7 @@ class Reconciler:
             case ReadToken():
                 return await self._read_token(resource, round_)
             case GetDomainConfig(domain, scope):
-                return round_.with_domain(domain, await self._domain_config(resource, domain, scope))
+                return round_.with_domain(domain, await self._domain_config(resource, domain, scope, round_))
             case ReadSource():
                 await self._read_source(resource)
                 return round_
@@ -371,11 +371,14 @@ class Reconciler:
             return round_.with_token(None)
         return round_.with_token(token.hash_for(resource.key))
 
-    async def _domain_config(self, resource: Resource, domain: str, scope: Scope) -> DomainConfig | None:
+    async def _domain_config(self, resource: Resource, domain: str, scope: Scope, round_: Round) -> DomainConfig | None:
         """Returns how a domain is configured; None: that isn't known, and nothing depends on it."""
         try:
-            return await self._calls.domain_config(domain, scope, await self._token(resource))
-        except (TokenMissing, VercelError) as error:
+            return await self._calls.domain_config(resource.key, domain, scope, await self._token(resource))
+        except Waiting:
+            self._rounds[resource.key] = round_
+            raise
+        except (TokenMissing, VercelError, Paused) as error:
             logger.info("Can't read the configuration of domain %s: %s", domain, error, extra=log_fields(resource.key))
             return None
 
@@ -460,7 +463,7 @@ class Reconciler:
                 return Round()
             if self._stopping or self._clock.monotonic() - began > STALE_RECORD:
                 return Round()
-            self.posts.send(key, attempt, account, upload, facts.listing)
+            self.posts.send(key, attempt, account, token, upload, facts.listing)
             sent = True
         finally:
             if not sent:

@@ -21,7 +21,7 @@ def lists() -> Iterator[mock.Mock]:
         yield started
 
 
-def fails(world: SimulatedWorld, **how: object) -> Callable[[], None]:
+def fails(world: SimulatedWorld, **how: object) -> Callable[[], object]:
     fault = world.emulator.faults.add(Fault.model_validate({"call": "list", "times": None, **how}))
     return lambda: world.emulator.faults.remove(fault.id)
 

@@ -11,6 +11,7 @@ from kubernetes.aio.client import CoreV1Api
 from support.acting import HOUR, MINUTE, asked, put_secret
 from support.clock import TestClock
 from support.memory_api import SimulatedWorld, simulated_world
+from support.world import TOKEN
 from vercel_certificate_operator.accounts import KEPT, Account, Accounts
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.failures import Failure, Fate, meaning
@@ -19,6 +20,7 @@ from vercel_certificate_operator.kube.errors import KubeError
 from vercel_certificate_operator.kube.tokens import Token
 from vercel_certificate_operator.kube.vercel_certificates import VercelCertificates
 from vercel_certificate_operator.objects import key_of
+from vercel_certificate_operator.shares import MOST_CALLS
 from vercel_certificate_operator.vercel import VercelClient
 from vercel_emulator.models import Fault, Injection, TokenGrant
 
@@ -291,16 +293,13 @@ async def test_domains_that_are_remembered_cost_nothing_each_time_another_one_is
 
     monkeypatch.setattr(Scope, "__hash__", counted)
 
-    class Client:
-        async def domain_config(self, domain: str, scope: Scope) -> Any:
-            return None
+    async def read() -> Any:
+        return None
 
-    made: Any = lambda *_: cast(VercelClient, Client())  # noqa: E731
-    token = Token.of("test-token-not-a-secret", "a file")
-    shared = Account(made, token, TestClock(), slots=2, wake=lambda *_: None)
-    scope = Scope()
+    shared, scope = account([]), Scope()
     for number in range(400):
-        await shared.domain_config(f"d{number}.example", scope)
+        assert shared.domain_config(f"d{number}.example", scope) is None
+        await shared.read_domain(f"d{number}.example", scope, read())
     assert hashed[0] <= 20 * 400
 
 
@@ -367,3 +366,88 @@ def test_urgent_calls_do_not_starve_those_that_are_not() -> None:
         shared.give_slot_back(held, "issue")
         assert shared.take_slot(woken[-1], "issue", urgent=woken[-1] != "not urgent")
     assert woken == ["urgent-0", "urgent-1", "urgent-2", "not urgent"]
+
+
+# --- calls of a namespace with all of its tokens ----------------------------------------------------------------------
+
+
+async def with_tokens(town: Town, namespace: str, tokens: int, each: int) -> None:
+    """Several tokens in a namespace, with so many resources each."""
+    with town.at(namespace):
+        for number in range(tokens):
+            text = f"token-{number:04}-of-{namespace}"
+            town.emulator.accounts.grant(TokenGrant(token=text, user=f"{namespace}-{number}", teams=[]))
+            await put_secret(town, text, name=f"vercel-{number}")
+            for other in range(each):
+                cns = [f"s{number}-{other}.{namespace}.example"]
+                ref = {"name": f"vercel-{number}", "key": "token"}
+                await town.apply(f"site-{number}-{other}", cns, tokenSecretRef=ref)
+
+
+async def renew_all(town: Town, namespace: str) -> None:
+    with town.at(namespace):
+        for body in await town.all():
+            await town.annotate(body["metadata"]["name"], "renew", "1")
+
+
+async def test_namespaces_whose_requests_hang_hold_no_worker(town: Town) -> None:
+    """Two namespaces held all workers with the GETs of nine tokens."""
+    for namespace in ("evil", "mean"):
+        await with_tokens(town, namespace, 5, 8)
+    await town.quiet()
+    hangs(town, "get")
+    for namespace in ("evil", "mean"):
+        await renew_all(town, namespace)
+    await town.quiet(hanging=2 * 5 * 8)
+    assert operator_of(town).queue._working == {}
+    await put_secret(town, TOKEN)
+    await town.apply("site", NAMES, tokenSecretRef={"name": "vercel", "key": "token"})
+    await town.quiet(hanging=2 * 5 * 8)
+    assert await town.ready("site") == ("True", "Issued")
+
+
+async def test_a_namespace_has_a_bounded_number_of_requests_in_flight_however_many_tokens_it_has(town: Town) -> None:
+    hang = hangs(town, "issue", times=MOST_CALLS)
+    await with_tokens(town, "evil", 12, 8)
+    await town.quiet(hanging=MOST_CALLS)
+    assert hang.hanging == MOST_CALLS
+    await town.apply("site", NAMES)
+    await town.quiet(hanging=MOST_CALLS)
+    assert await town.ready("site") == ("True", "Issued")
+    hang.end("drop")
+    await town.quiet()
+    with town.at("evil"):
+        states = [await town.ready(body["metadata"]["name"]) for body in await town.all()]
+    assert states.count(("True", "Issued")) >= 12 * 8 - MOST_CALLS, "those that had waited"
+
+
+async def test_configurations_of_domains_that_are_read_take_slots(town: Town) -> None:
+    town.emulator.faults.add(Fault(call="issue", status=449, code="dns_error", times=None))
+    hang = hangs(town, "config")
+    grants(town)
+    with town.at("evil"):
+        await put_secret(town, EVIL)
+        for number in range(40):
+            ref = {"name": "vercel", "key": "token"}
+            await town.apply(f"site-{number}", [f"site.evil-{number}.example"], tokenSecretRef=ref)
+        await town.quiet(hanging=8)
+        assert hang.hanging == 8
+    hang.end("drop")
+    await town.quiet()
+    with town.at("evil"):
+        assert {await town.issuing(f"site-{number}") for number in range(40)} == {("False", "DomainNotConfigured")}
+
+
+async def test_with_equal_tokens_a_message_names_the_resources_own_secret(town: Town) -> None:
+    for namespace in ("evil", "web"):
+        with town.at(namespace):
+            await put_secret(town, EVIL, name=f"secret-of-{namespace}")
+            ref = {"name": f"secret-of-{namespace}", "key": "token"}
+            await town.apply("site", [f"site.{namespace}.example"], tokenSecretRef=ref)
+            await town.quiet()
+    for namespace, other in (("evil", "web"), ("web", "evil")):
+        with town.at(namespace):
+            _, reason, message = await town.condition("site", "Issuing")
+        assert reason == "CredentialsInvalid"
+        assert f"token {namespace}/secret-of-{namespace}/token" in message
+        assert other not in message
