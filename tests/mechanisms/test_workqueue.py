@@ -211,13 +211,13 @@ async def test_groups_whose_work_hangs_leave_workers_for_others(clock: TestClock
 
 async def test_a_key_that_waits_for_somebody_else_holds_no_worker(clock: TestClock) -> None:
     looks = Looks(clock)
+    queue: WorkQueue[str] = WorkQueue(clock, workers=4, group_of=lambda key: key[0])
 
     async def work(key: str) -> None:
         with queue.away(key):
             await looks(key)
 
     looks.held = {f"a{number}" for number in range(50)}
-    queue: WorkQueue[str] = WorkQueue(clock, workers=4, group_of=lambda key: key[0])
     task = asyncio.create_task(queue.run(work))
     for number in range(50):
         queue.add(f"a{number}")

@@ -17,7 +17,7 @@ from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.failures import Failure, Fate, meaning
 from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.kube.errors import KubeError
-from vercel_certificate_operator.kube.tokens import Token
+from vercel_certificate_operator.kube.tokens import READ_SHARED, Token
 from vercel_certificate_operator.kube.vercel_certificates import VercelCertificates
 from vercel_certificate_operator.objects import key_of
 from vercel_certificate_operator.shares import MOST_CALLS
@@ -451,3 +451,25 @@ async def test_with_equal_tokens_a_message_names_the_resources_own_secret(town: 
         assert reason == "CredentialsInvalid"
         assert f"token {namespace}/secret-of-{namespace}/token" in message
         assert other not in message
+
+
+# --- reads of Secrets -------------------------------------------------------------------------------------------------
+
+
+def reads_of_secrets(town: Town) -> int:
+    return sum(one.method == "GET" and "secrets" in one.path for one in town.memory.asked)
+
+
+@pytest.mark.parametrize("garbage", [False, True], ids=["tokens", "garbage"])
+async def test_one_read_of_a_secret_serves_all_of_its_keys(town: Town, garbage: bool) -> None:
+    keys = [f"key-{number}" for number in range(100)]
+    grants(town)
+    with town.at("evil"):
+        await put_keys(town, dict.fromkeys(keys, "?" if garbage else EVIL))
+        for number, one in enumerate(keys):
+            await town.apply(f"site-{number}", [f"s{number}.example"], tokenSecretRef={"name": "vercel", "key": one})
+    before = reads_of_secrets(town)
+    await town.quiet()
+    assert reads_of_secrets(town) - before == 1
+    await town.advance(HOUR)
+    assert reads_of_secrets(town) - before <= HOUR.total_seconds() / READ_SHARED, "with garbage: 100 a minute"
