@@ -1,9 +1,11 @@
 """What the operator keeps per Vercel token: a client, slots, pauses, and the newest list of each scope."""
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Hashable
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -11,20 +13,42 @@ from vercel_certificate_operator.budgets import Budgets
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Certificates, Scope
 from vercel_certificate_operator.core.domains import DomainConfig
-from vercel_certificate_operator.core.failures import Call, Failure, Meaning, Pauses, wait_after
+from vercel_certificate_operator.core.failures import (
+    Call,
+    Failure,
+    Meaning,
+    Pauses,
+    meaning,
+    rest_of_lists,
+    wait_after,
+)
 from vercel_certificate_operator.core.known import Listing, Pause, Tick
 from vercel_certificate_operator.core.reasons import Reason
+from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.core.rules.failed_calls import pause_message, used_up_message
-from vercel_certificate_operator.core.sightings import Place
+from vercel_certificate_operator.core.sightings import Place, ScopeKey, tenant_of
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing
+from vercel_certificate_operator.shares import MOST_CALLS, Shares
 from vercel_certificate_operator.vercel import VercelClient, VercelError
 from vercel_certificate_operator.vercel.times import Allowance
+from vercel_certificate_operator.vercel_failures import failure_of
 
 KEPT = 48 * 3600.0
 """Seconds for which a token that isn't used is kept: longer than any back-off."""
+KEPT_REJECTED = 3 * 3600.0
+"""The same for a token that Vercel rejected: longer than the longest pause, after which it is tried again."""
+SWEEP = 600.0
+"""Seconds between two looks for what nobody uses any longer."""
 
 DOMAIN_AGE = 300.0
 """Seconds for which a domain's configuration is remembered."""
+URGENT_IN_A_ROW = 3
+"""Urgent calls after which one that is not urgent is next."""
+LIST_KEPT = 3600.0
+"""Seconds for which a list is kept: longer than it is used."""
+FAILED_LIST_KEPT = 600.0
+"""Seconds for which it is remembered that a list failed: for a key that waited for it, which may be gone, and for how
+often in a row, after the back-off."""
 MOST_TOKENS = 1000
 """Tokens that one namespace may use."""
 
@@ -39,6 +63,43 @@ class _ListInProgress:
     begun: Tick
     task: asyncio.Task[None]
     waiting: dict[Hashable, None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pause:
+    """A pause, and what began it."""
+
+    until: Tick
+    call: Call
+    scope: Scope
+    failure: Failure
+    row: Meaning
+
+    def for_token(self, token: str) -> Pause:
+        """Returns it for someone who has the token in this place."""
+        message = pause_message(token, self.call, self.scope, self.failure, self.row)
+        return Pause(self.until, self.row.reason, message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """Why and until when a scope isn't listed: its last list has failed."""
+
+    failures: int
+    """How many of its lists have failed in a row."""
+    error: VercelError
+    until: Tick
+
+
+def _party(key: Hashable) -> Hashable:
+    """Returns with which others a key shares its turn: those of its tenant."""
+    return tenant_of(key) if isinstance(key, Key | ScopeKey) else key
+
+
+@dataclass(slots=True)
+class _Limit:
+    allowed: int = 1
+    good: int = 0
 
 
 class Account:
@@ -56,24 +117,39 @@ class Account:
         *,
         slots: int,
         wake: "Callable[[Hashable, Account], None]",
+        shares: Shares | None = None,
     ) -> None:
         """
         Args:
             slots: calls at a time.
             wake: called with each key that waited for a slot or a list and may go on.
+            shares: what each tenant has in flight with all tokens.
         """
         self._new_client = new_client
         self._client: VercelClient | None = None
         self.used_at: Tick = clock.monotonic()
+        self.identity = b""
+        """Which token it is: its hash."""
+        self.places: dict[Place | None, Tick] = {}
+        """Where the token is, each with when it was last used from there."""
+        self.unused: Callable[[Account], None] = lambda account: None
+        """Called when no place has the token any longer, and nothing uses it or waits for it."""
         self._token = token
         self._clock = clock
         self._slots = self._allowed = slots
         self._wake = wake
+        self._shares = shares or Shares()
         self._taken = 0
-        self._waiting: dict[tuple[bool, Call], deque[Hashable]] = {}
-        """The keys that wait for a slot, by whether it is urgent, and for which call."""
-        self._pauses: dict[PauseKey, Pause] = {}
-        self._refusals: dict[PauseKey, int] = {}
+        self._held: Counter[Hashable] = Counter()
+        """The slots that each party has."""
+        self._waiting: dict[bool, dict[Hashable, dict[Call, dict[Hashable, None]]]] = {True: {}, False: {}}
+        """The keys that wait for a slot: by whether it is urgent, by party, and by call. Who is next is first."""
+        self._urgent_in_a_row = 0
+        self._pauses: dict[PauseKey, _Pause] = {}
+        self._refusals: dict[PauseKey, tuple[int, Tick]] = {}
+        """How often in a row something was refused, and when; the oldest first."""
+        self._limits: dict[Call, _Limit] = {}
+        """For each kind of call that was paused by itself: how many of them may be in flight."""
         self._good = 0
         self._rejected = False
         self._closing: set[asyncio.Task[None]] = set()
@@ -81,7 +157,8 @@ class Account:
         self._in_progress: dict[Scope, _ListInProgress] = {}
         self._domains: dict[tuple[Scope, str], tuple[Tick, asyncio.Task[DomainConfig]]] = {}
         self._reading: set[asyncio.Task[DomainConfig]] = set()
-        self._failed_lists: dict[Hashable, VercelError] = {}
+        self._failed_lists: dict[Hashable, tuple[Tick, VercelError]] = {}
+        self._rests: dict[Scope, _Rest] = {}
         self._budgets = Budgets(clock)
 
     @property
@@ -91,27 +168,42 @@ class Account:
             self._client = self._new_client(self._token.value, self._budgets.note)
         return self._client
 
-    @property
-    def token_name(self) -> str:
-        """The token's name for messages: where it is, never its value."""
-        return str(self._token)
-
     # --- pauses
 
-    def pause(self, call: Call | None = None, scope: Scope | None = None) -> Pause | None:
-        """Returns the pause that a call would run into; without arguments, any pause. Of several, the longest."""
+    def pause(self, call: Call | None = None, scope: Scope | None = None, token: Token | None = None) -> Pause | None:
+        """Returns the pause that a call would run into; without arguments, any pause. Of several, the longest.
+
+        Args:
+            token: the token as the one who asks has it. Its message names no place of others.
+        """
         now = self._clock.monotonic()
         for key in [key for key, pause in self._pauses.items() if now >= pause.until]:
             del self._pauses[key]
+        self._forget_old_refusals(now)
         found = [
             pause
             for (paused_call, paused_scope), pause in self._pauses.items()
             if call is None or (paused_call in (None, call) and paused_scope in (None, scope))
         ]
-        return max(found, key=lambda pause: pause.until, default=None)
+        longest = max(found, key=lambda pause: pause.until, default=None)
+        return longest.for_token(str(token or self._token)) if longest is not None else None
 
-    def failed(self, call: Call, scope: Scope, failure: Failure, row: Meaning) -> Pause | None:
-        """Notes that a call failed. Returns the pause that this starts or extends; None if it does neither."""
+    def _forget_old_refusals(self, now: Tick) -> None:
+        for key, (_, at) in tuple(self._refusals.items()):
+            if key in self._pauses:
+                continue
+            if now - at < KEPT_REJECTED:
+                break
+            del self._refusals[key]
+
+    def failed(
+        self, call: Call, scope: Scope, failure: Failure, row: Meaning, token: Token | None = None
+    ) -> Pause | None:
+        """Notes that a call failed. Returns the pause that this starts or extends; None if it does neither.
+
+        Args:
+            token: the token as the one who made the call has it.
+        """
         if row.pauses is Pauses.NOTHING:
             return None
         key: PauseKey = (call, None) if row.pauses is Pauses.CALL else (None, None)
@@ -121,18 +213,22 @@ class Account:
         running = self._pauses.get(key)
         if running is None or now >= running.until:
             # Calls that were in flight together are refused together: that counts once.
-            self._refusals[key] = self._refusals.get(key, 0) + 1
+            before, _ = self._refusals.pop(key, (0, now))
+            self._refusals[key] = before + 1, now
         elif failure.retry_after is None:
             return None
-        span = wait_after(row, failure, self._refusals[key], self._token.fingerprint)
-        pause = Pause(now + span.total_seconds(), row.reason, pause_message(self.token_name, call, scope, failure, row))
-        self._allowed, self._good = 1, 0
+        span = wait_after(row, failure, self._refusals[key][0], self._token.fingerprint)
+        pause = _Pause(now + span.total_seconds(), call, scope, failure, row)
+        if row.pauses is Pauses.TOKEN:
+            self._allowed, self._good = 1, 0
+        elif row.pauses is Pauses.CALL:
+            self._limits[call] = _Limit()
         if running is not None and running.until >= pause.until:
             return None
         self._pauses[key] = pause
         self._rejected = self._rejected or row.pauses is Pauses.TOKEN
         self._drop_what_a_rejected_token_has()
-        return pause
+        return pause.for_token(str(token or self._token))
 
     def succeeded(self, call: Call, scope: Scope) -> None:
         """Notes that a call succeeded."""
@@ -142,6 +238,13 @@ class Account:
         self._good += 1
         if self._good >= self._slots and self._allowed < self._slots:
             self._allowed, self._good = self._allowed + 1, 0
+        limit = self._limits.get(call)
+        if limit is not None:
+            limit.good += 1
+            if limit.good >= self._slots:
+                limit.allowed, limit.good = limit.allowed + 1, 0
+            if limit.allowed >= self._slots:
+                del self._limits[call]
 
     # --- slots
 
@@ -152,19 +255,44 @@ class Account:
 
     @property
     def allowed(self) -> int:
-        """How many calls may be in flight now."""
-        return self._allowed
+        """How many calls of each kind may be in flight now: after a limit on one kind, the number for that kind."""
+        return min([self._allowed, *(limit.allowed for limit in self._limits.values())])
 
     @property
     def waiting(self) -> int:
         """The number of keys that wait for a slot."""
-        return sum(map(len, self._waiting.values()))
+        parties = (calls for line in self._waiting.values() for calls in line.values())
+        return sum(len(keys) for calls in parties for keys in calls.values())
+
+    @property
+    def rejected(self) -> bool:
+        """Whether Vercel rejected the token, and has accepted nothing since."""
+        return self._rejected
+
+    @property
+    def busy(self) -> bool:
+        """Whether something uses the token or waits for it."""
+        return bool(self._taken or self.waiting or self._in_progress or self._reading)
 
     @property
     def idle(self) -> bool:
-        """Whether nothing uses the token or waits for it."""
-        busy = self._taken or self.waiting or self._in_progress or self._reading
-        return not busy and self.pause() is None
+        """Whether nothing uses the token or waits for it, not even for the end of a pause."""
+        return not self.busy and self.pause() is None
+
+    def forget_what_is_old(self) -> None:
+        """Drops lists and failures that are too old for anything."""
+        now = self._clock.monotonic()
+        for scope in [scope for scope, known in self._listings.items() if now - known.begun > LIST_KEPT]:
+            del self._listings[scope]
+        for scope in [scope for scope, rest in self._rests.items() if now - rest.until > FAILED_LIST_KEPT]:
+            del self._rests[scope]
+        for key in [key for key, (at, _) in self._failed_lists.items() if now - at > FAILED_LIST_KEPT]:
+            del self._failed_lists[key]
+
+    def drop_if_unused(self) -> None:
+        """Reports it if the token is of no use any longer."""
+        if not self.places and not self.busy:
+            self.unused(self)
 
     def take_slot(self, key: Hashable, call: Call, *, urgent: bool = True) -> bool:
         """Takes a slot for a call, at once or not at all. Without one, the key is woken when one is free.
@@ -172,28 +300,60 @@ class Account:
         Args:
             urgent: whether it goes before those that are not.
         """
-        if self._taken < self._allowed and self._budgets.allows(call, urgent=urgent):
+        party = _party(key)
+        if not self._shares.allow(party):
+            self._shares.wait(party, self.wake_waiting)
+        elif self._taken < self._allowed and self._may(call, urgent=urgent) and not self._must_yield(party, Counter()):
             self._taken += 1
+            self._held[party] += 1
             self._budgets.begin(call)
+            self._shares.begin(party)
             return True
-        waiting = self._waiting.setdefault((urgent, call), deque())
-        if key not in waiting:
-            waiting.append(key)
+        self._waiting[urgent].setdefault(party, {}).setdefault(call, {}).setdefault(key)
         return False
 
-    def used_up(self, call: Call, *, urgent: bool = True) -> Pause | None:
-        """Returns the pause until Vercel allows more calls of this kind, by the headers of its answers."""
+    def _must_yield(self, party: Hashable, woken: Counter[Hashable]) -> bool:
+        """Returns whether a party has its half of the slots while another one, which has less, waits."""
+        half = max(1, self._allowed // 2)
+        if self._held[party] + woken[party] < half:
+            return False
+        others = (other for line in self._waiting.values() for other in line if other != party)
+        return any(self._held[other] + woken[other] < half for other in others)
+
+    def _may(self, call: Call, *, urgent: bool, others: int = 0) -> bool:
+        """Returns whether one more call of this kind may be made now, beside others that are about to be made."""
+        limit = self._limits.get(call)
+        if limit is not None and self._budgets.in_flight(call) + others >= limit.allowed:
+            return False
+        return self._budgets.allows(call, urgent=urgent)
+
+    def used_up(self, call: Call, token: Token, *, urgent: bool = True) -> Pause | None:
+        """Returns the pause until Vercel allows more calls of this kind, by the headers of its answers.
+
+        Args:
+            token: the token as the one who asks has it.
+        """
         until = self._budgets.used_up_until(call, urgent=urgent)
         if until is None:
             return None
-        return Pause(until, Reason.RATE_LIMITED, used_up_message(self.token_name, call))
+        return Pause(until, Reason.RATE_LIMITED, used_up_message(str(token), call))
 
-    def give_slot_back(self, call: Call) -> None:
-        """Ends a call, and wakes the keys that waited longest."""
+    def give_slot_back(self, key: Hashable, call: Call) -> None:
+        """Ends a call for which a key took a slot, and wakes the keys that are next."""
         self._taken -= 1
+        party = _party(key)
+        self._held[party] -= 1
+        if not self._held[party]:
+            del self._held[party]
         self._budgets.end(call)
+        self._shares.end(party)
         self._drop_what_a_rejected_token_has()
+        self.pass_on(key)
+
+    def pass_on(self, key: Hashable) -> None:
+        """Wakes those who may have what a key doesn't need, or needs no longer: a slot, or its tenant's share."""
         self.wake_waiting()
+        self._shares.wake(_party(key))
 
     def _drop_what_a_rejected_token_has(self) -> None:
         """Closes the client and drops the lists: anyone can put any number of useless tokens into a Secret.
@@ -209,26 +369,55 @@ class Account:
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
 
-    def wake_waiting(self) -> None:
-        """Wakes as many keys as there are free slots. During a pause, all: they only have to report it."""
-        paused = self.pause() is not None
-        for _ in range(self.waiting if paused else max(0, self._allowed - self._taken)):
-            key = self._next_waiting(paused=paused)
-            if key is None:
-                return
-            self._wake(key, self)
+    def wake_waiting(self) -> int:
+        """Wakes as many keys as there are free slots. During a pause, all: they only have to report it.
 
-    def _next_waiting(self, *, paused: bool) -> Hashable | None:
-        """Takes the key that is next: the urgent ones first. Those whose call Vercel does not allow now wait on."""
-        for urgent, call in sorted(self._waiting, key=lambda kind: not kind[0]):
-            used_up = self._budgets.used_up_until(call, urgent=urgent) is not None  # then the key has to report it
-            if paused or used_up or self._budgets.allows(call, urgent=urgent):
-                waiting = self._waiting.pop((urgent, call))
-                key = waiting.popleft()
-                if waiting:
-                    self._waiting[urgent, call] = waiting  # behind the other calls
-                return key
+        Returns:
+            How many were woken.
+        """
+        paused = self.pause() is not None
+        calls: Counter[Call] = Counter()
+        parties: Counter[Hashable] = Counter()
+        for _ in range(self.waiting if paused else max(0, self._allowed - self._taken)):
+            found = self._next_waiting(calls, parties, paused=paused)
+            if found is None:
+                break
+            urgent, party, call = found
+            calls[call] += 1
+            parties[party] += 1
+            self._wake(self._take_waiting(urgent, party, call), self)
+        self.drop_if_unused()
+        return calls.total()
+
+    def _next_waiting(
+        self, woken: Counter[Call], parties: Counter[Hashable], *, paused: bool
+    ) -> tuple[bool, Hashable, Call] | None:
+        """Returns who is next: the urgent ones, but not for ever. Those whose call is not allowed now wait on."""
+        for urgent in (False, True) if self._urgent_in_a_row >= URGENT_IN_A_ROW else (True, False):
+            for party, calls in self._waiting[urgent].items():
+                if not paused and self._must_yield(party, parties):
+                    continue
+                if not paused and not self._shares.allow(party, parties[party]):
+                    self._shares.wait(party, self.wake_waiting)
+                    continue
+                for call in calls:
+                    used_up = self._budgets.used_up_until(call, urgent=urgent) is not None  # then it has to report it
+                    if paused or used_up or self._may(call, urgent=urgent, others=woken[call]):
+                        return urgent, party, call
         return None
+
+    def _take_waiting(self, urgent: bool, party: Hashable, call: Call) -> Hashable:
+        """Takes the key of a party that is first. The party goes behind the others, and its call too."""
+        self._urgent_in_a_row = self._urgent_in_a_row + 1 if urgent and self._waiting[False] else 0
+        calls = self._waiting[urgent].pop(party)
+        keys = calls.pop(call)
+        key = next(iter(keys))
+        del keys[key]
+        if keys:
+            calls[call] = keys
+        if calls:
+            self._waiting[urgent][party] = calls
+        return key
 
     # --- lists
 
@@ -239,7 +428,7 @@ class Account:
 
     def failed_list(self, key: Hashable) -> VercelError | None:
         """Returns, once, why the list for which a key waited failed."""
-        return self._failed_lists.pop(key, None)
+        return self._failed_lists.pop(key, (0.0, None))[1]
 
     def join_list(self, scope: Scope, key: Hashable) -> bool:
         """Lets a key wait for the list in progress. Returns False if there is none.
@@ -255,47 +444,70 @@ class Account:
     def start_list(self, scope: Scope, key: Hashable) -> None:
         """Starts a list in the background with a slot that was taken for it. The key is woken at its end."""
         begun = self._clock.monotonic()
-        task = asyncio.create_task(self._list(scope, begun), name=f"list {scope}")
+        task = asyncio.create_task(self._list(scope, key, begun), name=f"list {scope}")
         self._in_progress[scope] = _ListInProgress(begun, task, {key: None})
 
-    async def _list(self, scope: Scope, begun: Tick) -> None:
+    def resting_list(self, scope: Scope) -> VercelError | None:
+        """Returns why the newest list of a scope failed, until its back-off is over; None: the scope may be listed.
+
+        The back-off is the scope's. With one for each resource, the lists of an outage would grow with their number.
+        """
+        rest = self._rests.get(scope)
+        return rest.error if rest is not None and self._clock.monotonic() < rest.until else None
+
+    def _rest(self, scope: Scope, error: VercelError) -> None:
+        failure = failure_of(error)
+        row = meaning(failure, "list")
+        if row.pauses is not Pauses.NOTHING:
+            return  # the pause says more
+        before = self._rests.pop(scope, None)
+        failures = before.failures + 1 if before is not None else 1
+        until = self._clock.monotonic() + rest_of_lists(row, failure, failures).total_seconds()
+        self._rests[scope] = _Rest(failures, error, until)
+
+    async def _list(self, scope: Scope, key: Hashable, begun: Tick) -> None:
         error: VercelError | None = None
         try:
             certificates = await self.client.list(scope)
             took = self._clock.monotonic() - begun
             self._listings[scope] = Listing(begun, Certificates(certificates), took)
+            self._rests.pop(scope, None)
             self.succeeded("list", scope)
         except VercelError as failed:
             error = failed
+            self._rest(scope, error)
         finally:
             waiting = self._in_progress.pop(scope).waiting
-        for key in waiting:
+        for one in waiting:
             if error is not None:
-                self._failed_lists[key] = error
-            self._wake(key, self)
-        self.give_slot_back("list")
+                self._failed_lists[one] = self._clock.monotonic(), error
+            self._wake(one, self)
+        self.give_slot_back(key, "list")
 
     # --- domains
 
-    async def domain_config(self, domain: str, scope: Scope) -> DomainConfig:
-        """Returns how a domain is configured, as of the last five minutes.
-
-        Raises:
-            VercelError: it could not be read, now or in the last five minutes.
-        """
+    def domain_config(self, domain: str, scope: Scope) -> asyncio.Task[DomainConfig] | None:
+        """Returns the newest read of a domain's configuration, if it was begun in the last five minutes."""
         now = self._clock.monotonic()
-        self._domains = {key: known for key, known in self._domains.items() if now - known[0] < DOMAIN_AGE}
+        while self._domains and now - next(iter(self._domains.values()))[0] >= DOMAIN_AGE:  # the oldest is first
+            del self._domains[next(iter(self._domains))]
         known = self._domains.get((scope, domain))
-        if known is None:
-            task = asyncio.create_task(self.client.domain_config(domain, scope), name=f"configuration of {domain}")
-            known = self._domains[scope, domain] = now, task
-            self._reading.add(task)
-            task.add_done_callback(self._domain_was_read)
-        return await asyncio.shield(known[1])
+        return known[1] if known is not None else None
+
+    def read_domain(
+        self, domain: str, scope: Scope, read: Coroutine[Any, Any, DomainConfig]
+    ) -> asyncio.Task[DomainConfig]:
+        """Reads a domain's configuration in the background, with a slot that was taken for it: others want it too."""
+        task = asyncio.create_task(read, name=f"configuration of {domain}")
+        self._domains[scope, domain] = self._clock.monotonic(), task
+        self._reading.add(task)
+        task.add_done_callback(self._domain_was_read)
+        return task
 
     def _domain_was_read(self, task: asyncio.Task[DomainConfig]) -> None:
         self._reading.discard(task)
         self._drop_what_a_rejected_token_has()
+        self.drop_if_unused()
 
     @property
     def lists(self) -> list[asyncio.Task[None]]:
@@ -313,7 +525,11 @@ class Account:
 
 
 class Accounts:
-    """The accounts of all tokens in use."""
+    """The accounts of all tokens in use.
+
+    An account is dropped when no place has its token any longer: a rotation replaces one. A token that is used after
+    that, for the removal of a certificate, gets a new account.
+    """
 
     def __init__(self, new_client: ClientFactory, clock: Clock, *, slots: int) -> None:
         """
@@ -323,7 +539,11 @@ class Accounts:
         self._new_client = new_client
         self._clock = clock
         self._slots = slots
-        self._accounts: dict[str, Account] = {}
+        self._shares = Shares(max(MOST_CALLS, slots))
+        self._accounts: dict[bytes, Account] = {}
+        self._tokens_of: defaultdict[str, Counter[bytes]] = defaultdict(Counter)
+        """For each namespace, its tokens, each with the number of places where it is."""
+        self._swept: Tick = clock.monotonic()
         self._closing: set[asyncio.Task[None]] = set()
         self.wake: Callable[[Hashable, Account], None] = lambda key, account: None
         """Called with each key that may go on, and with its account."""
@@ -336,24 +556,54 @@ class Accounts:
         Raises:
             TokenMissing: the token's namespace uses too many.
         """
-        account = self._accounts.get(token.fingerprint)
+        self._sweep()
+        identity = hashlib.sha256(token.value.get_secret_value().encode()).digest()
+        account = self._accounts.get(identity)
+        before = self.by_place.get(token.place)
+        if account is None or before is not account:
+            self._check_namespace(token, identity)
         if account is None:
-            self._retire()  # it may have replaced another one
-            self._check_namespace(token)
-            account = Account(self._new_client, token, self._clock, slots=self._slots, wake=self._woken)
-            self._accounts[token.fingerprint] = account
-        self.by_place[token.place] = account
-        account.used_at = self._clock.monotonic()
+            account = Account(
+                self._new_client, token, self._clock, slots=self._slots, wake=self._woken, shares=self._shares
+            )
+            account.identity, account.unused = identity, self._drop
+            self._accounts[identity] = account
+        if before is not account:
+            self._move(token.place, account)
+        account.places[token.place] = account.used_at = self._clock.monotonic()
         return account
 
-    def _check_namespace(self, token: Token) -> None:
-        """Raises TokenMissing if a namespace uses so many tokens that it could exhaust the operator's memory."""
-        if token.place is None:
+    def _move(self, place: Place | None, account: Account | None) -> None:
+        """Notes that a place has another token; None: that nobody uses the place any longer."""
+        before = self.by_place.pop(place, None)
+        if account is not None:
+            self.by_place[place] = account
+            account.places[place] = self._clock.monotonic()
+            if place is not None:
+                self._tokens_of[place[0]][account.identity] += 1
+        if before is None:
             return
-        namespace = token.place[0]
-        used = {id(account) for place, account in self.by_place.items() if place is not None and place[0] == namespace}
-        if len(used) >= MOST_TOKENS:
-            raise TokenMissing(f"namespace {namespace} uses {len(used)} tokens, which is the limit: use fewer tokens")
+        del before.places[place]
+        if place is not None:
+            tokens = self._tokens_of[place[0]]
+            tokens[before.identity] -= 1
+            if not tokens[before.identity]:
+                del tokens[before.identity]
+            if not tokens:
+                del self._tokens_of[place[0]]
+        before.drop_if_unused()
+
+    def _check_namespace(self, token: Token, identity: bytes) -> None:
+        """Raises TokenMissing if a namespace uses so many tokens that it could exhaust the operator's memory."""
+        tokens = self._tokens_of.get(token.place[0]) if token.place is not None else None
+        if token.place is None or tokens is None or identity in tokens:
+            return
+        used = len(tokens)
+        before = self.by_place.get(token.place)
+        if before is not None and tokens[before.identity] == 1:
+            used -= 1  # this one replaces it
+        if used >= MOST_TOKENS:
+            raise TokenMissing(f"namespace {token.place[0]} uses {used} tokens, which is the limit: use fewer tokens")
 
     def _woken(self, key: Hashable, account: Account) -> None:
         self.wake(key, account)
@@ -363,18 +613,33 @@ class Accounts:
         """All lists in progress."""
         return [task for account in self._accounts.values() for task in account.lists]
 
-    def _retire(self) -> None:
-        """Closes the clients of tokens that nobody uses any longer: a rotation brings new ones."""
-        for fingerprint, account in tuple(self._accounts.items()):
-            if account.idle and self._clock.monotonic() - account.used_at > KEPT:
-                del self._accounts[fingerprint]
-                self.by_place = {place: used for place, used in self.by_place.items() if used is not account}
-                closing = asyncio.create_task(account.aclose(), name="close a client")
-                self._closing.add(closing)
-                closing.add_done_callback(self._closing.discard)
+    def _sweep(self) -> None:
+        """Drops what nobody has used for long. It goes through all accounts, so it is done from time to time only."""
+        now = self._clock.monotonic()
+        if now - self._swept < SWEEP:
+            return
+        self._swept = now
+        for account in tuple(self._accounts.values()):
+            account.forget_what_is_old()
+            kept = KEPT_REJECTED if account.rejected else KEPT
+            if account.idle and now - account.used_at > kept:
+                old = tuple(account.places)
+            else:
+                old = tuple(place for place, used_at in account.places.items() if now - used_at > KEPT)
+            for place in old:
+                if len(account.places) > 1 or account.idle:  # while it is paused, its last place says so in metrics
+                    self._move(place, None)
+
+    def _drop(self, account: Account) -> None:
+        if self._accounts.get(account.identity) is not account:
+            return  # it was dropped before, and there may be a new one for its token
+        del self._accounts[account.identity]
+        closing = asyncio.create_task(account.aclose(), name="close a client")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     async def aclose(self) -> None:
         """Closes all of them."""
         await asyncio.gather(*self._closing)
-        for account in self._accounts.values():
+        for account in tuple(self._accounts.values()):
             await account.aclose()

@@ -51,6 +51,10 @@ class Budgets:
         """Notes that a call is over."""
         self._in_flight[call] -= 1
 
+    def in_flight(self, call: Call) -> int:
+        """Returns how many calls of this kind are in flight."""
+        return self._in_flight[call]
+
     def allows(self, call: Call, *, urgent: bool) -> bool:
         """Returns whether one more call may be made now. Calls in flight may not be counted at Vercel yet."""
         budget = self._running(call)

@@ -23,7 +23,8 @@ from vercel_certificate_operator.kube.tokens import TokenMissing, Tokens
 from vercel_certificate_operator.objects import Objects
 from vercel_certificate_operator.observer import Observer
 from vercel_certificate_operator.vercel import VercelError
-from vercel_certificate_operator.vercel_calls import Paused, VercelCalls, Waiting, failure_of
+from vercel_certificate_operator.vercel_calls import Paused, VercelCalls, Waiting
+from vercel_certificate_operator.vercel_failures import failure_of
 from vercel_certificate_operator.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)

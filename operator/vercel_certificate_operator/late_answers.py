@@ -14,7 +14,8 @@ from vercel_certificate_operator.kube.vercel_certificates import VercelCertifica
 from vercel_certificate_operator.objects import Objects, key_of
 from vercel_certificate_operator.publisher import Publisher
 from vercel_certificate_operator.vercel import VercelError
-from vercel_certificate_operator.vercel_calls import Paused, VercelCalls, failure_of
+from vercel_certificate_operator.vercel_calls import Paused, VercelCalls
+from vercel_certificate_operator.vercel_failures import failure_of
 
 logger = logging.getLogger(__name__)
 

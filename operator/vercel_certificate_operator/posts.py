@@ -17,10 +17,12 @@ from vercel_certificate_operator.core.memory import Memory
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Attempt
 from vercel_certificate_operator.core.resource import Key
+from vercel_certificate_operator.kube.tokens import Token
 from vercel_certificate_operator.observer import Observer
 from vercel_certificate_operator.publisher import log_fields
 from vercel_certificate_operator.vercel import Upload, VercelError
-from vercel_certificate_operator.vercel_calls import VercelCalls, failure_of
+from vercel_certificate_operator.vercel_calls import VercelCalls
+from vercel_certificate_operator.vercel_failures import failure_of
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +68,13 @@ class Posts:
         """The POSTs in flight."""
 
     def send(
-        self, key: Key, attempt: Attempt, account: Account, upload: Upload | None, listing: Listing | None
+        self,
+        key: Key,
+        attempt: Attempt,
+        account: Account,
+        token: Token,
+        upload: Upload | None,
+        listing: Listing | None,
     ) -> None:
         """Sends a recorded attempt with the slot that was taken for it.
 
@@ -75,7 +83,7 @@ class Posts:
             listing: the certificates that existed before.
         """
         self._memories[key] = self._memories[key].sent(attempt.id, self._clock.monotonic())
-        run = self._run(key, attempt, account, upload, listing)
+        run = self._run(key, attempt, account, token, upload, listing)
         self.tasks[key] = asyncio.create_task(run, name=f"POST for {key}")
 
     def unrecorded(self, key: Key) -> bool:
@@ -113,10 +121,16 @@ class Posts:
         self._ending = True
 
     async def _run(
-        self, key: Key, attempt: Attempt, account: Account, upload: Upload | None, listing: Listing | None
+        self,
+        key: Key,
+        attempt: Attempt,
+        account: Account,
+        token: Token,
+        upload: Upload | None,
+        listing: Listing | None,
     ) -> None:
         try:
-            reply = await self._post(key, attempt, account, upload)
+            reply = await self._post(key, attempt, account, token, upload)
             if listing is not None and reply.certificate is not None and listing.has(reply.certificate.id):
                 reply = replace(reply, listed=True)
             self._memories[key] = self._memories[key].answered(reply)
@@ -127,7 +141,7 @@ class Posts:
             del self.tasks[key]
         self._answered(key)
 
-    async def _post(self, key: Key, attempt: Attempt, account: Account, upload: Upload | None) -> Reply:
+    async def _post(self, key: Key, attempt: Attempt, account: Account, token: Token, upload: Upload | None) -> Reply:
         fields = log_fields(key, attempt=attempt.id, reason=attempt.reason)
         logger.info(
             "%s a certificate for %s",
@@ -146,13 +160,13 @@ class Posts:
             self._remember(attempt, certificate)
         except VercelError as error:
             failure = failure_of(error)
-            self._calls.note_failure(account, attempt.call, attempt.scope, failure)
+            self._calls.note_failure(account, attempt.call, attempt.scope, failure, token)
         except Exception as error:
             # A bug. The POST may have been sent, so the certificate is searched for.
             logger.exception("The POST for %s failed because of a bug", key, extra=fields)
             failure = Failure(Fate.UNKNOWN, f"internal error: {type(error).__name__}")
         finally:
-            account.give_slot_back(attempt.call)
+            account.give_slot_back(key, attempt.call)
         self._observer.attempt(attempt.reason, Reason.ISSUED if failure is None else meaning(failure).reason)
         ended = self._clock.monotonic()
         return Reply(attempt, ended, ended - began, certificate, failure)

@@ -54,7 +54,8 @@ from vercel_certificate_operator.observer import Observer
 from vercel_certificate_operator.posts import Posts
 from vercel_certificate_operator.publisher import Publisher, log_fields
 from vercel_certificate_operator.vercel import Upload, VercelError
-from vercel_certificate_operator.vercel_calls import Paused, VercelCalls, Waiting, failure_of
+from vercel_certificate_operator.vercel_calls import Paused, VercelCalls, Waiting
+from vercel_certificate_operator.vercel_failures import failure_of
 from vercel_certificate_operator.vercel_time import VercelTime
 from vercel_certificate_operator.workqueue import WorkQueue
 
@@ -110,7 +111,7 @@ class Reconciler:
         self._kube = certificates
         self._tokens = tokens
         self._sources = sources
-        self._calls = VercelCalls(accounts, clock)
+        self._calls = VercelCalls(accounts, clock, queue.away)
         self._clock = clock
         self._time = time
         self._scope = scope
@@ -203,7 +204,7 @@ class Reconciler:
         finally:
             self._observer.reconciled(self._clock.monotonic() - began)
             if account is not None:
-                account.wake_waiting()  # a slot for which this key was woken, and that it did not take
+                account.pass_on(key)  # what this key was woken for, and did not take
 
     async def _reconcile(self, key: Key) -> float | None:
         try:
@@ -343,7 +344,7 @@ class Reconciler:
             case ReadToken():
                 return await self._read_token(resource, round_)
             case GetDomainConfig(domain, scope):
-                return round_.with_domain(domain, await self._domain_config(resource, domain, scope))
+                return round_.with_domain(domain, await self._domain_config(resource, domain, scope, round_))
             case ReadSource():
                 await self._read_source(resource)
                 return round_
@@ -370,11 +371,14 @@ class Reconciler:
             return round_.with_token(None)
         return round_.with_token(token.hash_for(resource.key))
 
-    async def _domain_config(self, resource: Resource, domain: str, scope: Scope) -> DomainConfig | None:
+    async def _domain_config(self, resource: Resource, domain: str, scope: Scope, round_: Round) -> DomainConfig | None:
         """Returns how a domain is configured; None: that isn't known, and nothing depends on it."""
         try:
-            return await self._calls.domain_config(domain, scope, await self._token(resource))
-        except (TokenMissing, VercelError) as error:
+            return await self._calls.domain_config(resource.key, domain, scope, await self._token(resource))
+        except Waiting:
+            self._rounds[resource.key] = round_
+            raise
+        except (TokenMissing, VercelError, Paused) as error:
             logger.info("Can't read the configuration of domain %s: %s", domain, error, extra=log_fields(resource.key))
             return None
 
@@ -459,11 +463,11 @@ class Reconciler:
                 return Round()
             if self._stopping or self._clock.monotonic() - began > STALE_RECORD:
                 return Round()
-            self.posts.send(key, attempt, account, upload, facts.listing)
+            self.posts.send(key, attempt, account, token, upload, facts.listing)
             sent = True
         finally:
             if not sent:
-                account.give_slot_back(attempt.call)
+                account.give_slot_back(key, attempt.call)
         return None
 
     # --- Kubernetes -----------------------------------------------------------------------------------------------

@@ -1,20 +1,21 @@
 """Calls to Vercel for one key of the queue: the token, a slot, the pauses, and what a failure means for others."""
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import timedelta
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 
 from vercel_certificate_operator.accounts import Account, Accounts
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.domains import DomainConfig
-from vercel_certificate_operator.core.failures import Call, Failure, Fate, meaning
+from vercel_certificate_operator.core.failures import Call, Failure, meaning
 from vercel_certificate_operator.core.known import Got, Listing, Pause, Tick
 from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.core.sightings import ScopeKey
 from vercel_certificate_operator.kube.tokens import Token
-from vercel_certificate_operator.vercel import ApiError, NotSent, OutcomeUnknown, VercelError
+from vercel_certificate_operator.vercel import ApiError, OutcomeUnknown, VercelError
+from vercel_certificate_operator.vercel_failures import failure_of
 
 logger = logging.getLogger(__name__)
 
@@ -35,38 +36,57 @@ class Paused(Exception):
 class VercelCalls:
     """All methods raise VercelError, Waiting or Paused."""
 
-    def __init__(self, accounts: Accounts, clock: Clock) -> None:
+    def __init__(
+        self, accounts: Accounts, clock: Clock, away: Callable[[Key | ScopeKey], AbstractContextManager[None]]
+    ) -> None:
+        """
+        Args:
+            away: while a call for a key is in flight, its worker is free for other keys.
+        """
         self._accounts = accounts
         self._clock = clock
+        self._away = away
 
     def take_slot(self, key: Key | ScopeKey, call: Call, scope: Scope, token: Token, *, urgent: bool = True) -> Account:
         """Returns the token's account with a slot for one call. Give it back with ``give_slot_back``."""
         account = self._accounts.of(token)
-        pause = account.pause(call, scope) or account.used_up(call, urgent=urgent)
-        if pause is not None:
-            raise Paused(call, pause)
+        self._check_pauses(account, call, scope, token, urgent=urgent)
         if not account.take_slot(key, call, urgent=urgent):
             raise Waiting
         return account
 
+    def _check_pauses(self, account: Account, call: Call, scope: Scope, token: Token, *, urgent: bool = True) -> None:
+        pause = account.pause(call, scope, token) or account.used_up(call, token, urgent=urgent)
+        if pause is not None:
+            raise Paused(call, pause)
+
     @asynccontextmanager
     async def _slot(self, key: Key | ScopeKey, call: Call, scope: Scope, token: Token) -> AsyncIterator[Account]:
         account = self.take_slot(key, call, scope, token)
+        async with self._held(key, account, call, scope, token):
+            with self._away(key):
+                yield account
+
+    @asynccontextmanager
+    async def _held(
+        self, key: Key | ScopeKey, account: Account, call: Call, scope: Scope, token: Token
+    ) -> AsyncIterator[None]:
+        """Makes a call with a slot that was taken for it, notes how it ended, and gives the slot back."""
         try:
-            yield account
+            yield
             account.succeeded(call, scope)
         except VercelError as error:
-            self.note_failure(account, call, scope, failure_of(error))
+            self.note_failure(account, call, scope, failure_of(error), token)
             raise
         finally:
-            account.give_slot_back(call)
+            account.give_slot_back(key, call)
 
-    def note_failure(self, account: Account, call: Call, scope: Scope, failure: Failure) -> None:
+    def note_failure(self, account: Account, call: Call, scope: Scope, failure: Failure, token: Token) -> None:
         """Notes a failure that may concern everything that uses the token."""
-        pause = account.failed(call, scope, failure, meaning(failure, call))
+        pause = account.failed(call, scope, failure, meaning(failure, call), token)
         if pause is not None:
             seconds = pause.until - self._clock.monotonic()
-            fields = {"reason": str(pause.reason), "token": account.token_name}
+            fields = {"reason": str(pause.reason), "token": str(token)}
             logger.warning("%s Pausing these requests for %.0f s.", pause.message, seconds, extra=fields)
 
     async def get(self, key: Key, certificate_id: str, scope: Scope, token: Token) -> Got:
@@ -83,13 +103,19 @@ class VercelCalls:
                 raise OutcomeUnknown(f"Vercel answered with {certificate.id} instead of {certificate_id}")
             return Got(tick, certificate)
 
-    async def domain_config(self, domain: str, scope: Scope, token: Token) -> DomainConfig:
-        """Returns how a domain is configured. Vercel is asked at most once in five minutes, for everyone.
-
-        It takes no slot: it is rare, and nothing depends on it.
-        """
+    async def domain_config(self, key: Key, domain: str, scope: Scope, token: Token) -> DomainConfig:
+        """Returns how a domain is configured. Vercel is asked at most once in five minutes, for everyone."""
         account = self._accounts.of(token)
-        return await account.domain_config(domain, scope)
+        reading = account.domain_config(domain, scope)
+        if reading is None:
+            self.take_slot(key, "config", scope, token, urgent=False)  # nothing depends on it
+            reading = account.read_domain(domain, scope, self._read_domain(key, account, domain, scope, token))
+        with self._away(key):
+            return await asyncio.shield(reading)
+
+    async def _read_domain(self, key: Key, account: Account, domain: str, scope: Scope, token: Token) -> DomainConfig:
+        async with self._held(key, account, "config", scope, token):
+            return await account.client.domain_config(domain, scope)
 
     async def remove(self, key: Key, certificate_id: str, scope: Scope, token: Token) -> bool:
         """Removes a certificate. Returns whether Vercel had one with this id."""
@@ -105,35 +131,20 @@ class VercelCalls:
     def list(self, key: Key | ScopeKey, begun_after: Tick, scope: Scope, token: Token) -> Listing:
         """Returns a complete list that was begun no earlier than this, shared by everyone who needs one.
 
-        A list is made in the background: Waiting is raised meanwhile, and the key is woken at its end.
+        A list is made in the background: Waiting is raised meanwhile, and the key is woken at its end. After one that
+        failed, the next one begins when its back-off is over: until then, its failure is raised for everyone.
         """
         account = self._accounts.of(token)
         listing = account.listing(scope, begun_after)
         if listing is not None:
             return listing
         if (error := account.failed_list(key)) is not None:
-            self.note_failure(account, "list", scope, failure_of(error))
-            raise error
+            self.note_failure(account, "list", scope, failure_of(error), token)
+            raise error.with_traceback(None)
         if not account.join_list(scope, key):
+            self._check_pauses(account, "list", scope, token)
+            if (error := account.resting_list(scope)) is not None:
+                raise error.with_traceback(None)  # it is raised for many
             self.take_slot(key, "list", scope, token)
             account.start_list(scope, key)
         raise Waiting
-
-
-def failure_of(error: VercelError) -> Failure:
-    """Returns what the edge raised, in the core's terms."""
-    retry_after = timedelta(seconds=error.retry_after) if error.retry_after is not None else None
-    if not isinstance(error, ApiError):
-        fate = Fate.NOT_SENT if isinstance(error, NotSent) else Fate.UNKNOWN
-        return Failure(fate, error.message, error.status, error.code, retry_after)
-    return Failure(
-        Fate.REFUSED,
-        error.message,
-        error.status,
-        error.code,
-        retry_after,
-        error.help_url,
-        error.cns,
-        error.external,
-        error.invalid_token,
-    )

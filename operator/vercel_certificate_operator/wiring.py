@@ -15,7 +15,7 @@ from vercel_certificate_operator.accounts import Accounts
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.known import Limits
 from vercel_certificate_operator.core.resource import Key
-from vercel_certificate_operator.core.sightings import ScopeKey
+from vercel_certificate_operator.core.sightings import ScopeKey, tenant_of
 from vercel_certificate_operator.kube.connection import ApiClient, WatchSigns
 from vercel_certificate_operator.kube.events import Events
 from vercel_certificate_operator.kube.secrets import Secrets
@@ -155,13 +155,6 @@ def build(
     )
     signs = WatchSigns(clock, watches=max(1, len(settings.namespaces)))
     return Operator(objects, queue, certificates, events, tokens, accounts, reconciler, counted, signs, clock, time)
-
-
-def tenant_of(key: Key | ScopeKey) -> str | None:
-    """Returns the namespace that a key belongs to; None: the drift watch of the default token."""
-    if isinstance(key, Key):
-        return key.namespace
-    return key.token[0] if key.token is not None else None
 
 
 def default_token(settings: Settings) -> DefaultToken:

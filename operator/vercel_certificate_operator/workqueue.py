@@ -2,15 +2,17 @@
 
 Time-ordered, without duplicates, one worker per key. Everything that is due later (a renewal, an expiry, a back-off, a
 pause) is one entry in its heap, so nothing polls and nothing is forgotten. Workers are shared out fairly between groups
-of keys: of those that are due, a key of the group with the fewest keys in work is next, and no group ever has more than
-its share of the workers. So a group whose work hangs can't take all of them.
+of keys: of those that are due, a key of the group with the fewest workers is next, and a group gets another one only if
+more are free than it has. So groups whose work hangs can't take all of them, and one whose work doesn't always finds
+some. A key whose work waits for somebody else holds no worker meanwhile.
 """
 
 import asyncio
 import heapq
 import itertools
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from vercel_certificate_operator.clock import Clock
@@ -20,8 +22,6 @@ K = TypeVar("K", bound=Hashable)
 MOST_STALE = 1000
 """Entries of the heap that no longer mean anything, beyond one for each that does."""
 WORKERS = 64
-SHARE = 32
-"""Workers that one group may have."""
 
 Work = Callable[[K], Awaitable[float | None]]
 """Reconciles one key. Returns the seconds until it wants to be reconciled again; None: when somebody adds it."""
@@ -39,18 +39,15 @@ class WorkQueue(Generic[K]):
         clock: Clock,
         *,
         workers: int = WORKERS,
-        share: int = SHARE,
         group_of: Callable[[K], Hashable] = _one_group,
     ) -> None:
         """
         Args:
-            workers: keys in work at a time.
-            share: of these, at most so many of one group.
+            workers: keys in work at a time, without those that wait for somebody else.
             group_of: returns the group of a key: its tenant.
         """
         self._clock = clock
         self._workers = workers
-        self._share = share
         self._group_of = group_of
         self._due: dict[K, float] = {}
         self._heap: list[tuple[float, int, K]] = []
@@ -58,7 +55,9 @@ class WorkQueue(Generic[K]):
         self._order = itertools.count()
         self._changed = asyncio.Event()
         self._running: dict[K, asyncio.Task[None]] = {}
-        self._running_of: Counter[Hashable] = Counter()
+        self._working: dict[K, Hashable] = {}
+        """The keys that hold a worker, each with its group."""
+        self._workers_of: Counter[Hashable] = Counter()
         self._begun: dict[K, float] = {}  # when the work was begun, the oldest first
         self._stopping = False
 
@@ -107,7 +106,7 @@ class WorkQueue(Generic[K]):
             while not self._stopping:
                 self._changed.clear()
                 while (key := self._next()) is not None:
-                    self._running_of[self._group_of(key)] += 1
+                    self._take_worker(key)
                     self._running[key] = group.create_task(self._work(key, work), name=f"reconcile {key}")
                 await self._clock.wait(self._changed, self._seconds_until_next())
 
@@ -125,13 +124,37 @@ class WorkQueue(Generic[K]):
             if again is not None:
                 self.add(key, again)
             del self._running[key], self._begun[key]
-            group = self._group_of(key)
-            self._running_of[group] -= 1
-            if not self._running_of[group]:
-                del self._running_of[group]
+            self._release_worker(key)
             if key in self._due:
                 self._push(key)
             self._changed.set()
+
+    def _take_worker(self, key: K) -> None:
+        group = self._working[key] = self._group_of(key)
+        self._workers_of[group] += 1
+
+    def _release_worker(self, key: K) -> None:
+        group = self._working.pop(key)
+        self._workers_of[group] -= 1
+        if not self._workers_of[group]:
+            del self._workers_of[group]
+        self._changed.set()
+
+    @contextmanager
+    def away(self, key: K) -> Iterator[None]:
+        """Frees the worker of a key in work while it waits for somebody else.
+
+        It goes on at once when that is over: then more keys may be in work for a moment than there are workers. What
+        isn't in work, as at the end of the process, has no worker.
+        """
+        if key not in self._working:
+            yield
+            return
+        self._release_worker(key)
+        try:
+            yield
+        finally:
+            self._take_worker(key)
 
     def _push(self, key: K) -> None:
         heapq.heappush(self._heap, (self._due[key], next(self._order), key))
@@ -143,12 +166,13 @@ class WorkQueue(Generic[K]):
 
     def _next(self) -> K | None:
         """Returns the next key that is due, if a worker is free for it."""
-        if len(self._running) >= self._workers:
+        free = self._workers - len(self._working)
+        if free <= 0:
             return None
         self._sort_out_what_is_due()
-        groups = [group for group in self._ready if self._running_of[group] < self._share]
+        groups = [group for group in self._ready if self._workers_of[group] < free]
         while groups:
-            group = min(groups, key=lambda one: self._running_of[one])
+            group = min(groups, key=lambda one: self._workers_of[one])
             key = self._first_ready(group)
             if key is not None:
                 del self._due[key]
@@ -176,7 +200,7 @@ class WorkQueue(Generic[K]):
         return None
 
     def _seconds_until_next(self) -> float | None:
-        if len(self._running) >= self._workers:
+        if len(self._working) >= self._workers:
             return None
         while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
             heapq.heappop(self._heap)

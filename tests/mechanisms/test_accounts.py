@@ -92,12 +92,12 @@ def test_there_are_so_many_slots_and_no_more(account: Account) -> None:
 def test_whoever_has_waited_longest_is_next(account: Account, woken: list[Hashable]) -> None:
     for key in "abcdc":
         account.take_slot(key, "issue")
-    account.give_slot_back("issue")
+    account.give_slot_back("a", "issue")
     assert woken == ["c"]
     assert account.take_slot("c", "issue")
-    account.give_slot_back("issue")
+    account.give_slot_back("b", "issue")
     assert woken == ["c", "d"]
-    account.give_slot_back("issue")
+    account.give_slot_back("c", "issue")
     assert woken == ["c", "d"]
 
 
@@ -105,15 +105,15 @@ def test_a_slot_that_nobody_waits_for_is_there_for_the_next(account: Account, wo
     for _ in range(10):
         assert account.take_slot("a", "issue")
         assert account.take_slot("b", "issue")
-        account.give_slot_back("issue")
-        account.give_slot_back("issue")
+        account.give_slot_back("a", "issue")
+        account.give_slot_back("b", "issue")
     assert woken == []
 
 
 def test_a_woken_key_that_takes_no_slot_passes_it_on(account: Account, woken: list[Hashable]) -> None:
     for key in "abcd":
         account.take_slot(key, "issue")
-    account.give_slot_back("issue")
+    account.give_slot_back("a", "issue")
     account.wake_waiting()
     assert woken == ["c", "d"]
 
@@ -156,7 +156,7 @@ async def test_a_rate_limit_pauses_its_kind_of_call_for_as_long_as_vercel_says(
     pause = account.pause("issue", TEAM)
     assert pause is not None
     assert pause.reason == "RateLimited"
-    assert account.pause("issue", OTHER_TEAM) is pause
+    assert account.pause("issue", OTHER_TEAM) == pause
     for other in ("get", "list", "remove"):
         assert account.pause(other, TEAM) is None
     assert 90 <= paused_for(account, clock) <= 100
@@ -252,7 +252,7 @@ async def test_after_a_pause_calls_that_waited_are_made_one_at_a_time(
     assert not account.take_slot("b", "issue"), "one probe"
     assert not account.take_slot("c", "issue")
     account.succeeded("issue", TEAM)
-    account.give_slot_back("issue")
+    account.give_slot_back("a", "issue")
     assert woken == ["b"], "still one at a time"
     assert account.take_slot("b", "issue")
     for _ in range(SLOTS - 1):
@@ -270,7 +270,7 @@ async def test_a_probe_that_fails_begins_the_next_pause(
     assert account.take_slot("a", "issue")
     assert not account.take_slot("b", "issue")
     fail(account, 401)
-    account.give_slot_back("issue")
+    account.give_slot_back("a", "issue")
     assert account.pause() is not None
     assert woken == ["b"], "so that it reports the pause"
 
@@ -429,8 +429,9 @@ class Clients(list[Vercel]):
 async def test_each_token_has_its_own_account(clock: TestClock) -> None:
     clients = Clients()
     accounts = Accounts(clients, clock, slots=1)
-    one, other = Token.of("test-token-one", "a file"), Token.of("test-token-two", "a file")
-    assert accounts.of(one) is accounts.of(Token.of("test-token-one\n", "a Secret"))
+    one = Token.of("test-token-one", "a file")
+    other = Token.of("test-token-two", "a Secret", ("web", "vercel", "token"))
+    assert accounts.of(one) is accounts.of(Token.of("test-token-one\n", "a Secret", ("other", "vercel", "token")))
     assert accounts.of(one) is not accounts.of(other)
     assert accounts.of(one).client is not accounts.of(other).client is not None
     assert accounts.of(one).take_slot("a", "issue")
@@ -451,10 +452,10 @@ async def test_a_rejected_token_keeps_no_client(clock: TestClock) -> None:
     assert account.take_slot("b", "issue")
     assert account.client is not None
     fail(account, 401)
-    account.give_slot_back("issue")
+    account.give_slot_back("a", "issue")
     await settle()
     closed = [clients[0].closed]
-    account.give_slot_back("issue")
+    account.give_slot_back("b", "issue")
     await settle()
     closed.append(clients[0].closed)
     assert closed == [False, True], "not while a call is in flight"
@@ -476,8 +477,9 @@ async def test_a_namespace_uses_a_bounded_number_of_tokens(clock: TestClock, mon
 async def test_a_token_that_nobody_uses_any_longer_is_dropped_when_another_one_comes(clock: TestClock) -> None:
     clients = Clients()
     accounts = Accounts(clients, clock, slots=8)
-    old, used, busy, paused = (
-        Token.of(f"test-token-{name}", "a file") for name in ("old", "used", "busy", "that-is-paused")
+    old, used, busy, paused, early, new = (
+        Token.of(f"test-token-{name}", "a Secret", ("web", name, "token"))
+        for name in ("old", "used", "busy", "that-is-paused", "that-comes-too-early", "new")
     )
     for token in (old, used, busy, paused):
         assert accounts.of(token).client is not None
@@ -486,10 +488,10 @@ async def test_a_token_that_nobody_uses_any_longer_is_dropped_when_another_one_c
     await clock.advance(KEPT)
     accounts.of(used)
     fail(resting, 429, retry_after=86400)
-    assert accounts.of(Token.of("test-token-that-comes-too-early", "a file")).client is not None
+    assert accounts.of(early).client is not None
     assert not any(client.closed for client in clients)
     await clock.advance(3600)
-    assert accounts.of(Token.of("test-token-new", "a file")).client is not None
+    assert accounts.of(new).client is not None
     await settle()
     assert [client.closed for client in clients] == [True, False, False, False, False, False]
     assert accounts.of(used).client is cast(VercelClient, clients[1])
@@ -509,10 +511,17 @@ async def test_closing_ends_a_list_in_progress(account: Account, vercel: Vercel,
 # --- domains ----------------------------------------------------------------------------------------------------------
 
 
+async def config_of(account: Account, domain: str = "example.com") -> DomainConfig:
+    reading = account.domain_config(domain, TEAM)
+    if reading is None:
+        reading = account.read_domain(domain, TEAM, account.client.domain_config(domain, TEAM))
+    return await asyncio.shield(reading)
+
+
 async def test_all_who_need_the_configuration_of_a_domain_share_one_call(
     account: Account, vercel: Vercel, clock: TestClock
 ) -> None:
-    asked = [asyncio.create_task(account.domain_config("example.com", TEAM)) for _ in range(3)]
+    asked = [asyncio.create_task(config_of(account)) for _ in range(3)]
     await settle()
     asked[0].cancel()
     await settle()
@@ -520,17 +529,17 @@ async def test_all_who_need_the_configuration_of_a_domain_share_one_call(
     vercel.configs[0].set_result(config)
     assert await asyncio.gather(*asked[1:]) == [config, config]
     assert asked[0].cancelled()
-    assert await account.domain_config("example.com", TEAM) == config
+    assert await config_of(account) == config
     assert vercel.domains == ["example.com"]
     await clock.advance(DOMAIN_AGE)
-    later = asyncio.create_task(account.domain_config("example.com", TEAM))
+    later = asyncio.create_task(config_of(account))
     await settle()
     vercel.configs[1].set_result(DomainConfig(misconfigured=False))
     assert not (await later).misconfigured
 
 
 async def test_closing_ends_a_call_for_a_configuration(account: Account, vercel: Vercel) -> None:
-    asked = asyncio.create_task(account.domain_config("example.com", TEAM))
+    asked = asyncio.create_task(config_of(account))
     await settle()
     assert not account.idle
     await account.aclose()
@@ -544,11 +553,11 @@ async def test_closing_ends_a_call_for_a_configuration(account: Account, vercel:
 async def test_the_client_of_a_rejected_token_stays_open_while_a_configuration_is_read(clock: TestClock) -> None:
     clients = Clients()
     account = Accounts(clients, clock, slots=1).of(Token.of("test-token-rejected", "a file"))
-    asked = asyncio.create_task(account.domain_config("example.com", TEAM))
+    asked = asyncio.create_task(config_of(account))
     await settle()
     assert account.take_slot("a", "issue")
     fail(account, 401)
-    account.give_slot_back("issue")
+    account.give_slot_back("a", "issue")
     await settle()
     closed = [clients[0].closed]
     clients[0].configs[0].set_exception(OutcomeUnknown("no answer"))

@@ -52,7 +52,8 @@ async def looks(clock: TestClock) -> Looks:
 
 @pytest.fixture
 async def queue(clock: TestClock, looks: Looks) -> AsyncIterator[WorkQueue[str]]:
-    queue: WorkQueue[str] = WorkQueue(clock, workers=4)
+    """Four workers. The first character of a key is its group."""
+    queue: WorkQueue[str] = WorkQueue(clock, workers=4, group_of=lambda key: key[0])
     task = asyncio.create_task(queue.run(looks))
     yield queue
     looks.go_on.set()
@@ -188,6 +189,46 @@ async def test_no_more_are_in_work_than_there_are_workers_and_all_have_their_tur
     assert looks.keys == list("abcdefghij")
     assert looks.most_in_work == 4
     assert not queue.running
+
+
+async def test_groups_whose_work_hangs_leave_workers_for_others(clock: TestClock) -> None:
+    looks = Looks(clock)
+    looks.held = {f"{group}{number}" for group in "abc" for number in range(100)}
+    queue: WorkQueue[str] = WorkQueue(clock, workers=8, group_of=lambda key: key[0])
+    task = asyncio.create_task(queue.run(looks))
+    for group in "abc":
+        for number in range(100):
+            queue.add(f"{group}{number}")
+        await settle()
+    assert [sum(key[0] == group for key in queue.running) for group in "abc"] == [4, 2, 1]
+    queue.add("d0")
+    await settle()
+    assert "d0" in looks.keys
+    queue.stop()
+    looks.go_on.set()
+    await task
+
+
+async def test_a_key_that_waits_for_somebody_else_holds_no_worker(clock: TestClock) -> None:
+    looks = Looks(clock)
+    queue: WorkQueue[str] = WorkQueue(clock, workers=4, group_of=lambda key: key[0])
+
+    async def work(key: str) -> None:
+        with queue.away(key):
+            await looks(key)
+
+    looks.held = {f"a{number}" for number in range(50)}
+    task = asyncio.create_task(queue.run(work))
+    for number in range(50):
+        queue.add(f"a{number}")
+    await settle()
+    assert len(queue.running) == 50
+    queue.add("b")
+    await settle()
+    assert looks.keys[-1] == "b"
+    queue.stop()
+    looks.go_on.set()
+    await task
 
 
 async def test_a_key_that_is_forgotten_is_not_looked_at_until_it_is_added_again(

@@ -19,6 +19,8 @@ SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelt
 
 LONGEST_RETRY_AFTER = DAY
 """The longest wait that Vercel can ask for; see ``vercel.times``."""
+LONGEST_REST = 5 * MINUTE
+"""The longest time for which a scope isn't listed because its lists fail, unless Vercel asks for more."""
 SLACK = 11 / 10
 """Waits are up to a tenth longer than their row says."""
 
@@ -342,9 +344,22 @@ def fraction(*seed: str) -> float:
 
 def back_off(row: Meaning, failures: int, seed: str) -> timedelta:
     """Returns how long to wait after so many failures in a row (1: the first): doubling, capped, plus up to a tenth."""
+    return _doubled(row, failures) * (1 + fraction(seed, str(failures)) / 10)
+
+
+def _doubled(row: Meaning, failures: int) -> timedelta:
     doublings = min(max(failures, 1) - 1, 20)  # enough to reach any cap, and few enough not to overflow
     wait: timedelta = min(row.first * 2**doublings, row.cap)
-    return wait * (1 + fraction(seed, str(failures)) / 10)
+    return wait
+
+
+def rest_of_lists(row: Meaning, failure: Failure, failures: int) -> timedelta:
+    """Returns how long a scope isn't listed after so many lists in a row failed, whoever needs one.
+
+    No longer than any resource waits after as many failures: one that is alone starts each list itself. And somebody
+    new, whose first list it is, waits for some minutes at most.
+    """
+    return max(min(_doubled(row, failures), LONGEST_REST), failure.retry_after or timedelta())
 
 
 def wait_after(row: Meaning, failure: Failure, failures: int, seed: str) -> timedelta:

@@ -10,7 +10,7 @@ from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate, Scope, normalized
 from vercel_certificate_operator.core.facts import youth
 from vercel_certificate_operator.core.known import Listing
-from vercel_certificate_operator.core.resource import Status
+from vercel_certificate_operator.core.resource import Key, Status
 from vercel_certificate_operator.core.schema import whole_seconds
 from vercel_certificate_operator.core.times import BACK_DATED, LATE_IN_LIST
 
@@ -30,6 +30,13 @@ class ScopeKey(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.scope} with {words.token(self.token)}"
+
+
+def tenant_of(key: Key | ScopeKey) -> str | None:
+    """Returns the namespace that a key belongs to; None: the drift watch of the default token."""
+    if isinstance(key, Key):
+        return key.namespace
+    return key.token[0] if key.token is not None else None
 
 
 def scope_vanished(held: Collection[str], listing: Listing, is_unexplained: Callable[[str], bool]) -> bool:

@@ -1,13 +1,15 @@
 """Kubernetes Events (events.k8s.io/v1), which ``kubectl describe`` and ``kubectl events`` show.
 
-They are written in the background. An Event that can't be written is logged and delays nothing. Repetitions are counted
-in a series.
+They are written in the background, some at a time, and the namespaces take turns. An Event that can't be written is
+logged and delays nothing else. Repetitions are counted in a series.
 """
 
 import asyncio
 import logging
 import secrets
 import socket
+from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +27,8 @@ CONTROLLER = f"{GROUP}/vercel-certificate-operator"
 NOTE_LIMIT = 1024
 """Bytes of UTF-8. The API server refuses longer notes."""
 NAME_LIMIT = 253
+MOST_WRITES = 16
+"""Events that are written at a time. Each write takes a connection to the API server."""
 REMEMBERED = 10_000
 """Events that are remembered, to count repetitions."""
 
@@ -46,7 +50,12 @@ class Events:
     def __init__(self, client: ApiClient, *, instance: str | None = None) -> None:
         self._client = client
         self._instance = (instance or socket.gethostname() or "unknown")[:128]
-        self._writing: set[asyncio.Task[None]] = set()
+        self._pending: dict[str, deque[tuple[Key, Note, datetime]]] = {}
+        """What is to be written, by namespace. The namespace whose turn is next is first."""
+        self._writing: dict[asyncio.Task[None], str] = {}
+        self._writes_of: Counter[str] = Counter()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._said: dict[tuple[Key, int], _Said] = {}  # by the note's hash: the texts would take most of the memory
 
     def publish(self, key: Key, note: Note, now: datetime) -> None:
@@ -55,18 +64,46 @@ class Events:
         Args:
             now: the time of the Event, aware.
         """
-        task = asyncio.create_task(self._write(key, note, now), name=f"event for {key}")
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
+        self._pending.setdefault(key.namespace, deque()).append((key, note, now))
+        self._idle.clear()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begins as many writes as may be in progress."""
+        while (namespace := self._next()) is not None:
+            pending = self._pending.pop(namespace)
+            key, note, now = pending.popleft()
+            if pending:
+                self._pending[namespace] = pending  # behind the others
+            task = asyncio.create_task(self._write(key, note, now), name=f"event for {key}")
+            self._writing[task] = namespace
+            self._writes_of[namespace] += 1
+            task.add_done_callback(self._written)
+
+    def _next(self) -> str | None:
+        """Returns the namespace whose turn is next. One whose writes hang can't have all of them."""
+        free = MOST_WRITES - len(self._writing)
+        return next((namespace for namespace in self._pending if self._writes_of[namespace] < free), None)
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        namespace = self._writing.pop(task)
+        self._writes_of[namespace] -= 1
+        if not self._writes_of[namespace]:
+            del self._writes_of[namespace]
+        self._begin()
+        if not self._writing:
+            self._idle.set()
 
     async def flush(self, seconds: float) -> None:
         """Waits until all Events are written, but at most these seconds."""
-        if self._writing:
-            await asyncio.wait(self._writing, timeout=seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
 
     async def aclose(self, seconds: float) -> None:
         """Like ``flush``, then drops the other Events: the client is closed next."""
         await self.flush(seconds)
+        self._pending.clear()
         late = tuple(self._writing)
         for task in late:
             task.cancel()

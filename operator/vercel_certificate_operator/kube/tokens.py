@@ -4,6 +4,7 @@ A token is held as a secret type, is read when it is needed, and is remembered f
 with ``get`` alone: no list, no watch.
 """
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -20,13 +21,17 @@ from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.record import token_hash
 from vercel_certificate_operator.core.resource import Key, TokenSecretRef
 from vercel_certificate_operator.core.sightings import Place
-from vercel_certificate_operator.kube.errors import Denied, Gone
+from vercel_certificate_operator.kube.errors import Denied, Gone, KubeError
 from vercel_certificate_operator.kube.secrets import Secrets
 
 REMEMBERED = 50.0
 """Seconds; with the time of a reconcile this stays below the promised minute."""
 MISSING_REMEMBERED = 4.0
 """Seconds; less than the first wait of a resource without a token. Many resources may name one missing Secret."""
+READ_SHARED = MISSING_REMEMBERED
+"""Seconds for which one read of a Secret serves all of its keys: many resources may name one key each."""
+MOST_READ = 16
+"""Secrets whose contents are kept for that: each can have a megabyte."""
 KEPT_FOR_REMOVAL = 3600.0
 """Seconds that the last good token is kept after its Secret has gone, for the removal of certificates alone."""
 
@@ -135,6 +140,8 @@ class Tokens:
         self._default = default
         self._clock = clock
         self._remembered: dict[Place, tuple[float, Token | TokenMissing]] = {}
+        self._reads: dict[tuple[str, str], tuple[float, asyncio.Task[Mapping[str, Any]]]] = {}
+        """The newest reads of Secrets, each with when it was begun; the oldest first."""
         self._last_good: dict[str, Token] = {}
         self._missing_since: dict[str, float] = {}
 
@@ -181,8 +188,8 @@ class Tokens:
         now = self._clock.monotonic()
         at, found = self._remembered.get(place, (0.0, None))
         if found is None or now - at >= _remembered_for(found):
-            found = await self._find(place)
-            self._remember(place, now, found)
+            at, found = await self._find(place)
+            self._remember(place, at, found)
         if isinstance(found, TokenMissing):
             raise TokenMissing(str(found))
         token = found
@@ -191,18 +198,46 @@ class Tokens:
             self._last_good[uid] = token
         return token
 
-    async def _find(self, place: Place) -> Token | TokenMissing:
+    async def _find(self, place: Place) -> tuple[float, Token | TokenMissing]:
+        """Returns the token of a place, or why there is none; and when the Secret was read."""
+        namespace, name, _ = place
+        where = f"Secret {namespace}/{name}"
+        at, reading = self._reading(namespace, name)
         try:
-            return await self._read(*place)
+            secret = await asyncio.shield(reading)  # others wait for it too
+            return at, _token_in(secret, where, place)
+        except Gone:
+            why = f"{where} does not exist: create it, or correct spec.tokenSecretRef"
+        except Denied as error:
+            why = f"the operator has no right to read {where}: {error.message}"
         except TokenMissing as missing:
-            return missing.with_traceback(None)
+            why = str(missing)
+        except KubeError:
+            if self._reads.get((namespace, name), (at, None))[1] is reading:
+                del self._reads[namespace, name]
+            raise
+        return at, TokenMissing(why)
 
-    def _remember(self, place: Place, now: float, found: Token | TokenMissing) -> None:
+    def _reading(self, namespace: str, name: str) -> tuple[float, asyncio.Task[Mapping[str, Any]]]:
+        """Returns a read of a Secret: the one in progress, or one of a moment ago, or a new one."""
+        now = self._clock.monotonic()
+        for which, (at, reading) in tuple(self._reads.items()):
+            if reading.done() and (now - at >= READ_SHARED or len(self._reads) > MOST_READ):
+                del self._reads[which]
+        known = self._reads.get((namespace, name))
+        if known is None:
+            read = asyncio.create_task(self._secrets.get(namespace, name), name=f"read Secret {namespace}/{name}")
+            known = now, read
+            self._reads[namespace, name] = known
+        return known
+
+    def _remember(self, place: Place, at: float, found: Token | TokenMissing) -> None:
+        now = self._clock.monotonic()
         self._remembered.pop(place, None)
-        self._remembered[place] = now, found
+        self._remembered[place] = at, found
         # The oldest are first: what is too old goes, so that tokens of resources that are gone don't stay in memory.
-        for other, (at, _) in tuple(self._remembered.items()):
-            if now - at < REMEMBERED:
+        for other, (other_at, _) in tuple(self._remembered.items()):
+            if now - other_at < REMEMBERED:
                 break
             del self._remembered[other]
 
@@ -218,30 +253,23 @@ class Tokens:
         self._last_good.pop(uid, None)
         self._missing_since.pop(uid, None)
 
-    async def _read(self, namespace: str, name: str, key: str) -> Token:
-        where = f"Secret {namespace}/{name}"
-        try:
-            secret = await self._secrets.get(namespace, name)
-        except Gone as error:
-            raise TokenMissing(f"{where} does not exist: create it, or correct spec.tokenSecretRef") from error
-        except Denied as error:
-            raise TokenMissing(f"the operator has no right to read {where}: {error.message}") from error
-        data = secret.get("data") or {}
-        if key not in data:
-            raise TokenMissing(
-                f"{where} has no key {key} (it has: {_named(data)}): add it, or correct spec.tokenSecretRef"
-            )
-        try:
-            text = base64.b64decode(data[key]).decode()
-        except (binascii.Error, UnicodeDecodeError) as error:
-            raise TokenMissing(f"key {key} of {where} is not text") from error
-        token = Token.of(text, f"key {key} of {where}", (namespace, name, key))
-        if not _may_hold_tokens(secret, token):
-            raise TokenMissing(
-                f"key {key} of {where} does not look like a Vercel token, so the operator does not send it to Vercel. "
-                f'Correct spec.tokenSecretRef; or, if it is a token, set the label {MARK}: "true" on the Secret'
-            )
-        return token
+
+def _token_in(secret: Mapping[str, Any], where: str, place: Place) -> Token:
+    """Returns the token in a Secret. Raises TokenMissing."""
+    key, data = place[2], secret.get("data") or {}
+    if key not in data:
+        raise TokenMissing(f"{where} has no key {key} (it has: {_named(data)}): add it, or correct spec.tokenSecretRef")
+    try:
+        text = base64.b64decode(data[key]).decode()
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise TokenMissing(f"key {key} of {where} is not text") from error
+    token = Token.of(text, f"key {key} of {where}", place)
+    if not _may_hold_tokens(secret, token):
+        raise TokenMissing(
+            f"key {key} of {where} does not look like a Vercel token, so the operator does not send it to Vercel. "
+            f'Correct spec.tokenSecretRef; or, if it is a token, set the label {MARK}: "true" on the Secret'
+        )
+    return token
 
 
 def _remembered_for(found: Token | TokenMissing) -> float:
