@@ -626,14 +626,7 @@ def test_an_expired_certificate_is_not_issued_either() -> None:
     assert conditions_of(decision)[0] == ("Unknown", "ScopeVanished")
 
 
-@pytest.mark.parametrize(("since", "wait"), [(HOUR, HOUR), (5 * HOUR, 5 * HOUR), (30 * DAY, DAY)], ids=str)
-def test_the_longer_it_lasts_the_less_often_it_is_listed(since: timedelta, wait: timedelta) -> None:
-    facts = vanished(now=NOW + since)
-    again = decide(replace(facts, listing=replace(VANISHED, begun=facts.tick)))
-    assert again.action == Wait(NOW + since + wait)
-
-
-def test_it_is_reported_once_and_listed_again_after_an_hour() -> None:
+def test_it_is_reported_once_and_listed_again_every_hour() -> None:
     facts = vanished(now=NOW + MINUTE)
     assert (decide(facts).policy, decide(facts).action) == ("vanished_scope_is_reported", Wait(NOW + HOUR))
     facts = vanished(now=NOW + HOUR)

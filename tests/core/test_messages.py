@@ -231,7 +231,7 @@ PROBLEMS: dict[str, Row] = {
         f"{TOKEN}. The operator issues nothing until the cause is clear.",
         advice=f"Check that this is the right token. If the certificate is really gone, confirm it: {RENEW}, and the "
         "operator issues another one.",
-        again="The operator lists again after 1h, then less often, at least every 1d.",
+        again="The operator lists again every 1h.",
     ),
     "IssuanceLimited": Row(
         known(status=ready(EXPIRED, issuances=tuple(LIMIT)), got=gone("cert_1"), listing=listed()),

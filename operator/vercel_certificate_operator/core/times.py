@@ -21,9 +21,7 @@ DRIFT_LIST_AGE = 60.0
 FIRST_LIST_AFTER = 5.0
 """Seconds between the first two lists that look for an attempt's certificate; the time between them doubles."""
 VANISHED_CHECK = timedelta(hours=1)
-"""When a resource lists a vanished scope again, at first. The time between two lists doubles."""
-LONGEST_VANISHED_CHECK = timedelta(days=1)
-"""The longest time between two of these lists. Each list for drift is looked at too."""
+"""How often a vanished scope is listed again."""
 BY_HAND_CHECK = timedelta(hours=1)
 """How often the operator looks for a certificate that the user may make by hand."""
 DUPLICATE_CHECK = timedelta(hours=1)

@@ -1,7 +1,6 @@
 """What a list and a GET show about the current certificate: gone, changed, renewed by Vercel, out of sight."""
 
 from dataclasses import replace
-from datetime import timedelta
 
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate
@@ -24,7 +23,7 @@ from vercel_certificate_operator.core.record import Origin
 from vercel_certificate_operator.core.report import Need, conditions, held, problem, succeeded
 from vercel_certificate_operator.core.resource import ADOPT_ANNOTATION, RENEW_ANNOTATION, Status
 from vercel_certificate_operator.core.schema import whole_seconds
-from vercel_certificate_operator.core.times import DRIFT_LIST_AGE, LONGEST_VANISHED_CHECK, VANISHED_CHECK
+from vercel_certificate_operator.core.times import DRIFT_LIST_AGE, VANISHED_CHECK
 
 
 def changed_token_is_checked(known: Known) -> Decision | None:
@@ -85,7 +84,7 @@ def vanished_scope_is_reported(known: Known) -> Decision | None:
         if not status.scope_vanished:
             return None
         until = status.next_attempt_time
-        if until is not None and known.now < until <= known.now + _vanished_check(known):
+        if until is not None and known.now < until <= known.now + VANISHED_CHECK:
             return kept_waiting(known, until)
         return Decision(List(known.tick - DRIFT_LIST_AGE, status.scope))
     if listing.find(status.id) is not None:
@@ -100,24 +99,12 @@ def vanished_scope_is_reported(known: Known) -> Decision | None:
         f"from Vercel's list with {known.token}. The operator issues nothing until the cause is clear.",
         advice="Check that this is the right token. If the certificate is really gone, confirm it: set the annotation "
         f"{RENEW_ANNOTATION} to a new value, and the operator issues another one.",
-        again=f"The operator lists again after {readable(VANISHED_CHECK)}, then less often, at least every "
-        f"{readable(LONGEST_VANISHED_CHECK)}.",
+        again=f"The operator lists again every {readable(VANISHED_CHECK)}.",
     )
-    again = known.now + _vanished_check(known)
+    again = known.now + VANISHED_CHECK
     answered = resource.renew_request or status.last_renew_request  # only a newer request confirms
     after = status.changed(scope_vanished=True, next_attempt_time=whole_seconds(again), last_renew_request=answered)
     return reported(known, vanished, action="List", until=again, status=after)
-
-
-def _vanished_check(known: Known) -> timedelta:
-    """Returns how long to wait before the next list: as long as the scope has been vanished, within limits.
-
-    It may stay so for weeks, and a list can have a hundred pages.
-    """
-    ready = known.resource.status.condition("Ready")
-    if ready is None or ready.reason != Reason.SCOPE_VANISHED:
-        return VANISHED_CHECK
-    return max(VANISHED_CHECK, min(known.now - ready.last_transition_time, LONGEST_VANISHED_CHECK))
 
 
 def confirmed_absence_is_recorded(known: Known) -> Decision | None:
