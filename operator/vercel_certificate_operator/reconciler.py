@@ -16,7 +16,7 @@ from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.domains import DomainConfig
-from vercel_certificate_operator.core.facts import earliest, is_fresh
+from vercel_certificate_operator.core.facts import earliest, is_recent
 from vercel_certificate_operator.core.failures import Failure, Fate
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
@@ -302,7 +302,7 @@ class Reconciler:
         if memory.noticed is not None:
             calls = {*facts.failed, *((call, None) for call in facts.pauses)}
             free = [at for call in calls if (at := facts.free_at(*call)) is not None]
-            if free and is_fresh(facts, memory.noticed):  # the news may be acted on then
+            if free and is_recent(facts, memory.noticed):  # the news may be acted on then
                 until = earliest(until, *free)
             else:
                 self._memories[key] = replace(memory, noticed=None)

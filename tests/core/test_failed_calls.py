@@ -109,7 +109,7 @@ def test_a_failed_call_is_reported_and_made_again(call: Call, failure: Failure, 
 )
 def test_it_is_said_what_was_tried(call: Call, what: str) -> None:
     at_hand: dict[str, Any] = {"got": got(DUE)} if call in ("list", "issue") else {}
-    if call == "issue":
+    if call in ("issue", "remove"):
         at_hand["listing"] = listed(DUE)
     facts = known(status=ready(DUE), deleting=call == "remove", failed=failing(call, NO_TOKEN), **at_hand)
     assert message(decide(facts), "Issuing").startswith(what)

@@ -57,7 +57,7 @@ def test_beyond_the_limit_nothing_is_issued_and_the_message_says_until_when() ->
     assert conditions_of(decision) == (("False", "IssuanceLimited"),) * 2
     assert note_of(decision) == ("Warning", "IssuanceLimited", "Issue")
     assert message(decision, "Issuing") == (
-        "5 certificates for example.com were requested since 2025-12-26T12:00:00Z, which is the limit "
+        "This resource has requested 5 certificates since 2025-12-26T12:00:00Z, which is the limit "
         "(--issuance-limit). A certificate for example.com is needed. Find out why so many are needed. To issue one "
         "now, set the annotation vercel-operator.io/renew to a new value. Next attempt: 2026-01-02T12:00:00Z."
     )
@@ -114,7 +114,7 @@ def test_the_limit_can_be_set(limit: int, limited: bool) -> None:
     decision = decide(asking(limits=Limits(issuances=limit)))
     assert isinstance(decision.action, Wait) is limited
     if limited:
-        assert message(decision, "Issuing").startswith(f"{limit} certificates")
+        assert message(decision, "Issuing").startswith(f"This resource has requested {limit} certificates ")
 
 
 def test_as_many_are_kept_as_the_limit_needs() -> None:

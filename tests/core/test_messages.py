@@ -235,7 +235,7 @@ PROBLEMS: dict[str, Row] = {
     ),
     "IssuanceLimited": Row(
         known(status=ready(EXPIRED, issuances=tuple(LIMIT)), got=gone("cert_1"), listing=listed()),
-        "5 certificates for example.com were requested since 2026-01-01T07:00:00Z, which is the limit "
+        "This resource has requested 5 certificates since 2026-01-01T07:00:00Z, which is the limit "
         "(--issuance-limit). A certificate for example.com is needed, because the previous one is gone.",
         advice=f"Find out why so many are needed. To issue one now, {RENEW}.",
         again=AGAIN,
@@ -352,7 +352,8 @@ MORE: dict[str, Row] = {
         "It is not known whether Vercel issued a certificate for example.com, since its list can't be read:",
         f"{NO} (internal_server_error, HTTP 500).",
         "The operator requests no other one until it can list the certificates. If you know that Vercel issued none, "
-        "set the annotation vercel-operator.io/renew to a new value.",
+        "set the annotation vercel-operator.io/renew to a new value. If you know its id, set "
+        "vercel-operator.io/adopt-id to it.",
         "The operator lists them again at 2026-01-01T12:01:00Z.",
     ),
 }

@@ -42,7 +42,7 @@ from core.building import (
 )
 from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.decide import decide
-from vercel_certificate_operator.core.known import Get, Issue, Known, List, Ownership, Wait, Write
+from vercel_certificate_operator.core.known import Get, Issue, Known, List, Listing, Ownership, Wait, Write
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.renewal import schedule
 from vercel_certificate_operator.core.resource import Status
@@ -301,7 +301,7 @@ def test_the_conditions_say_until_when_there_is_nothing_to_do() -> None:
         pytest.param(known(status=ready(DUE), got=got(DUE)), List(1_000_000.0 - 600, TEAM), id="not renewed: a list"),
         pytest.param(
             known(status=ready(DUE), got=got(DUE), listing=listed(DUE, begun=NOW - 601 * SECOND)),
-            List(1_000_000.0 - 600, TEAM),
+            List(1_000_000.0 - 5, TEAM),
             id="a list that is too old",
         ),
     ],
@@ -312,20 +312,34 @@ def test_vercel_is_asked_before_a_renewal(facts: Known, action: Any) -> None:
     assert decision.status is None
 
 
+def _list_of(count: int, **more: Any) -> Listing:
+    others = (cert(f"cert_x{number}", f"n{number}.example.org") for number in range(count - 1))
+    return listed(DUE, *others, **more)
+
+
 @pytest.mark.parametrize(
     ("listing", "fresh"),
     [
-        (listed(DUE), True),
-        (listed(DUE, begun=NOW - 600 * SECOND), True),
-        (listed(DUE, begun=NOW - 601 * SECOND), False),
-        (listed(DUE, begun=NOW - HOUR, took=1800.0), True),
-        (listed(DUE, begun=NOW - HOUR, took=1799.0), False),
+        pytest.param(_list_of(1), True, id="now"),
+        pytest.param(_list_of(1, begun=NOW - 5 * SECOND), True, id="short: 5 s"),
+        pytest.param(_list_of(1, begun=NOW - 6 * SECOND), False, id="short: older"),
+        pytest.param(_list_of(100, begun=NOW - 60 * SECOND), True, id="100: a minute"),
+        pytest.param(_list_of(100, begun=NOW - 61 * SECOND), False, id="100: older"),
+        pytest.param(_list_of(2000, begun=NOW - 600 * SECOND), True, id="long: 10 min"),
+        pytest.param(_list_of(2000, begun=NOW - 601 * SECOND), False, id="long: older"),
+        pytest.param(_list_of(1, begun=NOW - HOUR, took=1800.0), True, id="twice as old as it took"),
+        pytest.param(_list_of(1, begun=NOW - HOUR, took=1799.0), False, id="older than that"),
     ],
-    ids=["now", "10 min", "older", "twice as old as it took", "older than that"],
 )
-def test_a_list_may_be_ten_minutes_old_or_twice_as_old_as_it_took(listing: Any, fresh: bool) -> None:
+def test_a_list_may_be_older_the_more_it_costs(listing: Listing, fresh: bool) -> None:
+    """At most ten minutes, or twice as old as it took."""
     facts = known(status=ready(DUE), got=got(DUE), listing=listing)
     assert isinstance(decide(facts).action, Issue if fresh else List)
+
+
+def test_while_no_younger_list_can_be_had_one_that_is_ten_minutes_old_will_do() -> None:
+    facts = known(status=ready(DUE), got=got(DUE), listing=listed(DUE, begun=NOW - 600 * SECOND))
+    assert isinstance(decide(replace(facts, failed=failing("list", refusal(429)))).action, Issue)
 
 
 def test_a_request_or_other_names_need_no_get() -> None:

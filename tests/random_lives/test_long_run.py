@@ -37,7 +37,7 @@ LIFETIMES = {0: 90 * DAY, 22: 47 * DAY, 48: 6 * DAY}
 DRIFT = 18 * HOUR
 EARLIEST = 0.6
 """The part of its lifetime after which a certificate is renewed at the earliest: two thirds, less the jitter."""
-REQUESTS = 50
+REQUESTS = 65
 """To Vercel in a year, for a resource, on average: its renewals, its share of the lists, what has to be repeated.
 
 A list counts once, however many pages it has: these depend on what others leave at Vercel.

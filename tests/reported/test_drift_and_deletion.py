@@ -2,6 +2,7 @@
 
 import pytest
 
+from reported.acts import fails, posts, renewed_by_vercel, theirs
 from support.acting import DAY, HOUR, MINUTE, create_many, notes, put_secret
 from support.memory_api import SimulatedWorld
 from support.world import OTHER_TOKEN
@@ -119,3 +120,57 @@ async def test_a_refused_adoption_does_not_keep_what_was_replaced(world: Simulat
     assert first not in world.live()
     assert len(await notes(world, "site", "AdoptionRefused")) == 1
     assert await world.ready("site") == ("True", "Issued")
+
+
+async def test_what_vercel_has_renewed_a_moment_before_the_deletion_is_removed_too(world: SimulatedWorld) -> None:
+    await world.apply("site", A)
+    await world.quiet()
+    await world.advance(50 * DAY)
+    renewed_by_vercel(world, (await world.status("site"))["id"])
+    await world.delete("site")
+    await world.quiet()
+    assert world.live() == {}
+    assert await world.get("site") is None
+
+
+@pytest.mark.parametrize("status", [404, 429, 500])
+async def test_a_list_that_fails_does_not_hold_up_a_deletion(world: SimulatedWorld, status: int) -> None:
+    await world.apply("site", A)
+    await world.quiet()
+    await world.advance(50 * DAY)
+    fails(world, "list", times=None, status=status)
+    await world.delete("site")
+    await world.quiet()
+    assert world.live() == {}
+    assert await world.get("site") is None
+
+
+async def test_someone_elses_certificate_with_the_same_names_stays_when_a_resource_is_deleted(
+    world: SimulatedWorld,
+) -> None:
+    await world.apply("site", A)
+    await world.quiet()
+    await world.advance(50 * DAY)
+    theirs(world, *A, age=40 * DAY)
+    theirs(world, *A, id="cert_uploaded", age=DAY, auto_renew=False)
+    await world.delete("site")
+    await world.quiet()
+    assert set(world.live()) == {"cert_theirs", "cert_uploaded"}
+
+
+async def test_a_resource_whose_certificate_was_removed_is_not_ready_although_a_finalizer_holds_it(
+    world: SimulatedWorld,
+) -> None:
+    await world.apply("site", A)
+    await world.quiet()
+    finalizers = (await world.get("site") or {})["metadata"]["finalizers"]
+    await world.patch("site", {"metadata": {"finalizers": [*finalizers, "example.com/other"]}})
+    await world.delete("site")
+    await world.quiet()
+    assert world.live() == {}
+    assert await world.ready("site") == ("False", "Deleted")
+    status = await world.status("site")
+    assert "id" not in status
+    assert "example.com/other" in status["conditions"][0]["message"]
+    await world.advance(DAY)
+    assert posts(world) == 1

@@ -7,7 +7,7 @@ import pytest
 from support.acting import DAY, HOUR, MINUTE, asked, create_many, notes, put_secret
 from support.memory_api import SimulatedWorld
 from support.world import OTHER_TOKEN
-from vercel_emulator.models import Behaviour, Fault, Injection
+from vercel_emulator.models import Behaviour, CertificateChange, Fault, Injection
 
 A, B, C = ["a.example.com"], ["a.example.com", "b.example.com"], ["c.example.com"]
 REF = {"name": "vercel"}
@@ -221,3 +221,42 @@ async def test_after_a_restore_of_etcd_the_operator_goes_on_from_what_is_there(w
     else:
         assert await world.ready("site") == ("True", "Issued")
         assert (await world.status("site"))["attempt"]["outcome"] == "Issued"
+
+
+async def test_after_a_month_in_which_vercel_leaves_out_a_name_it_is_issued(world: SimulatedWorld) -> None:
+    """Each attempt brings another certificate that isn't enough. They leave room for the one that is."""
+    state, answers = world.emulator.state, fails(world, call="issue", action="answer", fields={"cns": A})
+    await world.apply("site", B)
+    for _ in range(40):
+        await world.advance(DAY)
+        for certificate_id in world.live():
+            state.change(certificate_id, CertificateChange(cns=A))
+        await world.annotate("site", "renew", str(len(asked(world, "issue"))))
+        await world.quiet()
+    assert len(asked(world, "issue")) > 25
+    world.emulator.faults.remove(answers.id)
+    await world.advance(2 * DAY)
+    assert await world.ready("site") == ("True", "Issued")
+    assert len(world.live()) == 1, "what was replaced is gone"
+
+
+async def test_a_user_who_knows_what_came_of_a_lost_answer_can_name_it(world: SimulatedWorld) -> None:
+    """The list can't be had. docs/reasons.md: name the certificate, or say with renew that there is none."""
+    world.configure(default_token_namespaces=("web",))
+    await world.restart()
+    fails(world, call="list", status=500)
+    fails(world, call="issue", action="reset", when="after", times=1)
+    await world.apply("site", A)
+    await world.quiet()
+    await world.advance(HOUR)
+    assert await world.ready("site") == ("False", "OutcomeUnknown")
+    [issued] = world.live()
+    await world.annotate("site", "adopt-id", "cert_of_nobody")
+    await world.advance(HOUR)
+    assert await world.ready("site") == ("False", "OutcomeUnknown")
+    await world.annotate("site", "adopt-id", issued)
+    await world.quiet()
+    assert await world.ready("site") == ("True", "Issued")
+    assert (await world.status("site"))["id"] == issued
+    await world.advance(DAY)
+    assert len(asked(world, "issue")) == 1

@@ -694,3 +694,16 @@ async def test_a_first_certificate_is_requested_with_the_token_of_its_own_resour
         entry.token for entry in asked(world, "issue", token=OTHER_TOKEN)
     }
     assert seconds_until(world, (await world.status("site"))["expiresAt"]) > 80 * 86400
+
+
+async def test_a_certificate_made_by_hand_a_moment_ago_is_used(world: SimulatedWorld) -> None:
+    """The operator has listed the few certificates of this team a minute ago."""
+    await world.apply("other", ["other.example.com"])
+    await world.quiet()
+    await world.advance(30)
+    theirs(world, *NAMES, age=timedelta(seconds=20))
+    await world.advance(30)
+    await world.apply("site", NAMES)
+    await world.quiet()
+    assert await held(world) == ["cert_theirs"]
+    assert posts(world, *NAMES) == 0

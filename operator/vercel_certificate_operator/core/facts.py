@@ -1,8 +1,9 @@
 """Facts that several rules ask for."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from vercel_certificate_operator.core.certificate import Certificate
+from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.failures import (
     LONGEST_RETRY_AFTER,
     LONGEST_WAITS,
@@ -10,7 +11,7 @@ from vercel_certificate_operator.core.failures import (
     is_about_the_call,
     meaning,
 )
-from vercel_certificate_operator.core.known import Decision, FailedCall, Known, Listing, Note, Reply, Wait
+from vercel_certificate_operator.core.known import Decision, FailedCall, Known, List, Listing, Note, Reply, Wait
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Attempt, Origin, Outcome, request_hash
 from vercel_certificate_operator.core.renewal import superseded_rest
@@ -18,7 +19,13 @@ from vercel_certificate_operator.core.report import Need, Problem, conditions, s
 from vercel_certificate_operator.core.resource import Status
 from vercel_certificate_operator.core.schema import whole_seconds
 from vercel_certificate_operator.core.source import Source
-from vercel_certificate_operator.core.times import CLOCK_TOLERANCE, LIST_AGE, UNREADABLE_LIMIT
+from vercel_certificate_operator.core.times import (
+    CLOCK_TOLERANCE,
+    LEAST_LIST_AGE,
+    LIST_AGE,
+    LIST_AGE_PER_CERTIFICATE,
+    UNREADABLE_LIMIT,
+)
 
 NEVER = float("-inf")
 """Before all times, in Unix seconds."""
@@ -172,8 +179,8 @@ def current_certificate(known: Known) -> Certificate | None:
     return newer if newer is not None and newer.is_described else listed
 
 
-def vercels_renewal(known: Known) -> Certificate | None:
-    """Returns the certificate in the list by which Vercel renewed the current one under another id.
+def vercels_renewals(known: Known) -> Sequence[Certificate]:
+    """Returns the certificates in the list by which Vercel renewed the current one under other ids, one by one.
 
     Only if the current one renews automatically and no one else was seen to have certificates with the same names. The
     renewal has exactly the same names and was created in the second half of the current one's lifetime, or the current
@@ -181,21 +188,26 @@ def vercels_renewal(known: Known) -> Certificate | None:
     """
     status, listing = known.resource.status, known.listing
     if listing is None or status.shared_names or not status.auto_renew:
-        return None
+        return ()
     if status.created_at is None or status.expires_at is None:
-        return None
+        return ()
     others = [other for other in unclaimed(known, listing, status.names) if not _expired(other, known.now)]
     chain = sorted(others, key=youth)
     start, end, gone = status.created_at, status.expires_at, is_gone(known)
     for number, other in enumerate(chain):
         if other.auto_renew is False or other.created_at is None or other.expires_at is None:
-            return None
+            return ()
         after_half = other.created_at >= start + (end - start) / 2
         follows = after_half or (gone and number == 0 and other.created_at > start)
         if not follows:
-            return None
+            return ()
         start, end = other.created_at, other.expires_at
-    return chain[-1] if chain else None
+    return chain
+
+
+def vercels_renewal(known: Known) -> Certificate | None:
+    """Returns the newest of ``vercels_renewals``."""
+    return next(reversed(vercels_renewals(known)), None)
 
 
 def foreign(known: Known, listing: Listing, cns: frozenset[str]) -> bool:
@@ -207,9 +219,26 @@ def _expired(certificate: Certificate, now: datetime) -> bool:
     return certificate.expires_at is not None and certificate.expires_at <= now
 
 
+def is_recent(known: Known, listing: Listing | None) -> bool:
+    """Returns whether what a list shows may still be acted on."""
+    return listing is not None and known.tick - listing.begun <= max(LIST_AGE, 2 * listing.took)
+
+
 def is_fresh(known: Known, listing: Listing | None) -> bool:
     """Returns whether a list is young enough to make an attempt from it."""
-    return listing is not None and known.tick - listing.begun <= max(LIST_AGE, 2 * listing.took)
+    return listing is not None and known.tick - listing.begun <= _freshness(listing)
+
+
+def fresh_list(known: Known, scope: Scope) -> Decision:
+    """Returns the decision to list a scope, or to use the newest list of it if that is fresh."""
+    age = LIST_AGE if known.listing is None else _freshness(known.listing)
+    return Decision(List(known.tick - age, scope))
+
+
+def _freshness(listing: Listing) -> float:
+    """Returns the seconds that a list may be old to be fresh. The fewer certificates it has, the less it costs."""
+    by_length = LIST_AGE_PER_CERTIFICATE * len(listing.certificates)
+    return max(min(max(by_length, LEAST_LIST_AGE), LIST_AGE), 2 * listing.took)
 
 
 def list_is_unavailable(known: Known) -> FailedCall | None:

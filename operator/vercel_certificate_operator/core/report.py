@@ -20,6 +20,7 @@ NO_ATTEMPT_FOLLOWS = frozenset(
         Reason.RECORD_UNREADABLE,
         Reason.TOO_MANY_SUPERSEDED,
         Reason.CLOCK_SKEW,
+        Reason.DELETED,
     }
 )
 """Problems that time alone doesn't end: their messages name no next attempt."""

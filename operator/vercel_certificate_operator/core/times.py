@@ -13,7 +13,12 @@ MOST_KNOWN = 100
 MOST_HOLDERS_READ = 5
 """Certificates of other resources with the same names that are read before an attempt."""
 LIST_AGE = 600.0
-"""Seconds that a list may be old when an attempt is made from it."""
+"""Seconds that a list may be old, at most, when an attempt is made from it."""
+LEAST_LIST_AGE = 5.0
+"""Seconds that it may be old in any case: what waited for it may have to wait for its turn."""
+LIST_AGE_PER_CERTIFICATE = 0.6
+"""Seconds that it may be older for each certificate in it: what costs little is done more often. So a burst of
+attempts makes about four requests a minute for lists."""
 LATE_IN_LIST = timedelta(minutes=10)
 """A certificate that is younger may still be missing from Vercel's list: that is no sign of a wrong token."""
 DRIFT_LIST_AGE = 60.0

@@ -57,9 +57,10 @@ from vercel_certificate_operator.core.record import (
     request_hash,
 )
 from vercel_certificate_operator.core.report import Need, Problem, conditions, failing, held, succeeded
-from vercel_certificate_operator.core.resource import RENEW_ANNOTATION, Status
+from vercel_certificate_operator.core.resource import ADOPT_ANNOTATION, RENEW_ANNOTATION, Status
+from vercel_certificate_operator.core.rules.adoption import named_certificate_is_adopted
 from vercel_certificate_operator.core.schema import whole_seconds
-from vercel_certificate_operator.core.times import BACK_DATED, CLOCK_TOLERANCE, FIRST_LIST_AFTER, LIST_LAG
+from vercel_certificate_operator.core.times import BACK_DATED, CLOCK_TOLERANCE, FIRST_LIST_AFTER, LATE_IN_LIST, LIST_LAG
 
 WHY: Mapping[str, str] = {
     Reason.NAMES_CHANGED: ", because spec.cns changed",
@@ -72,7 +73,7 @@ MOST_BLAMED = 20
 """Names that a refusal blames and that are recorded."""
 UNLISTED = (
     "The operator requests no other one until it can list the certificates. If you know that Vercel issued none, set "
-    f"the annotation {RENEW_ANNOTATION} to a new value."
+    f"the annotation {RENEW_ANNOTATION} to a new value. If you know its id, set {ADOPT_ANNOTATION} to it."
 )
 UNLISTED_REFUSED = (
     "Vercel answered the request with an error. No action is needed: if the list can't be read for some minutes, the "
@@ -118,14 +119,18 @@ def origin_of_answer(
     """
     if listed or certificate.id in held_elsewhere or certificate.id in (attempt.known or ()):
         return Origin.FOUND
-    return Origin.FOUND if _may_have_existed(attempt, certificate) else Origin.ISSUED
+    # Vercel may answer with what its list doesn't show yet.
+    return Origin.FOUND if _may_have_existed(attempt, certificate, LATE_IN_LIST) else Origin.ISSUED
 
 
-def _may_have_existed(attempt: Attempt, certificate: Certificate) -> bool:
+def _may_have_existed(attempt: Attempt, certificate: Certificate, lag: timedelta = LIST_LAG) -> bool:
     """Returns whether a certificate may be older than the attempt, although the attempt's list doesn't have it.
 
-    Issuers set the time of creation back by an hour, not by minutes. So a time between the list and the attempt is
-    true: somebody else's certificate was created then.
+    Issuers set the time of creation back by an hour, not by minutes. So a time shortly before the attempt is true:
+    somebody else's certificate was created then, after the list or so shortly before it that the list lacks it.
+
+    Args:
+        lag: how long before the list that may be.
     """
     created = certificate.created_at
     if attempt.known is None:
@@ -135,7 +140,9 @@ def _may_have_existed(attempt: Attempt, certificate: Certificate) -> bool:
     if created < attempt.start - BACK_DATED:
         return True
     listed = attempt.listed
-    return listed is not None and listed - LIST_LAG <= created < attempt.start - CLOCK_TOLERANCE
+    if listed is None:
+        return False
+    return listed - lag <= created < attempt.start - CLOCK_TOLERANCE
 
 
 def certificate_is_recorded(
@@ -492,6 +499,8 @@ def _unlisted(known: Known, attempt: Attempt, failed: FailedCall, grace_end: Tic
         return _lost(known, attempt)
     if settled and renew_is_new(known):
         return _lost(known, attempt)
+    if settled and (named := _named_instead(known, attempt)) is not None:
+        return named
     what = f"It is not known whether Vercel issued a certificate for {words.names(attempt.names)}, since its list can't"
     row = meaning(failed.failure, "list")
     row = replace(row, advice=UNLISTED_REFUSED if answered else UNLISTED)
@@ -506,6 +515,18 @@ def _unlisted(known: Known, attempt: Attempt, failed: FailedCall, grace_end: Tic
     status = conditions(resource, status, now=known.now, need=Need(Reason.OUTCOME_UNKNOWN, said))
     until = earliest(again, next_moment(known, status), None if settled else known.wall(grace_end))
     return Decision(Wait(until), status, None if reported_already else note)
+
+
+def _named_instead(known: Known, attempt: Attempt) -> Decision | None:
+    """The user knows what came of an attempt that nothing shows, and has named the certificate."""
+    if known.resource.deleting:
+        return None
+    named = named_certificate_is_adopted(known)
+    status = named.status if named is not None else None
+    if named is None or status is None or status.id == known.resource.status.id:
+        return named  # a call, or a refusal
+    status = status.changed(attempt=attempt.closed(Outcome.ISSUED))
+    return replace(named, action=Write(closes=True), status=_counted(known, status, attempt))
 
 
 def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:

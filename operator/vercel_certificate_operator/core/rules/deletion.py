@@ -1,14 +1,23 @@
 """What happens to the certificates of a resource that is being deleted, or has gone."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 from vercel_certificate_operator.core import words
-from vercel_certificate_operator.core.facts import is_removable, open_attempt, open_reply
+from vercel_certificate_operator.core.certificate import Certificate
+from vercel_certificate_operator.core.facts import (
+    fresh_list,
+    is_fresh,
+    is_removable,
+    open_attempt,
+    open_reply,
+    vercels_renewals,
+)
 from vercel_certificate_operator.core.failures import Fate, meaning
 from vercel_certificate_operator.core.known import Decision, Known, Note, Remove, RemoveFinalizer, Reply, Wait, Write
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Origin
-from vercel_certificate_operator.core.resource import Spec
+from vercel_certificate_operator.core.report import Problem, conditions
+from vercel_certificate_operator.core.resource import FINALIZER, Spec, Status
 from vercel_certificate_operator.core.rules.attempts import origin_of_answer
 from vercel_certificate_operator.core.times import TOKEN_MISSING_LIMIT
 
@@ -55,7 +64,11 @@ def certificates_are_removed_then_released(known: Known) -> Decision | None:
     resource, status = known.resource, known.resource.status
     if not resource.deleting:
         return None
+    if _vercel_may_have_renewed(known) and not is_fresh(known, known.listing) and not known.blocked("list"):
+        return fresh_list(known, known.scope)
     current = [(status.id, status.origin, status.scope)] if status.id is not None else []
+    # Those by which Vercel renewed it lately are in no status yet.
+    current += [(renewal.id, status.origin, status.scope) for renewal in _renewals(known)]
     entries = [*current, *((entry.id, entry.origin, entry.scope) for entry in status.superseded)]
     own = [entry for entry in entries if is_removable(known, entry[0], entry[1])]
     left = [Remove(certificate_id, scope) for certificate_id, _, scope in own if certificate_id not in known.removed]
@@ -65,7 +78,36 @@ def certificates_are_removed_then_released(known: Known) -> Decision | None:
             next((remove for remove in left if not known.blocked("remove", remove.certificate_id)), left[0])
         )
     kept = [entry[0] for entry in entries if entry not in own]
-    return Decision(RemoveFinalizer(), note=Note("Normal", Reason.DELETED, "Delete", _what_was_removed(known, kept)))
+    text = _what_was_removed(known, kept)
+    last = _last_status(known, text)
+    if last is not None:
+        return Decision(Write(), last)
+    return Decision(RemoveFinalizer(), note=Note("Normal", Reason.DELETED, "Delete", text))
+
+
+def _vercel_may_have_renewed(known: Known) -> bool:
+    """Returns whether Vercel may have renewed the current certificate under another id, and that would be removed."""
+    status = known.resource.status
+    if status.id is None or not status.auto_renew or status.created_at is None or status.expires_at is None:
+        return False
+    is_due = known.now >= status.created_at + (status.expires_at - status.created_at) / 2
+    return is_due and status.scope == known.scope and is_removable(known, status.id, status.origin)
+
+
+def _renewals(known: Known) -> Sequence[Certificate]:
+    return vercels_renewals(known) if _vercel_may_have_renewed(known) else ()
+
+
+def _last_status(known: Known, text: str) -> Status | None:
+    """Returns what status has to say while someone else's finalizer holds the resource; None: nobody's does."""
+    others = [finalizer for finalizer in known.resource.finalizers if finalizer != FINALIZER]
+    status = known.resource.status
+    if not others or status.id not in known.removed:
+        return None
+    status = status.without_certificate().without_superseded(set(known.removed))
+    held = words.printable(", ".join(others), 200)
+    waits = Problem(Reason.DELETED, f"{text} The resource remains until its other finalizers are removed: {held}.")
+    return conditions(known.resource, status, now=known.now, problem=waits)
 
 
 def _what_was_removed(known: Known, kept: list[str]) -> str:

@@ -10,9 +10,11 @@ from vercel_certificate_operator.core.durations import readable
 from vercel_certificate_operator.core.facts import (
     current_certificate,
     earliest,
+    fresh_list,
     half_time,
     is_for_the_same,
     is_fresh,
+    is_recent,
     is_removable,
     is_unreadable,
     kept_waiting,
@@ -58,7 +60,6 @@ from vercel_certificate_operator.core.times import (
     DRIFT_LIST_AGE,
     DUPLICATE_CHECK,
     ISSUANCE_WINDOW,
-    LIST_AGE,
     MOST_HOLDERS_READ,
     MOST_KNOWN,
     SHORTEST_ISSUANCE_WINDOW,
@@ -210,12 +211,14 @@ def current_certificate_is_checked(known: Known, need: Need) -> Decision | None:
 
 
 def list_is_fresh(known: Known, need: Need) -> Decision | None:
-    """An attempt needs a list that is at most 10 min old. One that fails doesn't block issuing for long."""
+    """An attempt needs a fresh list. One that fails does not block issuing for long."""
     if is_fresh(known, known.listing):
         return None
-    ask = Decision(List(known.tick - LIST_AGE, known.scope))
+    ask = fresh_list(known, known.scope)
     if not known.blocked("list"):
         return ask
+    if is_recent(known, known.listing):
+        return None
     if list_is_unavailable(known) is None or known.ownership.holders:
         return ask
     return _until_half_time(known, ask) if need.by_time else None
@@ -266,8 +269,8 @@ def issuances_are_limited(known: Known, need: Need) -> Decision | None:
     limit = known.limits.issuances
     limited = problem(
         Reason.ISSUANCE_LIMITED,
-        wrong=f"{limit} certificates for {words.names(known.resource.cns)} were requested since "
-        f"{words.time(_counting(known)[-limit])}, which is the limit (--issuance-limit). {need.message}",
+        wrong=f"This resource has requested {limit} certificates since {words.time(_counting(known)[-limit])}, which "
+        f"is the limit (--issuance-limit). {need.message}",
         advice="Find out why so many are needed. To issue one now, set the annotation "
         f"{RENEW_ANNOTATION} to a new value.",
     )
@@ -316,7 +319,7 @@ def finalizer_is_there(known: Known, need: Need) -> Decision | None:
 def attempt_is_made(known: Known, need: Need) -> Decision:
     """One attempt: recorded, then sent."""
     resource, status = known.resource, known.resource.status
-    listing = known.listing if is_fresh(known, known.listing) else None
+    listing = known.listing if is_recent(known, known.listing) else None
     source, cns = _source(known), _requested_names(known)
     existing = unclaimed(known, listing, cns) if listing is not None else ()
     failures, reason = _failures_in_a_row(known)

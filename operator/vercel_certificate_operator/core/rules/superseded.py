@@ -1,7 +1,7 @@
 """What happens to a certificate that was replaced."""
 
 from vercel_certificate_operator.core import words
-from vercel_certificate_operator.core.facts import adoption_pending, is_removable, removal_time, unchanged
+from vercel_certificate_operator.core.facts import adoption_pending, is_removable, removal_time, unchanged, youth
 from vercel_certificate_operator.core.failures import explain, meaning
 from vercel_certificate_operator.core.known import AddFinalizer, Decision, Known, Note, Remove, Write
 from vercel_certificate_operator.core.reasons import Reason
@@ -19,14 +19,19 @@ def superseded_is_removed_in_time(known: Known) -> Decision | None:
     """A replaced certificate is removed 10 min (or a tenth of the lifetime) after it was replaced.
 
     Only the operator's own; others stay at Vercel, and an Event names them. While the current certificate can't be
-    used, nothing is removed.
+    used, only what a younger certificate makes redundant is removed.
     """
     resource, status = known.resource, known.resource.status
-    if resource.spec.suspend or not usable(status, resource.cns, known.now):
+    if resource.spec.suspend:
         return None
+    every = usable(status, resource.cns, known.now)
     wanted = adoption_pending(known)  # the user may want this one back
     due = [
-        entry for entry in status.superseded if known.now >= removal_time(status, entry.since) and entry.id != wanted
+        entry
+        for entry in status.superseded
+        if known.now >= removal_time(status, entry.since)
+        and entry.id != wanted
+        and (every or _is_redundant(known, entry.id))
     ]
     own = [entry for entry in due if is_removable(known, entry.id, entry.origin)]
     for entry in own:
@@ -55,3 +60,20 @@ def superseded_is_removed_in_time(known: Known) -> Decision | None:
         text = f"{said}Not found with {known.token}: {words.ids(missing)}, which was replaced."
         note = Note("Normal", Reason.DELETED if note is None else Reason.RETAINED, "Remove", text)
     return Decision(Write(), unchanged(known).without_superseded(done), note)
+
+
+def _is_redundant(known: Known, certificate_id: str) -> bool:
+    """Returns whether the list has a younger certificate of this resource with the same names, or more."""
+    listing, status = known.listing, known.resource.status
+    old = listing.find(certificate_id) if listing is not None else None
+    if listing is None or old is None:
+        return False
+    others = (listing.find(other) for other in status.certificate_ids if other not in known.removed)
+    return any(
+        other is not None
+        and youth(other) > youth(old)
+        and old.cns <= other.cns
+        and other.expires_at is not None
+        and other.expires_at > known.now
+        for other in others
+    )
