@@ -107,6 +107,7 @@ async def test_it_takes_long_and_says_so(ns: Namespace, vercel: EmulatorControl,
     await ns.apply("site", ["example.com"])
     issuing = await ns.reason("site", "Issuing", "FirstIssue")
     assert issuing["status"] == "True"
+    await vercel.wait_for_fault(fault.id)  # the attempt is recorded before it is sent
     await vercel.release(fault.id)
     await ns.ready("site")
     assert (await vercel.journal()).counts["issue"] == 1
