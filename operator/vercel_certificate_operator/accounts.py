@@ -223,6 +223,7 @@ class Account:
             self._allowed, self._good = 1, 0
         elif row.pauses is Pauses.CALL:
             self._limits[call] = _Limit()
+            self._allowed, self._good = 1, 0
         if running is not None and running.until >= pause.until:
             return None
         self._pauses[key] = pause
@@ -255,7 +256,7 @@ class Account:
 
     @property
     def allowed(self) -> int:
-        """How many calls of each kind may be in flight now: after a limit on one kind, the number for that kind."""
+        """How many calls may be in flight now; of a kind that was limited, if that is fewer."""
         return min([self._allowed, *(limit.allowed for limit in self._limits.values())])
 
     @property

@@ -226,17 +226,23 @@ def is_recent(known: Known, listing: Listing | None) -> bool:
 
 def is_fresh(known: Known, listing: Listing | None) -> bool:
     """Returns whether a list is young enough to make an attempt from it."""
-    return listing is not None and known.tick - listing.begun <= _freshness(listing)
+    return listing is not None and known.tick - listing.begun <= _freshness(known, listing)
 
 
 def fresh_list(known: Known, scope: Scope) -> Decision:
     """Returns the decision to list a scope, or to use the newest list of it if that is fresh."""
-    age = LIST_AGE if known.listing is None else _freshness(known.listing)
+    age = LIST_AGE if known.listing is None else _freshness(known, known.listing)
     return Decision(List(known.tick - age, scope))
 
 
-def _freshness(listing: Listing) -> float:
-    """Returns the seconds that a list may be old to be fresh. The fewer certificates it has, the less it costs."""
+def _freshness(known: Known, listing: Listing) -> float:
+    """Returns the seconds that a list may be old to be fresh. The fewer certificates it has, the less it costs.
+
+    While Vercel limits the requests, each list takes the place of one that issues something.
+    """
+    attempt = known.resource.status.closed_attempt
+    if known.pauses or (attempt is not None and attempt.outcome_reason == Reason.RATE_LIMITED):
+        return max(LIST_AGE, 2 * listing.took)
     by_length = LIST_AGE_PER_CERTIFICATE * len(listing.certificates)
     return max(min(max(by_length, LEAST_LIST_AGE), LIST_AGE), 2 * listing.took)
 
