@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from support import invariants
-from support.acting import DAY, asked
+from support.acting import DAY, HOUR, asked
 from support.world import World
 from vercel_certificate_operator.core.resource import GROUP, PLURAL, VERSION
 from vercel_emulator.models import Behaviour, Certificate, Fault, Injection, Renewal
@@ -98,3 +98,17 @@ async def held(world: World, name: str = "site") -> list[str]:
     body = await world.get(name)
     assert body is not None
     return invariants.ids(body)
+
+
+async def restored_without_status(world: World) -> None:
+    """Everything is created again from its manifests, and a new operator starts."""
+    for body in await cluster_lost(world):
+        await created(world, body)
+    await world.clock.advance(HOUR.total_seconds())
+
+
+async def deleted(world: World, name: str = "site") -> None:
+    """Delete a resource. An hour later it is gone."""
+    await world.delete(name)
+    await world.advance(HOUR)
+    assert await world.get(name) is None

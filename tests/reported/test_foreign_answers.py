@@ -4,18 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from reported.acts import behave, fails, held, posts, said, theirs
+from reported.acts import behave, deleted, fails, held, posts, said, theirs
 from support.acting import HOUR, MINUTE
 from support.memory_api import SimulatedWorld
 
 SECOND = timedelta(seconds=1)
-
-
-async def deleted(world: SimulatedWorld, name: str = "site") -> None:
-    """Delete a resource, and wait until it is gone."""
-    await world.delete(name)
-    await world.advance(HOUR)
-    assert await world.get(name) is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Small faults that a second round of people found who wanted to break the operator: each in a user's words."""
+"""Names, ids and lists in odd forms, and certificates that move between resources."""
 
 from typing import Any
 

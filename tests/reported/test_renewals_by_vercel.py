@@ -1,0 +1,143 @@
+"""Vercel renews by itself, the operator's certificates and those of others, at any time."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from reported.acts import (
+    deleted,
+    fails,
+    held,
+    posts,
+    renewed_by_vercel,
+    said,
+    theirs,
+)
+from support.acting import (
+    DAY,
+    HOUR,
+)
+from support.memory_api import SimulatedWorld
+from vercel_emulator.models import Renewal
+
+A = ["a.example.com"]
+AB = ["a.example.com", "b.example.com"]
+
+
+# --- someone else's ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cns", [A, AB], ids=["the same names", "more names"])
+@pytest.mark.parametrize("how", ["the request is lost", "the operator is killed"])
+async def test_an_old_certificate_of_someone_else_that_vercel_renews_in_place_is_not_what_came_of_a_lost_request(
+    world: SimulatedWorld, cns: list[str], how: str
+) -> None:
+    """It was in the list before the attempt, under the same id. It was due soon, so the operator had to issue."""
+    theirs(world, *cns, age=80 * DAY, left=10 * DAY)
+    lost = fails(world, "issue", action="hang", when="before")
+    await world.apply("site", A)
+    await world.quiet(hanging=1)
+    renewed_by_vercel(world, "cert_theirs", form="same-id")
+    if how == "the operator is killed":
+        await world.crash()
+    lost.release("drop")
+    if how == "the operator is killed":
+        world.start()
+    await world.quiet()
+    await world.advance(HOUR)
+    assert await world.ready("site") == ("True", "Issued")
+    status = await world.status("site")
+    assert status["id"] != "cert_theirs" or status["origin"] == "Found"
+    await deleted(world)
+    assert "cert_theirs" in world.live()
+
+
+async def test_a_post_that_vercel_answers_by_renewing_someone_elses_certificate_makes_nothing_ours(
+    world: SimulatedWorld,
+) -> None:
+    """In place: the same id with new times."""
+    theirs(world, *A, age=80 * DAY, left=10 * DAY)
+    renew = world.emulator.state.renew
+
+    def issued_in_place(cns: Any, **more: Any) -> Any:
+        return renew("cert_theirs", Renewal(form="same-id"))
+
+    world.emulator.state.issue = issued_in_place  # type: ignore[method-assign]
+    await world.apply("site", A)
+    await world.quiet()
+    assert (await world.status("site"))["id"] == "cert_theirs"
+    assert (await world.status("site"))["origin"] == "Found"
+    await deleted(world)
+    assert "cert_theirs" in world.live()
+
+
+async def test_a_renewal_by_vercel_of_someone_elses_certificate_is_not_what_came_of_a_lost_request(
+    world: SimulatedWorld,
+) -> None:
+    """Under a new id. The list showed that somebody else has these names, and that theirs renews by itself."""
+    theirs(world, *A, age=80 * DAY, left=10 * DAY)
+    lost = fails(world, "issue", action="hang", when="before")
+    await world.apply("site", A)
+    await world.quiet(hanging=1)
+    assert (await world.status("site"))["sharedNames"] is True
+    renewed_by_vercel(world, "cert_theirs", id="cert_theirs_2")
+    lost.release("drop")
+    await world.quiet()
+    await world.advance(HOUR)
+    assert await world.ready("site") == ("True", "Issued")
+    await deleted(world)
+    assert "cert_theirs_2" in world.live()
+
+
+async def test_more_names_that_a_colleague_issues_during_the_search_are_not_the_operators(
+    world: SimulatedWorld,
+) -> None:
+    """docs/how-it-works.md: what is found has exactly the attempt's names."""
+    fails(world, "issue", action="reset")
+    await world.apply("site", A)
+    await world.quiet()
+    theirs(world, *A, "www.a.example.com", age=timedelta())
+    await world.advance(HOUR)
+    assert await world.ready("site") == ("True", "Issued")
+    await deleted(world)
+    assert "cert_theirs" in world.live()
+
+
+# --- renewals by Vercel -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("day", [1, 20, 44, 46, 58])
+async def test_a_renewal_by_vercel_at_any_time_that_removes_the_old_one_is_taken(
+    world: SimulatedWorld, day: int
+) -> None:
+    await world.apply("site", A)
+    await world.quiet()
+    [first] = await held(world)
+    await world.advance(day * DAY)
+    renewed_by_vercel(world, first, id="cert_renewed", removes_old=True)
+    await world.advance(DAY)
+    assert posts(world) == 1
+    assert await held(world) == ["cert_renewed"]
+    assert (await world.status("site"))["origin"] == "Issued"
+    await deleted(world)
+    assert world.live() == {}
+
+
+@pytest.mark.parametrize("days", [4, 13])
+async def test_a_vercel_that_renews_all_the_time_is_followed_or_reported(world: SimulatedWorld, days: int) -> None:
+    """Under new ids, in the first half too, and leaves the old ones."""
+    await world.apply("site", A)
+    await world.quiet()
+    [newest] = await held(world)
+    for number in range(12):
+        await world.advance(days * DAY)
+        newest = renewed_by_vercel(world, newest, id=f"cert_r{number}").id
+        if newest not in world.live():
+            break
+    await world.advance(2 * DAY)
+    assert await world.ready("site") == ("True", "Issued")
+    assert posts(world) <= 3
+    notes = " ".join(await said(world))
+    lost = [one for one in world.live() if one not in await held(world) and one not in notes]
+    assert lost == []
