@@ -29,7 +29,7 @@ from vercel_certificate_operator.core.rules.failed_calls import pause_message, u
 from vercel_certificate_operator.core.sightings import Place, ScopeKey, tenant_of
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing
 from vercel_certificate_operator.shares import MOST_CALLS, Shares
-from vercel_certificate_operator.vercel import VercelClient, VercelError
+from vercel_certificate_operator.vercel import NotSent, VercelClient, VercelError
 from vercel_certificate_operator.vercel.times import Allowance
 from vercel_certificate_operator.vercel_failures import failure_of
 
@@ -235,6 +235,8 @@ class Account:
         """Notes that a call succeeded."""
         for key in ((call, None), (None, None), (None, scope)):
             self._refusals.pop(key, None)
+        for rested in [rested for rested, rest in self._rests.items() if isinstance(rest.error, NotSent)]:
+            del self._rests[rested]  # Vercel can be reached
         self._rejected = False
         self._good += 1
         if self._good >= self._slots and self._allowed < self._slots:

@@ -1,15 +1,16 @@
 """What an outage of Vercel costs doesn't depend on how many resources wait for its end."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from unittest import mock
 
 import pytest
 
-from support.acting import HOUR, MINUTE, create_many, reasons
+from support.acting import HOUR, MINUTE, asked, create_many, reasons
 from support.memory_api import SimulatedWorld
 from vercel_certificate_operator.accounts import Account
 from vercel_certificate_operator.core.failures import LONGEST_REST
-from vercel_emulator.models import Fault
+from vercel_emulator.models import Behaviour, Fault
 
 RESOURCES, HOURS = 40, 4
 
@@ -63,3 +64,17 @@ async def test_a_list_that_may_not_be_made_for_a_while_is_not_made_for_a_new_res
     await world.apply("other", ["other.example.com"])
     await world.advance(20 * MINUTE)
     assert lists.call_count == started
+
+
+async def test_after_an_outage_nothing_is_asked_again_and_again_while_the_list_rests(world: SimulatedWorld) -> None:
+    """The GET before a renewal shows that Vercel can be reached. Then it may be listed too."""
+    world.emulator.state.behaviour = Behaviour(lifetime=timedelta(hours=1))
+    await create_many(world, 20)
+    await world.quiet()
+    await world.emulator.stop()
+    await world.advance(HOUR - MINUTE)
+    await world.emulator.start()
+    since = world.emulator.journal.last
+    await world.advance(6 * MINUTE)
+    assert set((await reasons(world, "Ready")).values()) == {"Issued"}
+    assert len(asked(world, "get", since=since)) <= 2 * 20
