@@ -109,7 +109,7 @@ def control_plane(pytestconfig: pytest.Config) -> Iterator[ControlPlane]:
 def crd(control_plane: ControlPlane) -> None:
     """Installs the CustomResourceDefinition of VercelCertificate."""
     control_plane.kubectl("apply", "--server-side", "-f", CRDS)
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", CRDS)
+    control_plane.wait_until_established("-f", CRDS)
 
 
 @pytest.fixture(scope="session")

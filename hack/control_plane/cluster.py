@@ -157,6 +157,27 @@ class ControlPlane:
         """
         return kubectl.run(self.assets.kubectl, args, self.environment(), input=input, check=check, timeout=timeout)
 
+    def wait_until_established(self, *what: str | Path) -> None:
+        """Wait up to 30 s until the API server serves what definitions define.
+
+        ``kubectl wait`` fails at once if a definition has no conditions yet (``"conditions": null``): then it is run
+        again.
+
+        Args:
+            what: The definitions, as arguments of kubectl.
+
+        Raises:
+            KubectlError: They are not served in time, or kubectl failed otherwise.
+        """
+        deadline = time.monotonic() + 30.0
+        while True:
+            done = self.kubectl("wait", "--for=condition=Established", "--timeout=30s", *what, check=False)
+            if done.returncode == 0:
+                return
+            if "accessor error" not in done.stderr or time.monotonic() > deadline:
+                raise kubectl.KubectlError(done)
+            time.sleep(0.1)
+
     def get(self, path: str, *, timeout: float = 30) -> bytes:
         """Get a path such as ``/api/v1/namespaces`` as admin, without a process as ``kubectl get --raw`` needs one.
 

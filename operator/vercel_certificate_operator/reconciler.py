@@ -189,6 +189,7 @@ class Reconciler:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tokens.aclose()
 
     # --- one round ------------------------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ class Release:
     def install(self, values: Mapping[str, Any], *, chart: Path = CHART) -> str:
         """Install or upgrade it; what helm prints."""
         said = self("upgrade", "--install", chart, "--values", self._helm.values(values))
-        self._control_plane.kubectl("wait", "--for=condition=Established", CRD, "--timeout=30s")
+        self._control_plane.wait_until_established(CRD)
         return said
 
     @property

@@ -23,7 +23,7 @@ ALL: dict[str, Any] = {"namespaces": ["*"], "cns": ["*"]}
 def definition(control_plane: ControlPlane) -> None:
     """The CRD, once for all tests here."""
     control_plane.kubectl("apply", "--server-side", "-f", CRDS)
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", CRDS)
+    control_plane.wait_until_established("-f", CRDS)
 
 
 @dataclass

@@ -237,7 +237,7 @@ def monitoring(control_plane: ControlPlane) -> None:
     for kind in ("servicemonitors", "podmonitors", "prometheusrules"):
         file = folder / f"monitoring.coreos.com_{kind}.yaml"
         control_plane.kubectl("apply", "--server-side", "-f", file)
-        control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", file)
+        control_plane.wait_until_established("-f", file)
 
 
 def test_every_pair_of_switches_is_accepted_by_the_api_server(

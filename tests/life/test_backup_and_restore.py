@@ -317,7 +317,7 @@ async def test_after_etcd_was_restored_the_certificates_are_those_that_exist_at_
     """Since the snapshot one was renewed, one resource was deleted and one was created."""
     with ControlPlane() as plane:
         plane.kubectl("apply", "--server-side", "-f", CRDS)
-        plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", CRDS)
+        plane.wait_until_established("-f", CRDS)
         async with make_world(plane.kubeconfig, "default", drift_interval=6 * 3600.0) as world:
             before = await issued(world)
             await asyncio.to_thread(plane.save_etcd, tmp_path / "snapshot")

@@ -1,5 +1,6 @@
 """Tokens: what is taken for one, where they come from, and that they are never shown."""
 
+import asyncio
 import base64
 import traceback
 from collections.abc import Mapping
@@ -423,3 +424,27 @@ def test_the_record_tells_tokens_apart_and_says_nothing_about_them() -> None:
     )
     assert one.hash_for(KEY) == one.hash_for(KEY._replace(uid="restored")), "a backup is restored with another uid"
     assert one.fingerprint not in one.hash_for(KEY)
+
+
+async def test_a_read_in_progress_ends_with_the_process() -> None:
+    """Whoever waited for it may have been cancelled. It would keep its connection."""
+    over = asyncio.Event()
+
+    class Silent(Secrets):
+        def __init__(self) -> None: ...
+
+        async def get(self, namespace: str, name: str) -> Mapping[str, Any]:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                over.set()
+            raise AssertionError
+
+    tokens = Tokens(Silent(), DefaultToken(value=None, namespaces=[]), TestClock())
+    waiting = asyncio.create_task(tokens.get("web", REF, None))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert not over.is_set(), "others may wait for it"
+    await tokens.aclose()
+    assert over.is_set()

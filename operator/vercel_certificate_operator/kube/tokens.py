@@ -231,6 +231,13 @@ class Tokens:
             self._reads[namespace, name] = known
         return known
 
+    async def aclose(self) -> None:
+        """Ends the reads in progress: those who wait for them may have gone, and each has a connection."""
+        reads = [reading for _, reading in self._reads.values()]
+        for reading in reads:
+            reading.cancel()
+        await asyncio.gather(*reads, return_exceptions=True)
+
     def _remember(self, place: Place, at: float, found: Token | TokenMissing) -> None:
         now = self._clock.monotonic()
         self._remembered.pop(place, None)
