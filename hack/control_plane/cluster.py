@@ -6,6 +6,7 @@ import json
 import os
 import random
 import secrets
+import select
 import shutil
 import signal
 import socket
@@ -205,10 +206,7 @@ class ControlPlane:
 
     def _request(self, path: str, body: bytes | None, timeout: float) -> bytes:
         """Send a request. Connections are kept: a handshake takes as long as ten requests."""
-        try:
-            connection = self._connections.pop()
-        except IndexError:
-            connection = http.client.HTTPSConnection(LOCAL, self._port, context=self._tls)
+        connection = self._idle_connection() or http.client.HTTPSConnection(LOCAL, self._port, context=self._tls)
         connection.timeout = timeout  # for the case that it is not connected yet
         if connection.sock is not None:
             connection.sock.settimeout(timeout)
@@ -226,6 +224,17 @@ class ControlPlane:
         if answer.status >= HTTPStatus.BAD_REQUEST:
             raise urllib.error.HTTPError(self.url + path, answer.status, answer.reason, answer.headers, None)
         return content
+
+    def _idle_connection(self) -> http.client.HTTPSConnection | None:
+        """Return a connection that the API server has not closed."""
+        while True:
+            try:
+                connection = self._connections.pop()
+            except IndexError:
+                return None
+            if connection.sock is not None and not select.select([connection.sock], [], [], 0)[0]:
+                return connection
+            connection.close()  # there is something to read although nothing was requested: its end
 
     def _forget_connections(self) -> None:
         while self._connections:
