@@ -211,6 +211,10 @@ class KubeProxy:
                 await response.write(chunk)
         except aiohttp.ClientError:
             _cut(request)
+        finally:
+            # A normal close waits for the API server's farewell, perhaps for longer than the event loop lasts.
+            if upstream.connection is not None and upstream.connection.transport is not None:
+                upstream.connection.transport.abort()
         return response
 
 
