@@ -221,7 +221,7 @@ def _expired(certificate: Certificate, now: datetime) -> bool:
 
 def is_recent(known: Known, listing: Listing | None) -> bool:
     """Returns whether what a list shows may still be acted on."""
-    return listing is not None and known.tick - listing.begun <= max(LIST_AGE, 2 * listing.took)
+    return listing is not None and known.tick - listing.begun <= _longest_age(listing)
 
 
 def is_fresh(known: Known, listing: Listing | None) -> bool:
@@ -238,13 +238,18 @@ def fresh_list(known: Known, scope: Scope) -> Decision:
 def _freshness(known: Known, listing: Listing) -> float:
     """Returns the seconds that a list may be old to be fresh. The fewer certificates it has, the less it costs.
 
-    While Vercel limits the requests, each list takes the place of one that issues something.
+    While Vercel limits the requests, a list would take the place of a request that issues something.
     """
     attempt = known.resource.status.closed_attempt
     if known.pauses or (attempt is not None and attempt.outcome_reason == Reason.RATE_LIMITED):
-        return max(LIST_AGE, 2 * listing.took)
+        return _longest_age(listing)
     by_length = LIST_AGE_PER_CERTIFICATE * len(listing.certificates)
-    return max(min(max(by_length, LEAST_LIST_AGE), LIST_AGE), 2 * listing.took)
+    return min(max(by_length, LEAST_LIST_AGE, 2 * listing.took), _longest_age(listing))
+
+
+def _longest_age(listing: Listing) -> float:
+    """Returns the seconds that a list may be old, at most. One that took long may be older."""
+    return max(LIST_AGE, 2 * listing.took)
 
 
 def list_is_unavailable(known: Known) -> FailedCall | None:

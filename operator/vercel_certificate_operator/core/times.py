@@ -15,12 +15,13 @@ MOST_HOLDERS_READ = 5
 LIST_AGE = 600.0
 """Seconds that a list may be old, at most, when an attempt is made from it."""
 LEAST_LIST_AGE = 5.0
-"""Seconds that it may be old in any case: what waited for it may have to wait for its turn."""
+"""Seconds that it may always be old: what waited for it may have to wait for its turn."""
 LIST_AGE_PER_CERTIFICATE = 0.6
-"""Seconds that it may be older for each certificate in it: what costs little is done more often. So a burst of
-attempts makes about four requests a minute for lists."""
+"""Seconds that it may be old for each certificate in it: what costs little is done more often. A page has 100
+certificates, so a long burst of attempts makes about one request a minute for lists."""
 LATE_IN_LIST = timedelta(minutes=10)
-"""A certificate that is younger may still be missing from Vercel's list: that is no sign of a wrong token."""
+"""A certificate that is younger may still be missing from Vercel's list. So that is no sign of a wrong token, and if
+Vercel answers a request with such a certificate, it may be someone else's."""
 DRIFT_LIST_AGE = 60.0
 """Seconds that a list may be old to detect drift."""
 FIRST_LIST_AFTER = 5.0

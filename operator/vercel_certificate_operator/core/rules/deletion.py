@@ -1,9 +1,8 @@
 """What happens to the certificates of a resource that is being deleted, or has gone."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container
 
 from vercel_certificate_operator.core import words
-from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.facts import (
     fresh_list,
     is_fresh,
@@ -64,11 +63,12 @@ def certificates_are_removed_then_released(known: Known) -> Decision | None:
     resource, status = known.resource, known.resource.status
     if not resource.deleting:
         return None
-    if _vercel_may_have_renewed(known) and not is_fresh(known, known.listing) and not known.blocked("list"):
+    may_be_renewed = _vercel_may_have_renewed(known)
+    if may_be_renewed and not is_fresh(known, known.listing) and not known.blocked("list"):
         return fresh_list(known, known.scope)
     current = [(status.id, status.origin, status.scope)] if status.id is not None else []
-    # Those by which Vercel renewed it lately are in no status yet.
-    current += [(renewal.id, status.origin, status.scope) for renewal in _renewals(known)]
+    if may_be_renewed:  # what Vercel renewed lately is in no status yet
+        current += [(renewal.id, status.origin, status.scope) for renewal in vercels_renewals(known)]
     entries = [*current, *((entry.id, entry.origin, entry.scope) for entry in status.superseded)]
     own = [entry for entry in entries if is_removable(known, entry[0], entry[1])]
     left = [Remove(certificate_id, scope) for certificate_id, _, scope in own if certificate_id not in known.removed]
@@ -92,10 +92,6 @@ def _vercel_may_have_renewed(known: Known) -> bool:
         return False
     is_due = known.now >= status.created_at + (status.expires_at - status.created_at) / 2
     return is_due and status.scope == known.scope and is_removable(known, status.id, status.origin)
-
-
-def _renewals(known: Known) -> Sequence[Certificate]:
-    return vercels_renewals(known) if _vercel_may_have_renewed(known) else ()
 
 
 def _last_status(known: Known, text: str) -> Status | None:
