@@ -20,11 +20,8 @@ from vercel_certificate_operator.core.failures import Failure, Fate, meaning
 from vercel_certificate_operator.core.known import Note
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Key
-from vercel_certificate_operator.kube.errors import KubeError
 from vercel_certificate_operator.kube.events import MOST_WRITES, Events
 from vercel_certificate_operator.kube.tokens import READ_SHARED, Token
-from vercel_certificate_operator.kube.vercel_certificates import VercelCertificates
-from vercel_certificate_operator.objects import key_of
 from vercel_certificate_operator.shares import MOST_CALLS
 from vercel_certificate_operator.vercel import VercelClient
 from vercel_emulator.models import Fault, Injection, TokenGrant
@@ -32,12 +29,15 @@ from vercel_emulator.models import Fault, Injection, TokenGrant
 EVIL = "evil-token-of-a-tenant-0123456789"
 NEVER = 365 * 86400.0
 NAMES = ["shop.example.com"]
+TENANTS = ("web", "evil", "mean")
 
 
 class Town(SimulatedWorld):
     """A World with several namespaces. What users do, they do in the one that ``at`` names."""
 
-    tenants: tuple[str, ...] = ("web", "evil", "mean")
+    @property
+    def watched(self) -> tuple[str, ...]:
+        return TENANTS
 
     @contextmanager
     def at(self, namespace: str) -> Iterator[None]:
@@ -47,33 +47,11 @@ class Town(SimulatedWorld):
         finally:
             self.namespace = before
 
-    async def sync(self) -> bool:
-        assert self.operator is not None
-        if self.gate.paused or not self.watching:
-            return False
-        objects, reconciler = self.operator.objects, self.operator.reconciler
-        seen, news = set(), False
-        try:
-            bodies = [body async for body in VercelCertificates(self.api).list(self.tenants)]
-        except KubeError:
-            return False
-        for body in bodies:
-            key = key_of(body)
-            seen.add(key)
-            known = objects.get(key)
-            if known is None or known.resource_version != body["metadata"]["resourceVersion"]:
-                reconciler.seen(body)
-                news = True
-        for key in set(objects.keys()) - seen:
-            reconciler.vanished(key)
-            news = True
-        return news
-
 
 @pytest.fixture
 async def town() -> AsyncIterator[Town]:
     """All three namespaces may use the default token."""
-    async with simulated_world(default_token_namespaces=("web", "evil", "mean"), drift_interval=NEVER) as made:
+    async with simulated_world(default_token_namespaces=TENANTS, drift_interval=NEVER) as made:
         made.__class__ = Town
         yield cast(Town, made)
 

@@ -7,20 +7,19 @@ from pathlib import Path
 
 from control_plane import Process
 from support.operator_process import TOKEN, eventually, start_command
-from support.preloaded import Preloaded
 from vercel_emulator.client import EmulatorControl
 
 LISTENING = "listening on "
 
 
-def start_emulator(log: Path, *args: str, preloaded: bool = True) -> Process | Preloaded:
+def start_emulator(log: Path, *args: str, preloaded: bool = True) -> Process:
     """Starts ``vercel-certificate-operator emulate``, which accepts ``TOKEN``."""
     return start_command(
         "emulate", "--port", "0", "--token", TOKEN, *args, log=log, env=os.environ, preloaded=preloaded
     )
 
 
-async def url_of(emulator: Process | Preloaded) -> str:
+async def url_of(emulator: Process) -> str:
     """Waits until it listens and returns its URL."""
     await eventually("the emulator listens", lambda: LISTENING in emulator.output() or not emulator.running)
     return emulator.output().split(LISTENING)[1].split()[0]

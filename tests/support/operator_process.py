@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from control_plane import Process
-from support.preloaded import Preloaded
+from support.preloaded import Preloaded, plain_environment
 
 TOKEN = "test-token-not-a-secret"
 DEFAULT_TOKEN = {"VERCEL_TOKEN": TOKEN, "VERCEL_DEFAULT_TOKEN_NAMESPACES": "*"}
@@ -129,7 +128,7 @@ class Namespace:
         return found
 
 
-def start_command(*args: str, log: Path, env: Mapping[str, str], preloaded: bool) -> Process | Preloaded:
+def start_command(*args: str, log: Path, env: Mapping[str, str], preloaded: bool) -> Process:
     """Starts ``vercel-certificate-operator`` with these arguments; see ``OperatorProcess``."""
     if preloaded:
         return Preloaded(args, log=log, env=env)
@@ -156,8 +155,6 @@ class OperatorProcess:
             env: its variables, in addition to some of this process. None: a default token.
             preloaded: fork it from a process that has its modules already, which saves a second.
         """
-        # Nothing of this machine's own settings: no proxy, no other cluster.
-        clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self._log = log
         self._start = log.stat().st_size if log.exists() else 0
         self.process = start_command(
@@ -166,7 +163,7 @@ class OperatorProcess:
             str(kubeconfig),
             *args,
             log=log,
-            env={**clean, **(env or DEFAULT_TOKEN)},
+            env={**plain_environment(), **(env or DEFAULT_TOKEN)},
             preloaded=preloaded,
         )
 

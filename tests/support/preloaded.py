@@ -3,16 +3,12 @@
 To import them takes a second, and most tests with processes start two: it was half of their CPU time. A forked process
 has all that matters of a process: its own id, session, signals, command line, environment, output and exit status, and
 it ends with its holder, as those of ``control_plane.Process`` do. Tests of the command line itself start Python.
-
-This file is also what the forking process runs (``python -m support.preloaded`` would import more than it needs).
 """
 
 import atexit
-import ctypes
 import functools
 import json
 import os
-import runpy
 import select
 import signal
 import socket
@@ -22,18 +18,18 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-MODULE = "vercel_certificate_operator"
-IMPORTS = ("vercel_certificate_operator.app", "vercel_certificate_operator.cli", "vercel_emulator.emulator")
-LARGEST = 1024 * 1024
-"""Bytes of a request."""
+from control_plane import Process
+
+NURSERY = Path(__file__).with_name("nursery.py")
 
 
-# --- the holder's side ------------------------------------------------------------------------------------------------
+def plain_environment() -> dict[str, str]:
+    """Returns an environment with nothing of this machine's own settings: no proxy, no other cluster."""
+    return {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
 
 
-class Preloaded:
-    """``vercel-certificate-operator`` with some arguments, forked. Used as ``control_plane.Process`` is."""
+class Preloaded(Process):
+    """``vercel-certificate-operator`` with some arguments, forked."""
 
     def __init__(self, args: tuple[str, ...], *, log: Path, env: Mapping[str, str]) -> None:
         """Start it.
@@ -43,7 +39,7 @@ class Preloaded:
             log: The file to which standard output and standard error are appended.
             env: The whole environment.
         """
-        self.name = MODULE
+        self.name = "vercel_certificate_operator"
         self.log = log
         self._log_start = log.stat().st_size if log.exists() else 0
         self._status: int | None = None
@@ -78,19 +74,6 @@ class Preloaded:
                     self._status = int(self._read_line())
         return self._status
 
-    @property
-    def running(self) -> bool:
-        """Whether the process has not ended yet."""
-        return self.exit_status is None
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process, not to its children. Does nothing if it has ended."""
-        if self.running:
-            try:
-                os.kill(self.pid, number)
-            except ProcessLookupError:
-                pass  # it has ended in between
-
     def wait(self, timeout: float) -> int:
         """Wait until the process ends, and return its exit status.
 
@@ -112,14 +95,8 @@ class Preloaded:
                 os.killpg(self.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass  # it has ended in between
-            status = self._wait(60)
+            self._wait(60)
         return status
-
-    def output(self) -> str:
-        """Return the output so far."""
-        with self.log.open("rb") as file:
-            file.seek(self._log_start)
-            return file.read().decode(errors="replace")
 
     def __del__(self) -> None:
         os.close(self._answers)
@@ -131,12 +108,11 @@ class _Nursery:
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
+                [sys.executable, NURSERY, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env=clean,
+                env=plain_environment(),
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
@@ -153,82 +129,3 @@ class _Nursery:
     def close(self) -> None:
         self._socket.close()
         self._process.wait()
-
-
-# --- the side of the process that forks -------------------------------------------------------------------------------
-
-
-def fork_on_request(requests: socket.socket) -> None:
-    """Forks a process for each request. Returns in the new process, never in this one."""
-    holders: dict[int, int] = {}  # where the exit status of a process is written
-    me = os.getpid()
-    woken, wake = os.pipe()
-    os.set_blocking(wake, False)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    while True:
-        readable = select.select([requests.fileno(), woken], [], [])[0]
-        if woken in readable:
-            os.read(woken, 512)
-            _report(holders)
-        if requests.fileno() not in readable:
-            continue
-        content, descriptors, _, _ = socket.recv_fds(requests, LARGEST, 2)
-        if not content:
-            os._exit(0)  # the holder has ended; so do all that were forked
-        output, status = descriptors
-        pid = os.fork()
-        if pid == 0:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for descriptor in (woken, wake, status, *holders.values()):
-                os.close(descriptor)
-            requests.close()
-            _become(json.loads(content), output, me)
-            return
-        os.close(output)
-        holders[pid] = status
-        os.write(status, b"%d\n" % pid)
-
-
-def _report(holders: dict[int, int]) -> None:
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        code = os.waitstatus_to_exitcode(status)
-        descriptor = holders.pop(pid)
-        try:
-            os.write(descriptor, b"%d\n" % (code if code >= 0 else 128 - code))
-        except BrokenPipeError:
-            pass  # nobody wants to know
-        os.close(descriptor)
-
-
-def _become(request: dict[str, object], output: int, parent: int) -> None:
-    """Makes the forked process what a new one would be."""
-    os.setsid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it has ended before that
-        os._exit(1)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.close(output)
-    os.chdir(str(request["cwd"]))
-    environment, args = request["env"], request["args"]
-    assert isinstance(environment, dict)
-    assert isinstance(args, list)
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.argv[1:] = args
-
-
-if __name__ == "__main__":
-    del sys.path[0]  # this file's folder
-    for module in IMPORTS:
-        __import__(module)
-    fork_on_request(socket.socket(fileno=int(sys.argv[1])))
-    runpy.run_module(MODULE, run_name="__main__", alter_sys=True)

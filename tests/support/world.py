@@ -120,6 +120,11 @@ class World:
         self.start()
         await self.quiet()
 
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The namespaces that the operator watches."""
+        return (self.namespace,)
+
     async def sync(self) -> bool:
         """Passes the objects to the operator as a watch would. Returns whether there was news."""
         assert self.operator is not None
@@ -128,7 +133,7 @@ class World:
         objects, reconciler = self.operator.objects, self.operator.reconciler
         seen, news = set(), False
         try:
-            bodies = [body async for body in VercelCertificates(self.api).list([self.namespace])]
+            bodies = [body async for body in VercelCertificates(self.api).list(self.watched)]
         except KubeError:
             return False
         for body in bodies:
