@@ -157,7 +157,7 @@ class Account:
         self._in_progress: dict[Scope, _ListInProgress] = {}
         self._domains: dict[tuple[Scope, str], tuple[Tick, asyncio.Task[DomainConfig]]] = {}
         self._reading: set[asyncio.Task[DomainConfig]] = set()
-        self._failed_lists: dict[Hashable, tuple[Tick, VercelError]] = {}
+        self._failed_lists: dict[Hashable, tuple[Tick, Scope, VercelError]] = {}
         self._rests: dict[Scope, _Rest] = {}
         self._budgets = Budgets(clock)
 
@@ -217,7 +217,8 @@ class Account:
             self._refusals[key] = before + 1, now
         elif failure.retry_after is None:
             return None
-        span = wait_after(row, failure, self._refusals[key][0], self._token.fingerprint)
+        refusals, _ = self._refusals.setdefault(key, (1, now))  # a success meanwhile has dropped it
+        span = wait_after(row, failure, refusals, self._token.fingerprint)
         pause = _Pause(now + span.total_seconds(), call, scope, failure, row)
         if row.pauses is Pauses.TOKEN:
             self._allowed, self._good = 1, 0
@@ -289,7 +290,7 @@ class Account:
             del self._listings[scope]
         for scope in [scope for scope, rest in self._rests.items() if now - rest.until > FAILED_LIST_KEPT]:
             del self._rests[scope]
-        for key in [key for key, (at, _) in self._failed_lists.items() if now - at > FAILED_LIST_KEPT]:
+        for key in [key for key, (at, _, _) in self._failed_lists.items() if now - at > FAILED_LIST_KEPT]:
             del self._failed_lists[key]
 
     def drop_if_unused(self) -> None:
@@ -320,8 +321,14 @@ class Account:
         half = max(1, self._allowed // 2)
         if self._held[party] + woken[party] < half:
             return False
-        others = (other for line in self._waiting.values() for other in line if other != party)
-        return any(self._held[other] + woken[other] < half for other in others)
+        return any(
+            other != party
+            and self._held[other] + woken[other] < half
+            and self._shares.allow(other, woken[other])
+            and any(self._may(call, urgent=urgent) for call in calls)
+            for urgent, line in self._waiting.items()
+            for other, calls in line.items()
+        )
 
     def _may(self, call: Call, *, urgent: bool, others: int = 0) -> bool:
         """Returns whether one more call of this kind may be made now, beside others that are about to be made."""
@@ -373,39 +380,49 @@ class Account:
             closing.add_done_callback(self._closing.discard)
 
     def wake_waiting(self) -> int:
-        """Wakes as many keys as there are free slots. During a pause, all: they only have to report it.
+        """Wakes as many keys as there are free slots, and all whose kind of call is paused: they have to report it.
 
         Returns:
             How many were woken.
         """
-        paused = self.pause() is not None
+        paused = self._paused_everywhere()
         calls: Counter[Call] = Counter()
         parties: Counter[Hashable] = Counter()
-        for _ in range(self.waiting if paused else max(0, self._allowed - self._taken)):
-            found = self._next_waiting(calls, parties, paused=paused)
-            if found is None:
-                break
+        free, woken = self._allowed - self._taken, 0
+        while (found := self._next_waiting(calls, parties, paused, free=free > 0)) is not None:
             urgent, party, call = found
-            calls[call] += 1
-            parties[party] += 1
+            if call not in paused:
+                calls[call] += 1
+                parties[party] += 1
+                free -= 1
+            woken += 1
             self._wake(self._take_waiting(urgent, party, call), self)
         self.drop_if_unused()
-        return calls.total()
+        return woken
+
+    def _paused_everywhere(self) -> frozenset[Call]:
+        """Returns the kinds of call that wait and that a pause prevents in every scope."""
+        now = self._clock.monotonic()
+        of = {call for (call, scope), pause in self._pauses.items() if scope is None and now < pause.until}
+        waited_for = {call for line in self._waiting.values() for of_party in line.values() for call in of_party}
+        return frozenset(call for call in waited_for if not of.isdisjoint((None, call)))
 
     def _next_waiting(
-        self, woken: Counter[Call], parties: Counter[Hashable], *, paused: bool
+        self, woken: Counter[Call], parties: Counter[Hashable], paused: frozenset[Call], *, free: bool
     ) -> tuple[bool, Hashable, Call] | None:
         """Returns who is next: the urgent ones, but not for ever. Those whose call is not allowed now wait on."""
         for urgent in (False, True) if self._urgent_in_a_row >= URGENT_IN_A_ROW else (True, False):
             for party, calls in self._waiting[urgent].items():
-                if not paused and self._must_yield(party, parties):
+                if (call := next((call for call in calls if call in paused), None)) is not None:
+                    return urgent, party, call  # it only has to report it
+                if not free or self._must_yield(party, parties):
                     continue
-                if not paused and not self._shares.allow(party, parties[party]):
+                if not self._shares.allow(party, parties[party]):
                     self._shares.wait(party, self.wake_waiting)
                     continue
                 for call in calls:
                     used_up = self._budgets.used_up_until(call, urgent=urgent) is not None  # then it has to report it
-                    if paused or used_up or self._may(call, urgent=urgent, others=woken[call]):
+                    if used_up or self._may(call, urgent=urgent, others=woken[call]):
                         return urgent, party, call
         return None
 
@@ -429,9 +446,10 @@ class Account:
         known = self._listings.get(scope)
         return known if known is not None and known.begun >= begun_after else None
 
-    def failed_list(self, key: Hashable) -> VercelError | None:
-        """Returns, once, why the list for which a key waited failed."""
-        return self._failed_lists.pop(key, (0.0, None))[1]
+    def failed_list(self, key: Hashable, scope: Scope) -> VercelError | None:
+        """Returns, once, why the list of this scope for which a key waited failed."""
+        _, failed, error = self._failed_lists.pop(key, (0.0, None, None))
+        return error if failed == scope else None
 
     def join_list(self, scope: Scope, key: Hashable) -> bool:
         """Lets a key wait for the list in progress. Returns False if there is none.
@@ -483,7 +501,7 @@ class Account:
             waiting = self._in_progress.pop(scope).waiting
         for one in waiting:
             if error is not None:
-                self._failed_lists[one] = self._clock.monotonic(), error
+                self._failed_lists[one] = self._clock.monotonic(), scope, error
             self._wake(one, self)
         self.give_slot_back(key, "list")
 

@@ -164,7 +164,13 @@ class Reconciler:
             self._queue.add(key, self._all_requeued - now)
 
     def _wake(self, key: Hashable, account: Account) -> None:
+        before = self._woken.get(key)
         self._woken[key] = account
+        if key in self._queue.running or before not in (None, account):
+            # It can't come at once, or what it was woken for before is left: others go first.
+            loop = asyncio.get_running_loop()
+            for one in {account, before or account}:
+                loop.call_soon(one.wake_waiting)
         self._queue.add(key)  # type: ignore[arg-type]  # only keys of the queue wait
 
     # --- the end of the process -----------------------------------------------------------------------------------

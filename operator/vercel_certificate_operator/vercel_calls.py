@@ -138,7 +138,7 @@ class VercelCalls:
         listing = account.listing(scope, begun_after)
         if listing is not None:
             return listing
-        if (error := account.failed_list(key)) is not None:
+        if (error := account.failed_list(key, scope)) is not None:
             self.note_failure(account, "list", scope, failure_of(error), token)
             raise error.with_traceback(None)
         if not account.join_list(scope, key):

@@ -134,6 +134,8 @@ class WorkQueue(Generic[K]):
         self._workers_of[group] += 1
 
     def _release_worker(self, key: K) -> None:
+        if key not in self._working:
+            return  # it was away when its work ended
         group = self._working.pop(key)
         self._workers_of[group] -= 1
         if not self._workers_of[group]:
@@ -154,7 +156,8 @@ class WorkQueue(Generic[K]):
         try:
             yield
         finally:
-            self._take_worker(key)
+            if key in self._running and key not in self._working:
+                self._take_worker(key)
 
     def _push(self, key: K) -> None:
         heapq.heappush(self._heap, (self._due[key], next(self._order), key))

@@ -281,7 +281,7 @@ async def test_a_probe_that_fails_begins_the_next_pause(
 def ask(account: Account, key: Hashable, begun_after: float, scope: Scope = TEAM) -> Listing | None:
     """As whoever needs a list does: use the newest one, or wait for the one in progress, or start one."""
     listing = account.listing(scope, begun_after)
-    if listing is None and account.failed_list(key) is None and not account.join_list(scope, key):
+    if listing is None and account.failed_list(key, TEAM) is None and not account.join_list(scope, key):
         assert account.take_slot(key, "issue")
         account.start_list(scope, key)
     return listing
@@ -371,8 +371,8 @@ async def test_a_failed_list_is_reported_once_to_each_who_waited_and_is_not_kept
     await vercel.fail()
     assert woken == ["a", "b"]
     for key in "ab":
-        assert isinstance(account.failed_list(key), OutcomeUnknown)
-        assert account.failed_list(key) is None
+        assert isinstance(account.failed_list(key, TEAM), OutcomeUnknown)
+        assert account.failed_list(key, TEAM) is None
     assert account.listing(TEAM, began) is None
     ask(account, "a", began)
     await settle()

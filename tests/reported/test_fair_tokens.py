@@ -2,9 +2,10 @@
 
 import asyncio
 import base64
+from collections import Counter
 from collections.abc import AsyncIterator, Hashable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -22,8 +23,9 @@ from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.kube.events import MOST_WRITES, Events
 from vercel_certificate_operator.kube.tokens import READ_SHARED, Token
-from vercel_certificate_operator.shares import MOST_CALLS
+from vercel_certificate_operator.shares import MOST_CALLS, Shares
 from vercel_certificate_operator.vercel import VercelClient
+from vercel_certificate_operator.workqueue import WorkQueue
 from vercel_emulator.models import Fault, Injection, TokenGrant
 
 EVIL = "evil-token-of-a-tenant-0123456789"
@@ -489,3 +491,176 @@ async def test_a_bounded_number_of_events_is_written_at_a_time_and_namespaces_ta
     await events.flush(NEVER)
     assert len(done) == 161
     assert most <= MOST_WRITES
+
+
+# --- pauses and wake-ups ----------------------------------------------------------------------------------------------
+
+LIMITED = Failure(Fate.REFUSED, "slow down", 429, "rate_limited", timedelta(seconds=120))
+
+
+def shared_account(woken: list[Hashable], shares: Shares, *, slots: int = 8) -> Account:
+    client: Any = lambda *_: cast(VercelClient, None)  # noqa: E731
+    return Account(
+        client,
+        Token.of("test-token-not-a-secret", "a file"),
+        TestClock(),
+        slots=slots,
+        wake=lambda key, _: woken.append(key),
+        shares=shares,
+    )
+
+
+async def moments(town: Town, number: int = 30) -> None:
+    """Let everything go on that does not wait for a time."""
+    for _ in range(number):
+        await town.sync()
+        await settle()
+
+
+async def test_of_requests_in_flight_together_one_may_succeed_between_two_that_are_refused(town: Town) -> None:
+    limited = {"call": "issue", "status": 429, "code": "rate_limited", "headers": {"Retry-After": "120"}}
+    answers = [
+        town.emulator.faults.add(Fault.model_validate({"cns": ["a.example.com"], "delay": NEVER, **limited})),
+        town.emulator.faults.add(Fault(cns=["b.example.com"], call="issue", action="hang")),
+        town.emulator.faults.add(Fault.model_validate({"cns": ["c.example.com"], "delay": NEVER, **limited})),
+    ]
+    for name in "abc":
+        await town.apply(name, [f"{name}.example.com"])
+    await moments(town)
+    assert len(operator_of(town).reconciler.posts.tasks) == 3
+    for answer in answers:
+        answer.end()
+        await moments(town)
+    await town.quiet()
+    await town.advance(10 * MINUTE)
+    for name in "abc":
+        assert await town.ready(name) == ("True", "Issued")
+
+
+async def test_a_list_that_failed_in_one_team_pauses_no_other(town: Town) -> None:
+    """The resource waited for it, and its team was changed meanwhile."""
+    await town.apply("site", NAMES)
+    await town.quiet()
+    slow = town.emulator.faults.add(Fault(call="list", team="nowhere", status=403, code="forbidden", delay=NEVER))
+    with town.at("evil"):
+        await town.apply("x", ["x.evil.example"], team={"slug": "nowhere"})
+        await moments(town)
+        assert operator_of(town).accounts.by_place[None].lists
+        await town.apply("x", ["x.evil.example"])  # in the team of the others now
+        await moments(town)
+        slow.end()
+        await town.quiet()
+        await town.advance(5 * MINUTE)
+        await town.annotate("x", "renew", "1")
+        await town.quiet()
+    await town.apply("new", ["new.example.com"])
+    await town.quiet()
+    assert await town.ready("new") == ("True", "Issued")
+
+
+@pytest.mark.parametrize("paused", ["a team", "all requests of another kind"])
+async def test_during_a_pause_that_does_not_concern_them_keys_that_wait_are_not_reconciled_again_and_again(
+    town: Town, paused: str
+) -> None:
+    for number in range(16):
+        await town.apply(f"site-{number}", [f"s{number}.example.com"])
+    await town.quiet()
+    shared = operator_of(town).accounts.by_place[None]
+    if paused == "a team":
+        with town.at("evil"):
+            await town.apply("x", ["x.evil.example"], team={"slug": "nowhere"})
+            await town.quiet()
+    else:
+        assert shared.failed("upload", Scope(), LIMITED, meaning(LIMITED, "upload"))
+        shared._allowed = 8
+    assert shared.pause() is not None
+    hang = hangs(town, "get")
+    for number in range(16):
+        await town.annotate(f"site-{number}", "renew", "1")
+    await town.quiet(hanging=8)
+    assert shared.in_flight == 8
+    reconciled = counted_rounds(town)
+    hang.release("continue", 1)
+    await moments(town, 100)
+    assert reconciled.total() < 100
+
+
+def counted_rounds(town: Town) -> Counter[Any]:
+    """Returns a counter of the rounds of each key, from now on."""
+    rounds: Counter[Any] = Counter()
+    reconciler = operator_of(town).reconciler
+    before = reconciler._reconcile
+
+    async def counted(one: Any) -> Any:
+        rounds[one] += 1
+        return await before(one)
+
+    reconciler._reconcile = counted
+    return rounds
+
+
+async def test_a_slot_that_is_free_goes_to_the_next_if_the_first_one_is_in_work(town: Town) -> None:
+    grants(town)
+    await town.apply("site", NAMES)
+    with town.at("evil"):
+        await put_secret(town, EVIL)
+        await town.apply("x", ["x.evil.example"])
+    await town.quiet()
+    shared = operator_of(town).accounts.by_place[None]
+    for number in range(8):
+        assert shared.take_slot(f"held-{number}", "get")
+    with town.at("evil"):
+        await town.annotate("x", "renew", "1")
+        await town.quiet()
+        assert shared.waiting == 1
+        hangs(town, "any", token=EVIL)
+        await town.apply("x", ["x.evil.example"], tokenSecretRef={"name": "vercel", "key": "token"})
+        await town.quiet(hanging=1)
+    await town.annotate("site", "renew", "1")
+    await town.quiet(hanging=1)
+    before = len(asked(town, "get"))
+    shared.give_slot_back("held-0", "get")
+    await town.quiet(hanging=1)
+    assert len(asked(town, "get")) > before
+
+
+def test_nobody_yields_to_a_namespace_whose_share_is_used_up() -> None:
+    shares = Shares(most=2)
+    other, shared = (shared_account([], shares) for _ in range(2))
+    for number in range(2):
+        assert other.take_slot(key("evil", number), "get")
+    assert not shared.take_slot(key("evil", 9), "get")
+    shares._most = 64
+    for _ in range(62):
+        shares.begin("evil")
+    assert [shared.take_slot(key("web", number), "get") for number in range(8)] == [True] * 8
+
+
+def test_nobody_yields_to_a_kind_of_call_that_is_limited() -> None:
+    shared = account([], slots=8)
+    shared.failed("issue", Scope(), LIMITED, meaning(LIMITED, "issue"))
+    shared._allowed = 8
+    assert shared.take_slot(key("evil", 0), "issue")
+    assert not shared.take_slot(key("evil", 1), "issue")
+    assert [shared.take_slot(key("web", number), "get") for number in range(7)] == [True] * 7
+
+
+async def test_a_key_may_be_away_twice_and_when_its_work_ends() -> None:
+    """The record of a POST does the work of its key, too, when the process ends."""
+    queue: WorkQueue[str] = WorkQueue(TestClock(), workers=2)
+    go = asyncio.Event()
+
+    async def work(_: str) -> None:
+        await go.wait()
+
+    run = asyncio.create_task(queue.run(work))
+    queue.add("a")
+    await settle()
+    with queue.away("a"):
+        go.set()
+        await settle()
+    assert not run.done()
+    queue.stop()
+    await settle()
+    assert run.done()
+    assert run.exception() is None
