@@ -352,8 +352,8 @@ MORE: dict[str, Row] = {
         "It is not known whether Vercel issued a certificate for example.com, since its list can't be read:",
         f"{NO} (internal_server_error, HTTP 500).",
         "The operator requests no other one until it can list the certificates. If you know that Vercel issued none, "
-        "set the annotation vercel-operator.io/renew to a new value. If you know its id, set "
-        "vercel-operator.io/adopt-id to it.",
+        "set the annotation vercel-operator.io/renew to a new value. If you know that it issued one, set "
+        "vercel-operator.io/adopt-id to its id.",
         "The operator lists them again at 2026-01-01T12:01:00Z.",
     ),
 }

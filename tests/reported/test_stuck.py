@@ -7,7 +7,7 @@ import pytest
 from support.acting import DAY, HOUR, MINUTE, asked, create_many, notes, put_secret
 from support.memory_api import SimulatedWorld
 from support.world import OTHER_TOKEN
-from vercel_emulator.models import Behaviour, CertificateChange, Fault, Injection
+from vercel_emulator.models import Behaviour, CertificateChange, Fault, Injection, Renewal
 
 A, B, C = ["a.example.com"], ["a.example.com", "b.example.com"], ["c.example.com"]
 REF = {"name": "vercel"}
@@ -260,3 +260,53 @@ async def test_a_user_who_knows_what_came_of_a_lost_answer_can_name_it(world: Si
     assert (await world.status("site"))["id"] == issued
     await world.advance(DAY)
     assert len(asked(world, "issue")) == 1
+
+
+async def test_naming_what_came_of_a_requested_renewal_answers_the_request(world: SimulatedWorld) -> None:
+    world.configure(default_token_namespaces=("web",))
+    await world.restart()
+    await world.apply("site", A)
+    await world.quiet()
+    [first] = world.live()
+    fails(world, call="list", status=500)
+    fails(world, call="issue", action="reset", when="after", times=1)
+    await world.annotate("site", "renew", "1")
+    await world.quiet()
+    await world.advance(HOUR)
+    [issued] = set(world.live()) - {first}
+    await world.annotate("site", "adopt-id", issued)
+    await world.quiet()
+    await world.advance(DAY)
+    assert len(asked(world, "issue")) == 2
+    assert (await world.status("site"))["id"] == issued
+
+
+async def test_naming_the_current_certificate_says_that_it_was_renewed_in_place(world: SimulatedWorld) -> None:
+    world.configure(default_token_namespaces=("web",))
+    await world.restart()
+    await world.apply("site", A)
+    await world.quiet()
+    [first] = world.live()
+    await world.advance(50 * DAY)
+    fails(world, call="list", status=500)
+    fails(world, call="issue", action="reset", when="before", times=1)
+    await world.annotate("site", "renew", "1")
+    await world.quiet()
+    world.emulator.state.renew(first, Renewal(form="same-id"))
+    await world.advance(HOUR)
+    await world.annotate("site", "adopt-id", first)
+    await world.quiet()
+    await world.advance(DAY)
+    assert (await world.condition("site", "Issuing"))[:2] == ("False", "Issued")
+    assert len(asked(world, "issue")) == 2
+
+
+async def test_names_that_change_again_and_again_are_issued_in_the_end(world: SimulatedWorld) -> None:
+    """The record of what was replaced is full before the first ten minutes are over."""
+    for number in range(23):
+        await world.apply("site", [f"a{number}.example.com"])
+        await world.quiet()
+        await world.advance(5)
+    await world.advance(3 * DAY)
+    assert await world.ready("site") == ("True", "Issued")
+    assert len(world.live()) == 1, "what was replaced is gone"

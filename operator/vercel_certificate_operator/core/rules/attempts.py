@@ -73,7 +73,8 @@ MOST_BLAMED = 20
 """Names that a refusal blames and that are recorded."""
 UNLISTED = (
     "The operator requests no other one until it can list the certificates. If you know that Vercel issued none, set "
-    f"the annotation {RENEW_ANNOTATION} to a new value. If you know its id, set {ADOPT_ANNOTATION} to it."
+    f"the annotation {RENEW_ANNOTATION} to a new value. If you know that it issued one, set {ADOPT_ANNOTATION} to its "
+    "id."
 )
 UNLISTED_REFUSED = (
     "Vercel answered the request with an error. No action is needed: if the list can't be read for some minutes, the "
@@ -523,9 +524,14 @@ def _named_instead(known: Known, attempt: Attempt) -> Decision | None:
         return None
     named = named_certificate_is_adopted(known)
     status = named.status if named is not None else None
-    if named is None or status is None or status.id == known.resource.status.id:
+    before = known.resource.status
+    if named is None or status is None or named.note is None or named.note.reason != Reason.ADOPTED:
         return named  # a call, or a refusal
-    status = status.changed(attempt=attempt.closed(Outcome.ISSUED))
+    if status.id == before.id and not (
+        before.expires_at and status.expires_at and status.expires_at > before.expires_at
+    ):
+        return named  # nothing came of it that is known
+    status = _answered(status.changed(attempt=attempt.closed(Outcome.ISSUED)), before, attempt)
     return replace(named, action=Write(closes=True), status=_counted(known, status, attempt))
 
 

@@ -319,7 +319,8 @@ def finalizer_is_there(known: Known, need: Need) -> Decision | None:
 def attempt_is_made(known: Known, need: Need) -> Decision:
     """One attempt: recorded, then sent."""
     resource, status = known.resource, known.resource.status
-    listing = known.listing if is_recent(known, known.listing) else None
+    usable = is_fresh(known, known.listing) or (is_recent(known, known.listing) and not list_is_unavailable(known))
+    listing = known.listing if usable else None
     source, cns = _source(known), _requested_names(known)
     existing = unclaimed(known, listing, cns) if listing is not None else ()
     failures, reason = _failures_in_a_row(known)

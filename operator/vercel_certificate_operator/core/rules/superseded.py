@@ -5,6 +5,7 @@ from vercel_certificate_operator.core.facts import adoption_pending, is_removabl
 from vercel_certificate_operator.core.failures import explain, meaning
 from vercel_certificate_operator.core.known import AddFinalizer, Decision, Known, Note, Remove, Write
 from vercel_certificate_operator.core.reasons import Reason
+from vercel_certificate_operator.core.record import MOST_SUPERSEDED
 from vercel_certificate_operator.core.report import usable
 
 
@@ -33,6 +34,13 @@ def superseded_is_removed_in_time(known: Known) -> Decision | None:
         and entry.id != wanted
         and (every or _is_redundant(known, entry.id))
     ]
+    if not due and len(status.superseded) >= MOST_SUPERSEDED:
+        # Or nothing would ever be issued: the oldest leaves room.
+        due = [
+            entry
+            for entry in sorted(status.superseded, key=lambda entry: entry.since)
+            if known.now >= removal_time(status, entry.since) and entry.id != wanted
+        ][:1]
     own = [entry for entry in due if is_removable(known, entry.id, entry.origin)]
     for entry in own:
         if entry.id not in known.removed and not known.blocked("remove", entry.id):
