@@ -56,8 +56,12 @@ class Intake:
                 self._queue.forget(key)  # nothing was ever begun for it: a standby sees many come and go
 
     def _change(self, key: Key, change: Callable[[], bool]) -> bool:
-        """Makes a change, and wakes the resources that get or lose a set of names: only the next in line."""
-        now, group = self._time.now(), self._objects.group(key)
+        """Makes a change, and wakes whom it concerns.
+
+        Of the resources that get or lose a set of names, that is only the next in line. And whoever has a certificate
+        with the same names has to record that.
+        """
+        now, group, certificate = self._time.now(), self._objects.group(key), self._objects.certificate_of(key)
         owner = self._objects.owner(group, now) if group is not None else None
         held = self._objects.holds_names(key)
         if not change():
@@ -71,6 +75,8 @@ class Intake:
         after = self._objects.group(key)
         if after is not None and after != group:
             heirs.add(self._objects.owner(after, now))
+        if self._objects.certificate_of(key) != certificate:
+            heirs.update(self._objects.unaware(key))
         for heir in heirs - {key, None}:
             if heir is not None:
                 self._queue.add(heir)

@@ -323,6 +323,14 @@ class Objects:
         """Returns whether a resource has a certificate for its names, or attempts to get one."""
         return self._claims.may_hold(key)
 
+    def certificate_of(self, key: Key) -> tuple[str, frozenset[str]] | None:
+        """Returns the current certificate of a resource, with its names."""
+        return self._claims.certificate_of(key)
+
+    def unaware(self, key: Key) -> list[Key]:
+        """Returns those who have a certificate with the same names as this resource's, and have not recorded it."""
+        return self._claims.unaware(key)
+
     def next_elsewhere(self, group: Group, now: datetime) -> Key | None:
         """Returns who may take over names that no certificate in a scope that may be the same covers any longer."""
         return self._claims.next_elsewhere(group, now)
@@ -448,15 +456,18 @@ def _claim(key: Key, body: Body, default_scope: Scope, attempt_seen: Tick | None
     team = spec.get("team")
     scope = Scope(team_id=team.get("id"), team_slug=team.get("slug")) if team else default_scope
     deleting = bool(metadata.get("deletionTimestamp"))
-    holds = bool(status.get("id")) and cns <= normalized(status.get("cns") or ()) and not released
+    certificate_id = None if released else status.get("id") or None
+    certificate_cns = normalized(status.get("cns") or ()) if certificate_id is not None else frozenset[str]()
     return Claim(
         group=Group(cns, scope, None if scope.team else ("token", place_of(key.namespace, body))),
         seniority=Seniority(metadata["creationTimestamp"], key.uid, key),
         eligible=not deleting and not spec.get("suspend"),
-        certificate_id=status.get("id") if holds else None,
+        certificate_id=certificate_id,
         expires_at=_time(status.get("expiresAt")),
         attempt_seen=attempt_seen,
         attempt_cns=frozenset() if attempt_seen is None else normalized(status["attempt"].get("cns") or cns),
+        certificate_cns=cns if certificate_cns == cns else certificate_cns,  # the same object: there are many
+        shares=bool(status.get("sharedNames")),
     )
 
 

@@ -34,12 +34,15 @@ def claim(
     expires: datetime | None = NOW + DAY,
     attempt: datetime | None = None,
     attempt_cns: frozenset[str] | None = None,
+    holds_cns: frozenset[str] | None = None,
+    shares: bool = False,
 ) -> Claim:
     """Returns what a resource claims.
 
     Args:
         age: in days.
         holds: the id of its certificate.
+        holds_cns: the names of that, if they are not ``cns``.
         attempt: when its attempt was first seen. The monotonic clock is at 0 ``NOW``.
     """
     created = (NOW - age * DAY).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -47,7 +50,9 @@ def claim(
     group = Group(cns, scope, token if scope == PERSONAL else None)
     attempted = (attempt_cns or cns) if attempt else frozenset()
     seen = (attempt - NOW).total_seconds() if attempt else None
-    return Claim(group, Seniority(created, key.uid, key), eligible, holds, expires if holds else None, seen, attempted)
+    held = (holds_cns or cns) if holds else frozenset[str]()
+    until = expires if holds else None
+    return Claim(group, Seniority(created, key.uid, key), eligible, holds, until, seen, attempted, held, shares)
 
 
 def claims_of(*, monotonic: Callable[[], float] = lambda: 0.0, **claims: Claim) -> Claims:
@@ -456,3 +461,59 @@ def test_finding_an_owner_does_not_look_at_all_resources() -> None:
 
     assert reads(200) == reads(10)
     assert timedelta() < HOUR
+
+
+# --- certificates with the same names ---------------------------------------------------------------------------------
+
+
+def shared(claims: Claims, name: str) -> bool:
+    return claims.ownership(key_of(name), NOW).shared
+
+
+def test_two_that_hold_certificates_with_the_same_names_share_them() -> None:
+    claims = claims_of(a=claim("a", holds="cert_a"), b=claim("b", holds="cert_b"))
+    assert shared(claims, "a")
+    assert shared(claims, "b")
+    assert claims.unaware(key_of("a")) == [key_of("b")]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        claim("b"),
+        claim("b", holds="cert_a"),
+        claim("b", holds="cert_b", holds_cns=frozenset({"a.example.com", "more.example.com"})),
+        claim("b", holds="cert_b", scope=OTHER_TEAM),
+        claim("b", attempt=NOW),
+    ],
+    ids=["holds none", "the same certificate", "more names", "another team", "an attempt"],
+)
+def test_what_another_one_has_is_not_shared(other: Claim) -> None:
+    claims = claims_of(a=claim("a", holds="cert_a"), b=other)
+    assert not shared(claims, "a")
+    assert claims.unaware(key_of("a")) == []
+
+
+def test_the_names_of_the_certificates_count_whatever_names_are_wanted() -> None:
+    more = frozenset({"a.example.com", "more.example.com"})
+    claims = claims_of(
+        a=claim("a", holds="cert_a", holds_cns=more),
+        b=claim("b", cns=frozenset({"b.example.com"}), holds="cert_b", holds_cns=more),
+    )
+    assert shared(claims, "a")
+    assert shared(claims, "b")
+
+
+def test_what_is_recorded_is_not_recorded_again() -> None:
+    claims = claims_of(a=claim("a", holds="cert_a", shares=True), b=claim("b", holds="cert_b"))
+    assert not shared(claims, "a")
+    assert shared(claims, "b")
+    assert claims.unaware(key_of("b")) == []
+
+
+def test_a_certificate_that_is_no_longer_held_is_shared_with_nobody() -> None:
+    claims = claims_of(a=claim("a", holds="cert_a"), b=claim("b", holds="cert_b"))
+    claims.put(key_of("b"), None)
+    assert not shared(claims, "a")
+    assert claims.certificate_of(key_of("a")) is not None
+    assert claims.certificate_of(key_of("b")) is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reported.acts import fails, posts, renewed_by_vercel, theirs
+from reported.acts import fails, posts, renewed_by_vercel, said, theirs
 from support.acting import DAY, HOUR, MINUTE, create_many, notes, put_secret
 from support.memory_api import SimulatedWorld
 from support.world import OTHER_TOKEN
@@ -122,15 +122,38 @@ async def test_a_refused_adoption_does_not_keep_what_was_replaced(world: Simulat
     assert await world.ready("site") == ("True", "Issued")
 
 
-async def test_what_vercel_has_renewed_a_moment_before_the_deletion_is_removed_too(world: SimulatedWorld) -> None:
+async def test_what_vercel_has_renewed_a_moment_before_the_deletion_is_named(world: SimulatedWorld) -> None:
+    """Or somebody has requested it to replace the resource: nothing has recorded whose it is."""
     await world.apply("site", A)
     await world.quiet()
     await world.advance(50 * DAY)
-    renewed_by_vercel(world, (await world.status("site"))["id"])
+    first = (await world.status("site"))["id"]
+    new = renewed_by_vercel(world, first)
     await world.delete("site")
     await world.quiet()
-    assert world.live() == {}
+    assert [*world.live()] == [new.id]
     assert await world.get("site") is None
+    [text] = await said(world, "Deleted")
+    assert f"Removed at Vercel: {first}." in text
+    assert f"Left at Vercel: {new.id}, which has the same names" in text
+
+
+async def test_retain_in_the_middle_of_a_deletion_names_what_is_left(world: SimulatedWorld) -> None:
+    await world.apply("site", A)
+    await world.quiet()
+    [first] = world.live()
+    await world.annotate("site", "renew", "1")
+    await world.quiet()
+    [second] = set(world.live()) - {first}
+    fails(world, "remove", times=None, status=500, id=first)
+    await world.delete("site")
+    await world.quiet()
+    assert [*world.live()] == [first]
+    await world.patch("site", {"spec": {"deletionPolicy": "Retain"}})
+    await world.quiet()
+    [text] = await said(world, "Retained")
+    assert f"Left at Vercel: {first}." in text
+    assert second not in text
 
 
 @pytest.mark.parametrize("status", [404, 429, 500])

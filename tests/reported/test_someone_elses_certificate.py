@@ -421,3 +421,94 @@ async def test_a_resource_that_is_replaced_by_its_manifest_keeps_its_record_and_
     assert await held(world) == before
     assert posts(world) == 1
     assert len(await events(world, "site", "Issued")) == 1
+
+
+# --- a deletion -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["another Secret", "another token in the Secret"])
+async def test_a_deletion_with_the_token_of_another_account_removes_nothing_of_that_account(
+    world: SimulatedWorld, how: str
+) -> None:
+    world.emulator.accounts.grant(TokenGrant(token=STRANGERS_TOKEN, user="someone"))
+    await put_secret(world, OTHER_TOKEN, name="mine")
+    await put_secret(world, STRANGERS_TOKEN, name="theirs")
+    await world.apply("site", ["example.com"], tokenSecretRef={"name": "mine"})
+    await world.quiet()
+    await world.advance(50 * DAY)
+    theirs(world, "example.com", age=DAY, left=89 * DAY, scope="personal:someone")
+    if how == "another Secret":
+        await world.apply("site", ["example.com"], tokenSecretRef={"name": "theirs"})
+    else:
+        await put_secret(world, STRANGERS_TOKEN, name="mine")
+        await world.advance(2 * MINUTE)
+    await world.quiet()
+    await world.delete("site")
+    await world.quiet()
+    assert "cert_theirs" in world.live()
+    assert "cert_theirs" not in "".join(await said(world))
+
+
+@pytest.mark.parametrize("operator", ["runs", "is down at the end"])
+async def test_what_another_resource_retained_is_no_renewal(world: SimulatedWorld, operator: str) -> None:
+    """The user named it for a second resource with the same names, and then deleted that one with Retain."""
+    await world.apply("a", ["example.com"])
+    await world.quiet()
+    [first] = world.live()
+    await world.advance(50 * DAY)
+    theirs(world, "example.com", age=timedelta(), left=90 * DAY)
+    adopt = {"vercel-operator.io/adopt-id": "cert_theirs"}
+    await world.apply("b", ["example.com"], annotations=adopt, deletionPolicy="Retain")
+    await world.quiet()
+    await world.delete("b")
+    await world.quiet()
+    assert "Left at Vercel: cert_theirs." in (await said(world, "Retained"))[0]
+    if operator == "is down at the end":
+        await world.restart()
+    await world.advance(DAY)
+    assert await held(world, "a") == [first]
+    await world.advance(20 * DAY)
+    await world.delete("a")
+    await world.quiet()
+    assert list(world.live()) == ["cert_theirs"]
+
+
+async def test_a_list_that_is_wrong_gets_nothing_removed_with_the_resource(world: SimulatedWorld) -> None:
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    await world.advance(50 * DAY)
+    wide = theirs(world, "x.example.com", "example.com", id="cert_wide", age=DAY, left=89 * DAY)
+    listed = {"certs": [{**wide.public(), "cns": ["example.com"]}], "pagination": {"count": 1, "next": None}}
+    fails(world, "list", action="raw", status=200, body=listed)
+    await world.delete("site")
+    await world.quiet()
+    assert "cert_wide" in world.live()
+
+
+# --- an answer that existed before ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("why", ["a rate limit", "a list that fails once"])
+async def test_what_someone_issued_after_an_older_list_is_found_although_it_is_back_dated(
+    world: SimulatedWorld, why: str
+) -> None:
+    """Vercel answers the POST with the certificate that is there. Its createdAt is an hour before it was issued."""
+    behave(world, backdate="1h", reissue="old")
+    if why == "a rate limit":
+        fails(world, "issue", status=429, code="rate_limited", headers={"Retry-After": "300"})
+        await world.apply("site", ["example.com"])
+        await world.quiet()
+        await world.advance(4 * MINUTE)
+        theirs(world, "example.com", age=HOUR, left=89 * DAY)
+    else:
+        await world.apply("other", ["other.example.com"])
+        await world.quiet()
+        await world.advance(2 * MINUTE)
+        theirs(world, "example.com", age=HOUR, left=89 * DAY)
+        fails(world, "list", status=500)
+        await world.apply("site", ["example.com"])
+        await world.quiet()
+    await world.advance(10 * MINUTE)
+    await world.delete("site")
+    await world.quiet()
+    assert "cert_theirs" in world.live()

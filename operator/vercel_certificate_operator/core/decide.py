@@ -30,6 +30,7 @@ from vercel_certificate_operator.core.rules.drift import (
     changed_token_is_checked,
     confirmed_absence_is_recorded,
     drift_is_detected,
+    shared_names_are_recorded,
     vanished_scope_is_reported,
 )
 from vercel_certificate_operator.core.rules.failed_calls import waited_for
@@ -66,6 +67,7 @@ POLICIES: tuple[Policy, ...] = (
     record_must_be_stored,  # before all that writes to the record: what is dropped would seem to be news each time
     superseded_is_removed_in_time,  # before all that reports a problem and waits
     named_certificate_is_adopted,  # before what it can end: a changed token, a vanished scope, an unexpected answer
+    shared_names_are_recorded,  # before all that takes a renewal
     changed_token_is_checked,  # before absence: with the token of another account, everything seems gone
     vanished_scope_is_reported,  # before absence, for the same reason
     confirmed_absence_is_recorded,  # before drift: a renewal by Vercel counts then, whenever it was made

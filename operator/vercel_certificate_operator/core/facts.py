@@ -21,6 +21,7 @@ from vercel_certificate_operator.core.schema import whole_seconds
 from vercel_certificate_operator.core.source import Source
 from vercel_certificate_operator.core.times import (
     CLOCK_TOLERANCE,
+    DRIFT_LIST_AGE,
     LEAST_LIST_AGE,
     LIST_AGE,
     LIST_AGE_PER_CERTIFICATE,
@@ -242,7 +243,7 @@ def _freshness(known: Known, listing: Listing) -> float:
     """
     attempt = known.resource.status.closed_attempt
     if known.pauses or (attempt is not None and attempt.outcome_reason == Reason.RATE_LIMITED):
-        return _longest_age(listing)
+        return max(DRIFT_LIST_AGE, 2 * listing.took)
     by_length = LIST_AGE_PER_CERTIFICATE * len(listing.certificates)
     return min(max(by_length, LEAST_LIST_AGE, 2 * listing.took), _longest_age(listing))
 
@@ -298,6 +299,13 @@ def unchanged(known: Known) -> Status:
         known.resource, status, now=known.now, cns=cns, generation=generation, need=need, problem=problem
     )
     return status if after.ready and not status.ready else after  # time alone makes nothing ready
+
+
+def without_removed(known: Known) -> Status:
+    """Returns status without the certificates that this round has removed."""
+    status = known.resource.status
+    status = status.without_certificate() if status.id in known.removed else status
+    return status.without_superseded(set(known.removed))
 
 
 def kept_waiting(known: Known, until: datetime | None) -> Decision:

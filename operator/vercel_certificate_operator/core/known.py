@@ -138,6 +138,8 @@ class Ownership:
     """A resource whose scope may be the same, and whose attempt for these names, or more, has no outcome yet."""
     holders: Mapping[str, str] = field(default_factory=dict)
     """Certificates with these names in statuses of resources whose scope may be the same: the holder, by id."""
+    shared: bool = False
+    """Whether another resource, whose scope may be the same, holds a certificate with the current one's names."""
 
 
 @dataclass(frozen=True, slots=True)

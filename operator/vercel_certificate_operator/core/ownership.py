@@ -10,7 +10,7 @@ certificate for them.
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -52,19 +52,28 @@ class Claim:
     eligible: bool
     """Whether it may become the owner: neither suspended nor being deleted."""
     certificate_id: str | None
-    """The certificate for exactly these names, or more, that it holds."""
+    """The current certificate. It may be one for other names, which is to be replaced."""
     expires_at: datetime | None
     attempt_seen: Tick | None
     """When this process first saw an attempt without an outcome."""
     attempt_cns: Names = frozenset()
     """The names of that attempt. They may differ from those of the group: the user may have changed them since."""
+    certificate_cns: Names = frozenset()
+    """The names of the current certificate."""
+    shares: bool = False
+    """Whether it is recorded that others have certificates with these names."""
 
     def holds(self, now: datetime, tick: Tick) -> bool:
         """Returns whether it holds an unexpired certificate for the names, or may be about to."""
         return self.has_certificate(now) or self.attempts(self.group.cns, tick)
 
+    @property
+    def covers(self) -> bool:
+        """Whether the current certificate is for exactly the names of the group, or for more."""
+        return self.certificate_id is not None and self.group.cns <= self.certificate_cns
+
     def has_certificate(self, now: datetime) -> bool:
-        return self.certificate_id is not None and self.expires_at is not None and now < self.expires_at
+        return self.covers and self.expires_at is not None and now < self.expires_at
 
     def attempts(self, cns: Names, tick: Tick) -> bool:
         """Returns whether its attempt may bring a certificate that covers these names."""
@@ -72,8 +81,8 @@ class Claim:
 
     @property
     def names(self) -> set[Names]:
-        """The sets of names for which it may get a certificate."""
-        return {self.group.cns} if self.attempt_seen is None else {self.group.cns, self.attempt_cns}
+        """The sets of names for which it has a certificate or may get one."""
+        return {cns for cns in (self.group.cns, self.attempt_cns, self.certificate_cns) if cns}
 
 
 @dataclass(slots=True)
@@ -110,6 +119,7 @@ class Claims:
         members = self._groups[claim.group]
         if self._may_hold(key, claim):
             insort(members.holders, claim.seniority)
+        if claim.certificate_id is not None or self._may_hold(key, claim):
             for cns in claim.names:
                 self._holding[cns][key] = None
         if claim.eligible:
@@ -136,7 +146,7 @@ class Claims:
                 del self._holding[cns]
 
     def _may_hold(self, key: Key, claim: Claim) -> bool:
-        return claim.certificate_id is not None or claim.attempt_seen is not None or key in self._reserved
+        return claim.covers or claim.attempt_seen is not None or key in self._reserved
 
     def reserve(self, key: Key) -> None:
         """Notes that a resource is about to record an attempt: no other one may, from this moment on."""
@@ -212,7 +222,32 @@ class Claims:
             str(owner) if owner not in (None, key) else None,
             attempting,
             {certificate_id: holder for _, certificate_id, holder in newest_first},
+            not claim.shares and next(self._others_with_its_names(key, claim), None) is not None,
         )
+
+    def _others_with_its_names(self, key: Key, claim: Claim) -> Iterator[Key]:
+        """Yields the others, whose scope may be the same, that have another certificate with the same names."""
+        if claim.certificate_id is None:
+            return
+        for other_key in self._holding.get(claim.certificate_cns, ()):
+            other = self._claims[other_key]
+            if other_key == key or other.certificate_id in (None, claim.certificate_id):
+                continue
+            if other.certificate_cns == claim.certificate_cns and not claim.group.scope.certainly_differs_from(
+                other.group.scope
+            ):
+                yield other_key
+
+    def certificate_of(self, key: Key) -> tuple[str, Names] | None:
+        """Returns the current certificate of a resource, with its names."""
+        claim = self._claims.get(key)
+        return (claim.certificate_id, claim.certificate_cns) if claim is not None and claim.certificate_id else None
+
+    def unaware(self, key: Key) -> list[Key]:
+        """Returns those who have a certificate with the same names as this resource's, and have not recorded it."""
+        claim = self._claims.get(key)
+        others = self._others_with_its_names(key, claim) if claim is not None else ()
+        return [other for other in others if not self._claims[other].shares]
 
     def attempted_elsewhere(self, key: Key, cns: Names) -> bool:
         """Returns whether another resource, whose scope may be the same, attempts to get a certificate for names."""

@@ -1,8 +1,9 @@
 """What happens to the certificates of a resource that is being deleted, or has gone."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 from vercel_certificate_operator.core import words
+from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.facts import (
     fresh_list,
     is_fresh,
@@ -10,6 +11,7 @@ from vercel_certificate_operator.core.facts import (
     open_attempt,
     open_reply,
     vercels_renewals,
+    without_removed,
 )
 from vercel_certificate_operator.core.failures import Fate, meaning
 from vercel_certificate_operator.core.known import Decision, Known, Note, Remove, RemoveFinalizer, Reply, Wait, Write
@@ -63,12 +65,7 @@ def certificates_are_removed_then_released(known: Known) -> Decision | None:
     resource, status = known.resource, known.resource.status
     if not resource.deleting:
         return None
-    may_be_renewed = _vercel_may_have_renewed(known)
-    if may_be_renewed and not is_fresh(known, known.listing) and not known.blocked("list"):
-        return fresh_list(known, known.scope)
     current = [(status.id, status.origin, status.scope)] if status.id is not None else []
-    if may_be_renewed:  # what Vercel renewed lately is in no status yet
-        current += [(renewal.id, status.origin, status.scope) for renewal in vercels_renewals(known)]
     entries = [*current, *((entry.id, entry.origin, entry.scope) for entry in status.superseded)]
     own = [entry for entry in entries if is_removable(known, entry[0], entry[1])]
     left = [Remove(certificate_id, scope) for certificate_id, _, scope in own if certificate_id not in known.removed]
@@ -77,30 +74,43 @@ def certificates_are_removed_then_released(known: Known) -> Decision | None:
         return Decision(
             next((remove for remove in left if not known.blocked("remove", remove.certificate_id)), left[0])
         )
+    # After the removals, which no list may hold up.
+    if _vercel_may_have_renewed(known) and not is_fresh(known, known.listing) and not known.blocked("list"):
+        return fresh_list(known, known.scope)
     kept = [entry[0] for entry in entries if entry not in own]
     text = _what_was_removed(known, kept)
     last = _last_status(known, text)
     if last is not None:
         return Decision(Write(), last)
-    return Decision(RemoveFinalizer(), note=Note("Normal", Reason.DELETED, "Delete", text))
+    return Decision(
+        RemoveFinalizer(), note=Note("Warning" if _renewals(known) else "Normal", Reason.DELETED, "Delete", text)
+    )
 
 
 def _vercel_may_have_renewed(known: Known) -> bool:
-    """Returns whether Vercel may have renewed the current certificate under another id, and that would be removed."""
+    """Returns whether Vercel may have renewed the current certificate under an id that is in no status yet."""
     status = known.resource.status
     if status.id is None or not status.auto_renew or status.created_at is None or status.expires_at is None:
         return False
-    is_due = known.now >= status.created_at + (status.expires_at - status.created_at) / 2
-    return is_due and status.scope == known.scope and is_removable(known, status.id, status.origin)
+    if status.scope != known.scope or (status.team is None and known.token_hash != status.token_hash):
+        return False  # the list of another account says nothing
+    return known.now >= status.created_at + (status.expires_at - status.created_at) / 2
+
+
+def _renewals(known: Known) -> Sequence[Certificate]:
+    """Returns the certificates by which Vercel may have renewed the current one, and which stay at Vercel.
+
+    Someone may have requested them to replace the resource that is being deleted: nothing has recorded whose they are.
+    """
+    return vercels_renewals(known) if _vercel_may_have_renewed(known) else ()
 
 
 def _last_status(known: Known, text: str) -> Status | None:
     """Returns what status has to say while someone else's finalizer holds the resource; None: nobody's does."""
     others = [finalizer for finalizer in known.resource.finalizers if finalizer != FINALIZER]
-    status = known.resource.status
-    if not others or status.id not in known.removed:
+    if not others or known.resource.status.id not in known.removed:
         return None
-    status = status.without_certificate().without_superseded(set(known.removed))
+    status = without_removed(known)
     held = words.printable(", ".join(others), 200)
     waits = Problem(Reason.DELETED, f"{text} The resource remains until its other finalizers are removed: {held}.")
     return conditions(known.resource, status, now=known.now, problem=waits)
@@ -115,6 +125,11 @@ def _what_was_removed(known: Known, kept: list[str]) -> str:
     if kept:
         parts.append(
             f"Left at Vercel: {words.ids(kept)}, since the operator did not issue it or another resource uses it."
+        )
+    if renewals := [renewal.id for renewal in _renewals(known)]:
+        parts.append(
+            f"Left at Vercel: {words.ids(renewals)}, which has the same names and no resource uses. Vercel may have "
+            "renewed the certificate by it. Remove it at Vercel if you don't need it."
         )
     return " ".join(parts) or "There was no certificate to remove at Vercel."
 

@@ -150,6 +150,14 @@ def drift_is_detected(known: Known) -> Decision | None:
     return None
 
 
+def shared_names_are_recorded(known: Known) -> Decision | None:
+    """Another resource holds a certificate with the same names: when it is gone, its certificate isn't a renewal."""
+    status = known.resource.status
+    if status.id is None or status.shared_names or not known.ownership.shared:
+        return None
+    return Decision(Write(), unchanged(known).changed(shared_names=True))
+
+
 def _is_doubtful(known: Known, listed: Certificate | None) -> bool:
     """Returns whether a list lacks the current certificate or has it as it was before: the list may be older."""
     expires_at = known.resource.status.expires_at
