@@ -1,7 +1,7 @@
 """What a decision is made from, and what a decision is."""
 
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -128,7 +128,7 @@ class Pause:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Ownership:
     """Who may request a certificate for a set of names; see ``ownership``."""
 
@@ -140,6 +140,13 @@ class Ownership:
     """Certificates with these names in statuses of resources whose scope may be the same: the holder, by id."""
     shared: bool = False
     """Whether another resource, whose scope may be the same, holds a certificate with the current one's names."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Ownership):
+            return NotImplemented
+        return all(getattr(self, fact.name) == getattr(other, fact.name) for fact in fields(Ownership))
+
+    __hash__ = None  # type: ignore[assignment]  # as of any mutable mapping
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ certificate for them.
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import NamedTuple
 
 from vercel_certificate_operator.core.certificate import Scope
@@ -200,30 +201,51 @@ class Claims:
         return min(waiting).key if waiting else None
 
     def ownership(self, key: Key, now: datetime) -> Ownership:
-        """Returns what stands between a resource and an attempt."""
+        """Returns what stands between a resource and an attempt, as it is when it is asked for."""
         claim = self._claims.get(key)
-        if claim is None:
-            return Ownership()
-        owner = self.owner(claim.group, now)
-        attempting: str | None = None
-        holders: list[tuple[datetime | None, str, str]] = []
-        for other_key in self._holding.get(claim.group.cns, ()):
-            other = self._claims[other_key]
-            if other.group == claim.group or claim.group.scope.certainly_differs_from(other.group.scope):
-                continue
-            same_names = other.group.cns == claim.group.cns
-            if same_names and other.has_certificate(now) and other.certificate_id is not None:
-                if not claim.has_certificate(now) or other.seniority < claim.seniority:
-                    holders.append((other.expires_at, other.certificate_id, str(other_key)))
-            elif attempting is None and self._attempts(other_key, claim.group.cns):
-                attempting = str(other_key)
-        newest_first = sorted(holders, key=lambda entry: str(entry[0]), reverse=True)
-        return Ownership(
-            str(owner) if owner not in (None, key) else None,
-            attempting,
-            {certificate_id: holder for _, certificate_id, holder in newest_first},
-            not claim.shares and next(self._others_with_its_names(key, claim), None) is not None,
+        return Ownership() if claim is None else _OwnershipOf(self, key, claim, now)
+
+    def attempting(self, claim: Claim, now: datetime) -> Key | None:
+        """Returns another resource, of a scope that may be the same, that attempts to get a certificate.
+
+        If it has one already, that counts.
+        """
+        cns = claim.group.cns
+        return next(
+            (
+                key
+                for key, other in self._rivals(claim)
+                if not (other.group.cns == cns and other.has_certificate(now)) and self._attempts(key, cns)
+            ),
+            None,
         )
+
+    def holders(self, claim: Claim, now: datetime) -> dict[str, str]:
+        """Returns the holders of certificates for the names, of scopes that may be the same, the newest first.
+
+        If it has one itself, only those that are older.
+        """
+        has_one = claim.has_certificate(now)
+        found = [
+            (str(other.expires_at), other.certificate_id, str(key))
+            for key, other in self._rivals(claim)
+            if other.group.cns == claim.group.cns
+            and other.has_certificate(now)
+            and other.certificate_id is not None
+            and (not has_one or other.seniority < claim.seniority)
+        ]
+        newest_first = sorted(found, key=lambda entry: entry[0], reverse=True)
+        return {certificate_id: holder for _, certificate_id, holder in newest_first}
+
+    def _rivals(self, claim: Claim) -> Iterator[tuple[Key, Claim]]:
+        for key in self._holding.get(claim.group.cns, ()):
+            other = self._claims[key]
+            if other.group != claim.group and not claim.group.scope.certainly_differs_from(other.group.scope):
+                yield key, other
+
+    def shared(self, key: Key, claim: Claim) -> bool:
+        """Returns whether a resource has yet to record that others have certificates with the same names."""
+        return not claim.shares and next(self._others_with_its_names(key, claim), None) is not None
 
     def _others_with_its_names(self, key: Key, claim: Claim) -> Iterator[Key]:
         """Yields the others, whose scope may be the same, that have another certificate with the same names."""
@@ -261,6 +283,36 @@ class Claims:
     def _attempts(self, key: Key, cns: Names) -> bool:
         claim = self._claims[key]
         return claim.attempts(cns, self._monotonic()) or (key in self._reserved and claim.group.cns == cns)
+
+
+class _OwnershipOf(Ownership):
+    """Each fact is found when a rule asks for it: most resources need nothing, and there may be many holders."""
+
+    def __init__(self, claims: Claims, key: Key, claim: Claim, now: datetime) -> None:
+        self.__dict__.update(_claims=claims, _key=key, _claim=claim, _now=now)
+
+    _claims: Claims
+    _key: Key
+    _claim: Claim
+    _now: datetime
+
+    @cached_property
+    def owner(self) -> str | None:
+        owner = self._claims.owner(self._claim.group, self._now)
+        return str(owner) if owner not in (None, self._key) else None
+
+    @cached_property
+    def attempting(self) -> str | None:
+        other = self._claims.attempting(self._claim, self._now)
+        return str(other) if other is not None else None
+
+    @cached_property
+    def holders(self) -> Mapping[str, str]:
+        return self._claims.holders(self._claim, self._now)
+
+    @cached_property
+    def shared(self) -> bool:
+        return self._claims.shared(self._key, self._claim)
 
 
 def _counts(since: Tick, tick: Tick) -> bool:
