@@ -462,6 +462,11 @@ class Account:
         running.waiting[key] = None
         return True
 
+    def waiting_for_list(self, scope: Scope) -> int:
+        """Returns how many keys wait for the list in progress."""
+        running = self._in_progress.get(scope)
+        return len(running.waiting) if running is not None else 0
+
     def start_list(self, scope: Scope, key: Hashable) -> None:
         """Starts a list in the background with a slot that was taken for it. The key is woken at its end."""
         begun = self._clock.monotonic()

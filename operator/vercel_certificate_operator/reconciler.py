@@ -38,7 +38,7 @@ from vercel_certificate_operator.core.known import (
 from vercel_certificate_operator.core.memory import Memory, Round, known
 from vercel_certificate_operator.core.record import Attempt
 from vercel_certificate_operator.core.resource import Key, Resource, Status
-from vercel_certificate_operator.core.rules.failed_calls import call_of
+from vercel_certificate_operator.core.rules.failed_calls import call_of, waits_for_its_turn
 from vercel_certificate_operator.core.sightings import ScopeKey
 from vercel_certificate_operator.core.source import Source, SourceProblem
 from vercel_certificate_operator.drift_watch import DriftWatch
@@ -67,6 +67,10 @@ KUBE_BACK_OFF = (1.0, 60.0)
 """Seconds to wait after the Kubernetes API has failed: at first, and at most."""
 WAITING = 60.0
 """Seconds after which a key that waits for a slot or a list tries again, should it not be woken."""
+REPORT_WAITING = 5.0
+"""Seconds for which a resource waits before it reports that."""
+FEW = 50
+"""Keys that wait for the same, up to which they report that."""
 REQUEUE_ALL = 60.0
 """Seconds between two rounds in which everything is reconciled because Vercel's clock has stepped."""
 RECORD_LIMIT = 60.0
@@ -269,11 +273,30 @@ class Reconciler:
                 continue
             if self._stopping and not isinstance(decision.action, Write):
                 return None
-            next_round = await self._reserved_act(facts, decision, round_)
+            try:
+                next_round = await self._reserved_act(facts, decision, round_)
+            except Waiting as waiting:
+                return await self._while_waiting(facts, waiting.number)
             if next_round is None:
                 return None  # a POST is in flight
             round_ = next_round
         raise RuntimeError(f"{decision.policy} never settles: the last of {MOST_STEPS} steps was {decision.action}")
+
+    async def _while_waiting(self, facts: Known, number: int) -> float:
+        """Waits for a slot or a list. A resource that has not reported anything yet reports that after some seconds.
+
+        Args:
+            number: how many keys wait for the same. Of a bulk import, each would cost a write.
+        """
+        key, resource, now = facts.resource.key, facts.resource, self._clock.monotonic()
+        round_ = self._rounds.get(key, Round())
+        since = now if round_.waits_since is None else round_.waits_since
+        self._rounds[key] = replace(round_, waits_since=since)
+        if resource.status.observed_generation == resource.generation or resource.deleting or number > FEW:
+            return WAITING
+        if now - since < REPORT_WAITING:
+            return REPORT_WAITING - (now - since)
+        return WAITING if await self._write(resource, waits_for_its_turn(facts)) else 0.0
 
     def _gather(self, resource: Resource, round_: Round) -> Known:
         key, tick = resource.key, self._clock.monotonic()

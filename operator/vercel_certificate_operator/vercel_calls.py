@@ -23,6 +23,14 @@ logger = logging.getLogger(__name__)
 class Waiting(Exception):
     """The call can't be made yet: the key is woken when a slot is free, or the list in progress has ended."""
 
+    def __init__(self, number: int) -> None:
+        """
+        Args:
+            number: how many keys wait for the same.
+        """
+        super().__init__(f"{number} keys wait")
+        self.number = number
+
 
 class Paused(Exception):
     """Requests of this kind with this token are paused."""
@@ -52,7 +60,7 @@ class VercelCalls:
         account = self._accounts.of(token)
         self._check_pauses(account, call, scope, token, urgent=urgent)
         if not account.take_slot(key, call, urgent=urgent):
-            raise Waiting
+            raise Waiting(account.waiting)
         return account
 
     def _check_pauses(self, account: Account, call: Call, scope: Scope, token: Token, *, urgent: bool = True) -> None:
@@ -147,4 +155,4 @@ class VercelCalls:
                 raise error.with_traceback(None)  # it is raised for many
             self.take_slot(key, "list", scope, token)
             account.start_list(scope, key)
-        raise Waiting
+        raise Waiting(account.waiting_for_list(scope))

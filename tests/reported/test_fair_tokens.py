@@ -664,3 +664,37 @@ async def test_a_key_may_be_away_twice_and_when_its_work_ends() -> None:
     await settle()
     assert run.done()
     assert run.exception() is None
+
+
+# --- what a resource says while it waits ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["list", "issue"])
+async def test_a_resource_says_within_ten_seconds_that_it_waits_for_vercel(town: Town, call: str) -> None:
+    """The answers of all requests with its token are late."""
+    hang = hangs(town, call)
+    others = range(0 if call == "list" else 8)
+    for number in others:
+        await town.apply(f"other-{number}", [f"o{number}.example.com"])
+    await town.quiet(hanging=len(others) or 1)
+    await town.apply("site", NAMES)
+    await town.quiet(hanging=len(others) or 1)
+    await town.advance(6, hanging=len(others) or 1)
+    status, reason, message = await town.condition("site", "Issuing")
+    assert (status, reason) == ("True", "FirstIssue")
+    assert message == (
+        "A certificate for shop.example.com is needed. Waiting for Vercel to answer earlier requests with the default "
+        "token."
+    )
+    hang.end()
+    await town.advance(10 * MINUTE)
+    assert await town.ready("site") == ("True", "Issued")
+
+
+async def test_of_a_bulk_import_nobody_writes_that_it_waits(town: Town) -> None:
+    hangs(town, "issue", times=8)
+    for number in range(70):
+        await town.apply(f"site-{number}", [f"s{number}.example.com"])
+    await town.quiet(hanging=8)
+    await town.advance(20, hanging=8)
+    assert sum(bool(body.get("status")) for body in await town.all()) == 8

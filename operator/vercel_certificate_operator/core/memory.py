@@ -183,6 +183,8 @@ class Round:
     token_read: bool = False
     token_hash: str | None = None
     just_failed: CallKey | None = None
+    waits_since: Tick | None = None
+    """Since when it waits for a slot or a list."""
 
     def with_got(self, certificate_id: str, got: Got) -> "Round":
         return replace(self, got={**self.got, certificate_id: got})

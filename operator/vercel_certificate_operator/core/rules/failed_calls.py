@@ -30,6 +30,7 @@ from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.report import Problem, conditions, usable
 from vercel_certificate_operator.core.resource import Status
 from vercel_certificate_operator.core.rules.attempts import GO_ANYWAY
+from vercel_certificate_operator.core.rules.needs import need_of
 from vercel_certificate_operator.core.schema import whole_seconds
 from vercel_certificate_operator.core.times import TOKEN_CHECK
 
@@ -146,6 +147,16 @@ def _failed(known: Known, call: CallKey, failed: FailedCall) -> Decision:
         status = status.changed(last_failure_time=whole_seconds(known.now))
     status = conditions(resource, status, now=known.now, problem=Problem(row.reason, message))
     return Decision(Wait(earliest(until, next_moment(known, status))), status, note)
+
+
+def waits_for_its_turn(known: Known) -> Decision:
+    """Returns the decision to report that earlier requests with the token are not answered yet."""
+    need = need_of(known)
+    if need is None:
+        return Decision(Wait())
+    message = f"{need.message} Waiting for Vercel to answer earlier requests with {known.token}."
+    status = conditions(known.resource, known.resource.status, now=known.now, need=replace(need, message=message))
+    return Decision(Wait(), status, policy=waits_for_its_turn.__name__)
 
 
 def used_up_message(token: str, call: Call) -> str:
