@@ -104,11 +104,13 @@ class Objects:
         selector: Selector | None = None,
         default_scope: Scope | None = None,
         monotonic: Callable[[], float] = lambda: 0.0,
+        turn: float = 180.0,
     ) -> None:
         """
         Args:
             default_scope: the scope of resources without a team.
             monotonic: returns the monotonic time in seconds.
+            turn: see ``Claims``.
         """
         self._monotonic = monotonic
         self._selector = selector or Selector()
@@ -118,7 +120,7 @@ class Objects:
         # Dictionaries in place of sets: their order is that of the events, and the same in each run.
         self._holders: defaultdict[str, dict[Key, None]] = defaultdict(dict)
         self._members: defaultdict[ScopeKey, dict[Key, None]] = defaultdict(dict)
-        self._claims = Claims(monotonic)
+        self._claims = Claims(monotonic, turn=turn)
         self._attempts_seen: dict[Key, tuple[str, Tick]] = {}
         self._gone: dict[Key, _Gone] = {}
         self._being_removed: OrderedDict[str, Key] = OrderedDict()

@@ -124,7 +124,12 @@ def build(
         observe=counted.request,
         dated=time.vercel_said,
     )
-    objects = Objects(settings.selector, settings.scope, clock.monotonic)
+    limits = Limits(
+        post=timedelta(seconds=settings.post_timeout),
+        issuances=settings.issuance_limit,
+        source_poll=settings.source_poll_interval,
+    )
+    objects = Objects(settings.selector, settings.scope, clock.monotonic, turn=limits.grace)
     queue: WorkQueue[Key | ScopeKey] = WorkQueue(clock, group_of=tenant_of)
     certificates = certificates_class(api)
     events = Events(api, instance=instance)
@@ -143,11 +148,7 @@ def build(
         clock=clock,
         time=time,
         scope=settings.scope,
-        limits=Limits(
-            post=timedelta(seconds=settings.post_timeout),
-            issuances=settings.issuance_limit,
-            source_poll=settings.source_poll_interval,
-        ),
+        limits=limits,
         drift_interval=settings.drift_interval,
         longest_sleep=settings.longest_sleep,
         new_id=new_id,

@@ -16,6 +16,7 @@ from vercel_certificate_operator.core.resource import Key
 
 A, B = frozenset({"a.com"}), frozenset({"b.com"})
 SLUG = Scope(team_slug="acme")
+TURN = timedelta(seconds=180)
 
 
 def key_of(name: str) -> Key:
@@ -263,7 +264,8 @@ def test_the_newest_certificates_are_named_first() -> None:
     ("other", "attempts"),
     [
         pytest.param({"attempt": NOW - SECOND}, True, id="an attempt"),
-        pytest.param({"attempt": NOW - HOUR}, False, id="one that can't be resolved for an hour"),
+        pytest.param({"attempt": NOW - TURN + SECOND}, True, id="one that began less than three minutes ago"),
+        pytest.param({"attempt": NOW - TURN}, False, id="one that can't be resolved for three minutes"),
         pytest.param({"attempt": NOW - SECOND, "scope": OTHER_TEAM}, False, id="certainly in another team"),
         pytest.param({"attempt": NOW - SECOND, "holds": "cert_1"}, False, id="a renewal: its certificate counts"),
         pytest.param({"attempt": NOW - SECOND, "holds": "cert_1", "expires": NOW}, True, id="its own has expired"),
@@ -294,7 +296,10 @@ def test_an_attempt_counts_for_its_own_names_after_its_resource_has_changed_them
         pytest.param({"attempt": NOW}, True, id="of the same group"),
         pytest.param({"attempt": NOW, "scope": SLUG}, True, id="perhaps in the same team"),
         pytest.param({"attempt": NOW, "scope": OTHER_TEAM}, False, id="certainly in another team"),
+        pytest.param({"attempt": NOW - HOUR + SECOND}, True, id="for less than an hour"),
         pytest.param({"attempt": NOW - HOUR}, False, id="for an hour"),
+        pytest.param({"attempt": NOW - TURN + SECOND, "scope": SLUG}, True, id="perhaps in the same team, lately"),
+        pytest.param({"attempt": NOW - TURN, "scope": SLUG}, False, id="perhaps in the same team, for three minutes"),
         pytest.param({"attempt": NOW, "cns": B}, False, id="for other names"),
         pytest.param({"attempt": NOW, "cns": B, "attempt_cns": A}, True, id="for names that it no longer wants"),
         pytest.param({"holds": "cert_1"}, False, id="it holds a certificate"),

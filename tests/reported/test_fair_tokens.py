@@ -21,7 +21,7 @@ from vercel_certificate_operator.core.failures import Failure, Fate, meaning
 from vercel_certificate_operator.core.known import Note
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Key
-from vercel_certificate_operator.kube.events import MOST_WRITES, Events
+from vercel_certificate_operator.kube.events import MOST_PENDING, MOST_WRITES, Events
 from vercel_certificate_operator.kube.tokens import READ_SHARED, Token
 from vercel_certificate_operator.shares import MOST_CALLS, Shares
 from vercel_certificate_operator.vercel import VercelClient
@@ -491,6 +491,26 @@ async def test_a_bounded_number_of_events_is_written_at_a_time_and_namespaces_ta
     await events.flush(NEVER)
     assert len(done) == 161
     assert most <= MOST_WRITES
+
+
+async def test_a_bounded_number_of_events_waits_while_the_api_server_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[Key] = []
+    go_on = asyncio.Event()
+
+    async def write(events: Events, one: Key, note: Note, now: datetime) -> None:
+        await go_on.wait()
+        written.append(one)
+
+    monkeypatch.setattr(Events, "_write", write)
+    events, now = Events(cast(Any, None), instance="pod-1"), TestClock().now()
+    for number in range(3 * MOST_PENDING):
+        events.publish(key("evil", number), Note("Normal", Reason.ISSUED, "Issue", "All is well."), now)
+    go_on.set()
+    await events.flush(NEVER)
+    assert MOST_PENDING <= len(written) <= MOST_PENDING + MOST_WRITES
+    assert written[-1] == key("evil", 3 * MOST_PENDING - 1), "the newest are written"
 
 
 # --- pauses and wake-ups ----------------------------------------------------------------------------------------------

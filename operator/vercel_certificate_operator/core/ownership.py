@@ -22,7 +22,7 @@ from vercel_certificate_operator.core.resource import Key
 
 ATTEMPT_LIMIT = timedelta(hours=1)
 """How long an attempt whose outcome can't be found out holds up other resources, since this process has seen it: the
-recorded time may be by a wrong clock. After that, a list has its certificate, if there is one."""
+recorded time may be by a wrong clock."""
 
 Names = frozenset[str]
 
@@ -78,7 +78,11 @@ class Claim:
 
     def attempts(self, cns: Names, tick: Tick) -> bool:
         """Returns whether its attempt may bring a certificate that covers these names."""
-        return self.attempt_seen is not None and _counts(self.attempt_seen, tick) and cns <= self.attempt_cns
+        return self.attempts_within(ATTEMPT_LIMIT.total_seconds(), cns, tick)
+
+    def attempts_within(self, limit: float, cns: Names, tick: Tick) -> bool:
+        """Returns the same, of an attempt that was first seen no more than so many seconds ago."""
+        return self.attempt_seen is not None and tick - self.attempt_seen < limit and cns <= self.attempt_cns
 
     @property
     def names(self) -> set[Names]:
@@ -100,8 +104,14 @@ class _Members:
 class Claims:
     """All claims, indexed by what they claim."""
 
-    def __init__(self, monotonic: Callable[[], Tick]) -> None:
+    def __init__(self, monotonic: Callable[[], Tick], *, turn: float = 180.0) -> None:
+        """
+        Args:
+            turn: seconds after which an attempt no longer holds up resources whose scope may be another: by then, a
+                list of their own scope has its certificate, if that is there.
+        """
         self._monotonic = monotonic
+        self._turn = turn
         self._claims: dict[Key, Claim] = {}
         self._reserved: dict[Key, Tick] = {}
         self._groups: defaultdict[Group, _Members] = defaultdict(_Members)
@@ -175,7 +185,9 @@ class Claims:
 
     def _holds(self, key: Key, now: datetime) -> bool:
         tick, reserved = self._monotonic(), self._reserved.get(key)
-        return self._claims[key].holds(now, tick) or (reserved is not None and _counts(reserved, tick))
+        return self._claims[key].holds(now, tick) or (
+            reserved is not None and tick - reserved < ATTEMPT_LIMIT.total_seconds()
+        )
 
     def may_hold(self, key: Key) -> bool:
         """Returns whether a resource has a certificate for its names, expired or not, or attempts to get one."""
@@ -215,7 +227,7 @@ class Claims:
             (
                 key
                 for key, other in self._rivals(claim)
-                if not (other.group.cns == cns and other.has_certificate(now)) and self._attempts(key, cns)
+                if not (other.group.cns == cns and other.has_certificate(now)) and self._attempts(key, cns, claim)
             ),
             None,
         )
@@ -275,14 +287,18 @@ class Claims:
         """Returns whether another resource, whose scope may be the same, attempts to get a certificate for names."""
         claim = self._claims.get(key)
         return claim is not None and any(
-            self._attempts(other, cns)
+            self._attempts(other, cns, claim)
             for other in self._holding.get(cns, ())
             if other != key and not claim.group.scope.certainly_differs_from(self._claims[other].group.scope)
         )
 
-    def _attempts(self, key: Key, cns: Names) -> bool:
+    def _attempts(self, key: Key, cns: Names, waiting: Claim) -> bool:
+        """Returns whether a resource attempts to get a certificate for names, so that another one has to wait."""
         claim = self._claims[key]
-        return claim.attempts(cns, self._monotonic()) or (key in self._reserved and claim.group.cns == cns)
+        limit = ATTEMPT_LIMIT.total_seconds() if claim.group == waiting.group else self._turn
+        return claim.attempts_within(limit, cns, self._monotonic()) or (
+            key in self._reserved and claim.group.cns == cns
+        )
 
 
 class _OwnershipOf(Ownership):
@@ -313,7 +329,3 @@ class _OwnershipOf(Ownership):
     @cached_property
     def shared(self) -> bool:
         return self._claims.shared(self._key, self._claim)
-
-
-def _counts(since: Tick, tick: Tick) -> bool:
-    return tick - since < ATTEMPT_LIMIT.total_seconds()

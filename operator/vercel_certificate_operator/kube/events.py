@@ -29,6 +29,8 @@ NOTE_LIMIT = 1024
 NAME_LIMIT = 253
 MOST_WRITES = 16
 """Events that are written at a time. Each write takes a connection to the API server."""
+MOST_PENDING = 2_000
+"""Events of one namespace that wait to be written. Of more, the newest are kept; the log has all of them."""
 REMEMBERED = 10_000
 """Events that are remembered, to count repetitions."""
 
@@ -64,7 +66,7 @@ class Events:
         Args:
             now: the time of the Event, aware.
         """
-        self._pending.setdefault(key.namespace, deque()).append((key, note, now))
+        self._pending.setdefault(key.namespace, deque(maxlen=MOST_PENDING)).append((key, note, now))
         self._idle.clear()
         self._begin()
 
