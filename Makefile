@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# Only what the image has, for measurements.
+LEAN   := .venv-lean
 # With PYTHONDONTWRITEBYTECODE set, each worker and each operator would compile all imports again, which takes seconds.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 SPREAD := --numprocesses=auto --dist=loadgroup --failed-first
@@ -24,8 +26,8 @@ test: $(READY)  ## run all tests that need only this machine, in parallel (T="-k
 test-fast: $(READY)  ## run the tests that need no control plane and start few processes, for the edit loop
 	@$(PYTEST) $(SPREAD) -m fast $(T)
 
-bench: $(READY)  ## measure what the operator costs, and the same controller in Go (N="1000 5000 10000": for so many certificates)
-	@PYTHONPATH=hack $(BIN)/python benchmarks/bench.py $(N)
+bench: $(READY) $(LEAN)/.ready  ## measure what the operator costs, and the same controller in Go (N="1000 5000 10000": for so many certificates)
+	@PYTHONPATH=hack $(BIN)/python benchmarks/bench.py --python $(LEAN)/bin/python $(N)
 
 mutants: $(READY)  ## find what can be changed in the core without a failing test (N=50: so many, chosen at random; SINCE=main: in changed lines)
 	@$(BIN)/python hack/mutants.py $(if $(N),--sample $(N)) $(if $(SINCE),--since $(SINCE))
@@ -86,6 +88,11 @@ $(READY): requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch $@
 
+$(LEAN)/.ready: $(READY) requirements/runtime.txt
+	@$(PYTHON) -m venv $(LEAN)
+	@$(BIN)/python -m pip --python $(LEAN)/bin/python install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt
+	@touch $@
+
 lock: $(READY)  ## lock the newest versions that pyproject.toml allows, with their hashes
 	@$(BIN)/python -m venv $(VENV)/uv && $(VENV)/uv/bin/pip install --quiet --disable-pip-version-check uv
 	@for what in "runtime:pyproject.toml" "dev:pyproject.toml --group dev" "build:--group build"; do \
@@ -96,4 +103,4 @@ release:  ## set the version everywhere and date the changelog (VERSION=0.2.0); 
 	@$(PYTHON) hack/release.py prepare "$(or $(VERSION),VERSION)"
 
 clean:  ## remove what the targets have created here (the cached control plane stays, under ~/.cache)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) $(LEAN) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import hashlib
 import platform
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -38,8 +39,13 @@ def build_peer() -> Path:
     return program
 
 
-def measure(count: int, who: str, phases: set[str], profile: Path | None) -> list[Figures]:
-    """Measure one of the three for one number of resources."""
+def measure(count: int, who: str, phases: set[str], python: Path, profile: Path | None) -> list[Figures]:
+    """Measure one of the three for one number of resources.
+
+    Args:
+        python: runs the operator.
+        profile: where the operator writes a profile of itself.
+    """
     found: list[Figures] = []
 
     def note(figures: Figures) -> None:
@@ -47,7 +53,7 @@ def measure(count: int, who: str, phases: set[str], profile: Path | None) -> lis
         print(report.line(figures), flush=True)
 
     with ExitStack() as stack:
-        stage = Stage(stack)
+        stage = Stage(stack, python)
         if who == "bare minimum":
             asyncio.run(BareCourse(stage, count, note).run())
         elif who == "Go":
@@ -71,13 +77,19 @@ def main() -> None:
     )
     parser.add_argument("--short", action="store_true", help="none of the optional phases; writes nothing")
     parser.add_argument("--profile", type=Path, help="write a cProfile of the operator here; its times are then wrong")
+    parser.add_argument(
+        "--python",
+        type=Path,
+        default=Path(sys.executable),
+        help="runs the operator; with the packages of the image alone, it needs as much memory as there",
+    )
     options = parser.parse_args()
     partial = options.who or options.phase or options.short or options.profile
     phases = set() if options.short else set(options.phase or PHASES)
     for count in options.counts or [1000]:
         began, figures = time.monotonic(), []
         for who in options.who or report.WHO:
-            figures += measure(count, who, phases, options.profile)
+            figures += measure(count, who, phases, options.python, options.profile)
         print(f"{count}: {time.monotonic() - began:.0f} s", flush=True)
         if not partial:
             report.save(count, figures, machine=f"{platform.machine()}, Python {platform.python_version()}")

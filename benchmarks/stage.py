@@ -100,9 +100,14 @@ async def each(items: Iterable[T], act: Callable[[T], Awaitable[object]], at_a_t
 class Stage:
     """A control plane, an emulator and the controllers that are started on them."""
 
-    def __init__(self, stack: ExitStack) -> None:
-        """Start the control plane and the emulator. They end with the stack."""
+    def __init__(self, stack: ExitStack, python: Path) -> None:
+        """Start the control plane and the emulator. They end with the stack.
+
+        Args:
+            python: runs the operator.
+        """
         self._stack = stack
+        self._python = python.absolute()
         self.folder = stack.enter_context(temporary_folder("vercel-certificate-operator-bench-"))
         self.control_plane = stack.enter_context(ControlPlane())
         self.control_plane.kubectl("apply", "--server-side", "-f", ROOT / "deploy" / "crds")
@@ -126,6 +131,7 @@ class Stage:
             "VERCEL_TOKEN": TOKEN,
             "VERCEL_EMULATOR_TOKEN": TOKEN,
             "VERCEL_DEFAULT_TOKEN_NAMESPACES": "*",
+            "PYTHONPATH": str(ROOT / "operator"),
         }
         process = Process(command, log=self.folder / f"{name}.log", env=environment)
         self._stack.callback(process.stop)
@@ -134,7 +140,7 @@ class Stage:
     def operator(self, *flags: str, profile: Path | None = None) -> "Running":
         """Start the operator."""
         how: list[str | Path] = ["-m", "cProfile", "-o", profile] if profile is not None else []
-        command = [sys.executable, *how, "-m", "vercel_certificate_operator", "run"]
+        command = [self._python, *how, "-m", "vercel_certificate_operator", "run"]
         command += ["--kubeconfig", self.control_plane.kubeconfig, "--vercel-api-url", self.vercel]
         command += ["--listen=127.0.0.1:0", f"--max-in-flight={IN_FLIGHT}", *flags]
         if "--leader-elect" in flags:
