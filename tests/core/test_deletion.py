@@ -8,6 +8,7 @@ import pytest
 
 from core.building import (
     DAY,
+    DUE,
     HOUR,
     MINUTE,
     NEW,
@@ -30,8 +31,10 @@ from core.building import (
     failing,
     known,
     led_to,
+    listed,
     message,
     note_of,
+    paused,
     ready,
     refusal,
     refused,
@@ -54,9 +57,10 @@ from vercel_certificate_operator.core.known import (
     Wait,
     Write,
 )
-from vercel_certificate_operator.core.record import Superseded
+from vercel_certificate_operator.core.record import MOST_SUPERSEDED, Superseded
 from vercel_certificate_operator.core.resource import Spec, Status
 from vercel_certificate_operator.core.rules.deletion import late_answer, removal_failed_note, removed_late_note
+from vercel_certificate_operator.core.rules.superseded import superseded_is_removed_in_time
 
 BOTH = ready(NEW, superseded=replaced("cert_0", "cert_1"))
 RETAIN: dict[str, Any] = {"deletion_policy": "Retain"}
@@ -146,6 +150,86 @@ def test_then_the_resource_is_released_with_what_became_of_its_certificates(fact
     assert note_of(decision) == ("Normal", "Deleted", "Delete")
     assert decision.note is not None
     assert decision.note.text == text
+
+
+HALF = cert(created=NOW - 45 * DAY)
+"""Half of its lifetime is over: Vercel may have renewed it since."""
+RENEWAL = cert("cert_9", created=NOW - MINUTE)
+REMOVED = {"cert_1": True}
+
+
+@pytest.mark.parametrize(
+    ("facts", "listed_first"),
+    [
+        ({"status": ready(HALF)}, True),
+        ({"status": ready(HALF), "listing": listed(begun=NOW - MINUTE)}, True),
+        ({"status": ready(HALF), "listing": listed()}, False),
+        ({"status": ready(HALF), "failed": failing("list", refusal(500))}, False),
+        ({"status": ready(HALF), "pauses": paused("list", NOW + HOUR)}, False),
+        ({"status": ready(cert(created=NOW - 45 * DAY + SECOND))}, False),
+        ({"status": ready(replace(HALF, auto_renew=False))}, False),
+        ({"status": ready(replace(HALF, auto_renew=None))}, False),
+        ({"status": ready(HALF, created_at=None)}, False),
+        ({"status": ready(HALF, expires_at=None)}, False),
+        ({"status": ready(HALF), "scope": Scope(team_id="team_b")}, False),
+        ({"status": ready(HALF, team=None, token_hash="h"), "scope": Scope(), "token_hash": "h"}, True),
+        ({"status": ready(HALF, team=None, token_hash="h"), "scope": Scope(), "token_hash": "other"}, False),
+        ({"status": ready(HALF, token_hash="h"), "token_hash": "other"}, True),
+    ],
+    ids=[
+        "half of its lifetime is over",
+        "the list is old",
+        "the list is fresh",
+        "the list fails",
+        "lists are paused",
+        "a second before that",
+        "it is not renewed",
+        "it may not be renewed",
+        "created at an unknown time",
+        "expires at an unknown time",
+        "another team",
+        "the same account",
+        "another account",
+        "another token for the same team",
+    ],
+)
+def test_after_the_removal_vercels_renewal_is_looked_for(facts: dict[str, Any], listed_first: bool) -> None:
+    decision = decide(known(deleting=True, removed=REMOVED, **facts))
+    assert isinstance(decision.action, List if listed_first else RemoveFinalizer)
+
+
+@pytest.mark.parametrize(
+    ("facts", "left"),
+    [
+        ({"listing": listed(RENEWAL)}, True),
+        ({"listing": listed()}, False),
+        ({"listing": listed(RENEWAL), "held_elsewhere": {"cert_9"}}, False),
+        ({"listing": listed(RENEWAL), "scope": Scope(team_id="team_b")}, False),
+    ],
+    ids=["there is one", "there is none", "another resource uses it", "the list is of another team"],
+)
+def test_a_renewal_by_vercel_that_no_status_names_stays_and_is_named(facts: dict[str, Any], left: bool) -> None:
+    decision = decide(known(deleting=True, status=ready(DUE), removed=REMOVED, **facts))
+    assert decision.action == RemoveFinalizer()
+    assert decision.note is not None
+    said = (
+        " Left at Vercel: cert_9, which has the same names and no resource uses. Vercel may have renewed the "
+        "certificate by it. Remove it at Vercel if you don't need it."
+    )
+    assert decision.note.type == ("Warning" if left else "Normal")
+    assert decision.note.text == f"Removed at Vercel: cert_1.{said if left else ''}"
+
+
+@pytest.mark.parametrize("why", ["it fails", "it is paused"])
+def test_what_was_removed_before_a_removal_that_has_to_wait_is_named_no_longer(why: str) -> None:
+    """The user may set Retain now: then the Event names what is left."""
+    waits: dict[str, Any] = {"pauses": paused("remove", NOW + HOUR)}
+    if why == "it fails":
+        waits = {"failed": failing("remove", refusal(500))}
+    decision = decide(known(deleting=True, status=BOTH, removed={"cert_2": True, "cert_0": False}, **waits))
+    assert isinstance(decision.action, Wait)
+    assert decision.status is not None
+    assert decision.status.certificate_ids == ("cert_1",)
 
 
 def test_two_holders_that_are_deleted_together_do_not_leave_it_to_each_other() -> None:
@@ -525,3 +609,105 @@ def test_one_that_was_just_removed_is_not_removed_again_after_a_write() -> None:
     assert isinstance(done, Status)
     assert done.certificate_ids == ("cert_2",)
     assert isinstance(replaced("a")[0], Superseded)
+
+
+# --- the record of what was replaced is full --------------------------------------------------------------------------
+
+FULL = tuple(
+    entry
+    for number in range(MOST_SUPERSEDED)
+    for entry in replaced(f"old_{number}", since=NOW - HOUR - number * SECOND)
+)
+
+
+@pytest.mark.parametrize(
+    ("facts", "removed"),
+    [
+        ({}, f"old_{MOST_SUPERSEDED - 1}"),
+        ({"adopt": f"old_{MOST_SUPERSEDED - 1}", "may_adopt": True}, f"old_{MOST_SUPERSEDED - 2}"),
+        ({"failed": failing("remove", refusal(500), of=f"old_{MOST_SUPERSEDED - 1}")}, f"old_{MOST_SUPERSEDED - 2}"),
+        ({"status": ready(cns=("other.example.com",), superseded=FULL[1:])}, None),
+        (
+            {
+                "status": ready(
+                    cns=("other.example.com",), superseded=replaced(*(entry.id for entry in FULL), since=NOW - MINUTE)
+                )
+            },
+            None,
+        ),
+    ],
+    ids=[
+        "the oldest",
+        "the user wants the oldest back",
+        "the oldest can't be removed",
+        "there is room for one",
+        "its time has not come",
+    ],
+)
+def test_while_the_certificate_has_other_names_and_the_record_is_full_the_oldest_makes_room(
+    facts: dict[str, Any], removed: str | None
+) -> None:
+    facts = {"status": ready(cns=("other.example.com",), superseded=FULL)} | facts
+    decision = superseded_is_removed_in_time(known(**facts))
+    if removed is None:
+        assert decision is None
+    else:
+        assert decision is not None
+        assert decision.action == Remove(removed, TEAM)
+
+
+# --- what a younger one makes redundant -------------------------------------------------------------------------------
+
+CURRENT = cert("cert_2", ["other.example.com"], created=NOW - HOUR)
+"""For names that are no longer wanted: so it can't be used."""
+OLD = cert("cert_0", created=NOW - 2 * DAY)
+YOUNGER = cert("cert_1", created=NOW - DAY)
+
+
+@pytest.mark.parametrize(
+    ("listing", "removed", "redundant"),
+    [
+        (listed(OLD, YOUNGER), {}, True),
+        (listed(OLD, cert("cert_1", ["example.com", "more.example.com"], created=NOW - DAY)), {}, True),
+        (None, {}, False),
+        (listed(YOUNGER), {}, False),
+        (listed(OLD), {}, False),
+        (listed(OLD, YOUNGER), {"cert_1": True}, False),
+        (listed(OLD, cert("cert_1", created=NOW - 3 * DAY)), {}, False),
+        (listed(OLD, cert("cert_1", ["more.example.com"], created=NOW - DAY)), {}, False),
+        (listed(OLD, cert("cert_1", created=NOW - DAY, lifetime=DAY)), {}, False),
+        (listed(OLD, cert("cert_1", created=NOW - DAY, lifetime=DAY + SECOND)), {}, True),
+        (listed(OLD, cert("cert_1", created=NOW - DAY, lifetime=None)), {}, False),
+        (listed(OLD, cert("cert_9", created=NOW - DAY)), {}, False),
+    ],
+    ids=[
+        "a younger one",
+        "a younger one with more names",
+        "no list",
+        "it is not in the list",
+        "it is alone",
+        "the younger one was removed",
+        "an older one",
+        "other names",
+        "it has expired",
+        "it is about to expire",
+        "it expires at an unknown time",
+        "it is not of this resource",
+    ],
+)
+def test_while_the_certificate_can_not_be_used_only_what_is_redundant_is_removed(
+    listing: Any, removed: dict[str, bool], redundant: bool
+) -> None:
+    status = ready(CURRENT, superseded=replaced("cert_0", "cert_1"))
+    decision = superseded_is_removed_in_time(known(status=status, listing=listing, removed=removed))
+    action = decision.action if decision is not None else None
+    assert (action == Remove("cert_0", TEAM)) is redundant
+
+
+def test_of_what_makes_room_only_the_oldest_is_forgotten() -> None:
+    facts = known(status=ready(cns=("other.example.com",), superseded=FULL))
+    oldest = FULL[-1].id
+    decision = superseded_is_removed_in_time(replace(facts, removed={oldest: True}))
+    assert decision is not None
+    assert decision.status is not None
+    assert [entry.id for entry in decision.status.superseded] == [entry.id for entry in FULL[:-1]]

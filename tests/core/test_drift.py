@@ -44,7 +44,7 @@ from core.building import (
 from vercel_certificate_operator.core.certificate import Certificate, Certificates
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.facts import half_time, not_here, vercels_renewal
-from vercel_certificate_operator.core.known import Get, Issue, Known, List, Remove, Wait, Write
+from vercel_certificate_operator.core.known import Get, Issue, Known, List, Ownership, Remove, Wait, Write
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Status
 
@@ -696,3 +696,22 @@ def test_ready_stays_unknown_meanwhile(more: dict[str, Any]) -> None:
     assert conditions_of(decision)[0] == ("Unknown", "ScopeVanished")
     assert at(vanished(), NOW).listing is None
     assert timedelta() < HOUR
+
+
+# --- another resource has a certificate with the same names -----------------------------------------------------------
+
+
+def test_that_another_resource_has_a_certificate_with_the_same_names_is_recorded_once() -> None:
+    facts = known(status=ready(), ownership=Ownership(shared=True))
+    decision = decide(facts)
+    assert (decision.policy, decision.action) == ("shared_names_are_recorded", Write())
+    assert_in_order(facts, decision)
+    assert decision.status is not None
+    assert decision.status.shared_names
+    assert conditions_of(decision) == (READY, NOTHING_TO_DO)
+    assert decision.note is None
+    assert decide(written(facts, decision)).policy == "nothing_is_needed"
+
+
+def test_a_resource_without_a_certificate_shares_none() -> None:
+    assert decide(known(ownership=Ownership(shared=True))).policy != "shared_names_are_recorded"

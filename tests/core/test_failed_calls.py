@@ -61,7 +61,7 @@ from vercel_certificate_operator.core.known import (
     Write,
 )
 from vercel_certificate_operator.core.resource import Status
-from vercel_certificate_operator.core.rules.failed_calls import call_of, pause_message
+from vercel_certificate_operator.core.rules.failed_calls import call_of, pause_message, waits_for_its_turn
 
 
 @pytest.mark.parametrize(
@@ -492,3 +492,19 @@ def test_a_message_names_the_scope_of_a_list() -> None:
     for scope in (Scope(team_slug="acme"), PERSONAL):
         facts = known(scope=scope, failed=failing("list"))
         assert f"in {scope} for example.com" in message(decide(facts), "Issuing")
+
+
+# --- a turn that has not come -----------------------------------------------------------------------------------------
+
+
+def test_a_resource_that_waits_for_its_turn_says_so() -> None:
+    decision = waits_for_its_turn(known())
+    assert decision.action == Wait()
+    assert conditions_of(decision) == (("False", "FirstIssue"), ("True", "FirstIssue"))
+    assert message(decision, "Issuing") == (
+        "A certificate for example.com is needed. Waiting for Vercel to answer earlier requests with the default token."
+    )
+
+
+def test_a_resource_that_needs_nothing_waits_in_silence() -> None:
+    assert waits_for_its_turn(known(status=ready())).status is None

@@ -49,7 +49,17 @@ from core.building import (
 from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.failures import Failure, Fate
-from vercel_certificate_operator.core.known import Get, Issue, Known, Limits, List, RemoveFinalizer, Wait, Write
+from vercel_certificate_operator.core.known import (
+    Decision,
+    Get,
+    Issue,
+    Known,
+    Limits,
+    List,
+    RemoveFinalizer,
+    Wait,
+    Write,
+)
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Issuance, names_hash
 from vercel_certificate_operator.core.resource import Status
@@ -629,6 +639,44 @@ def test_without_a_list_an_error_of_vercels_counts_in_the_end(answer: Failure, s
     unlisted = failing("list", refusal(404), until=LONG_AFTER + MINUTE, since=since)
     decision = decide(searching(now=LONG_AFTER, failed=unlisted, **refused(answer)))
     assert (decision.action == Write(closes=True)) is lost
+
+
+def unlisted(*, named: Certificate, adopt: str = "cert_9", **more: Any) -> Decision:
+    """The list can't be had, and the user names a certificate."""
+    fails = failing("list", refusal(500), until=LONG_AFTER + MINUTE)
+    facts = {"now": LONG_AFTER, "failed": fails, "got": got(named, at=LONG_AFTER), "adopt": adopt, "may_adopt": True}
+    return decide(searching(**facts | more))
+
+
+def test_without_a_list_the_user_can_name_what_came_of_the_attempt() -> None:
+    attempt = attempted(reason="RenewRequested", renew="1")
+    decision = unlisted(named=cert("cert_9", created=NOW), status=ready(), attempt=attempt)
+    assert decision.action == Write(closes=True)
+    status = decision.status
+    assert status is not None
+    assert status.attempt is not None
+    assert (status.id, status.origin, status.attempt.outcome) == ("cert_9", "Adopted", "Issued")
+    assert status.last_renew_request == "1", "it is the answer to the request"
+    assert len(status.issuances) == 1
+    assert note_of(decision) == ("Normal", "Adopted", "Adopt")
+
+
+@pytest.mark.parametrize(("later", "is_the_outcome"), [(SECOND, True), (timedelta(), False), (-SECOND, False)])
+def test_naming_the_current_certificate_says_that_it_was_renewed_in_place(
+    later: timedelta, is_the_outcome: bool
+) -> None:
+    named = cert(lifetime=90 * DAY + later)
+    decision = unlisted(named=named, adopt="cert_1", status=ready())
+    closes = isinstance(decision.action, Write) and decision.action.closes
+    assert closes is is_the_outcome
+
+
+def test_a_certificate_that_is_refused_is_no_outcome() -> None:
+    decision = unlisted(named=cert("cert_9", ["other.example.com"], created=NOW), status=ready())
+    assert decision.action == Write()
+    assert decision.status is not None
+    assert decision.status.open_attempt is not None
+    assert note_of(decision) == ("Warning", "AdoptionRefused", "Adopt")
 
 
 # --- never sent, fenced off, in flight --------------------------------------------------------------------------------

@@ -272,12 +272,7 @@ def _renewed_nothing(before: Status, certificate: Certificate, attempt: Attempt,
     """
     if before.id is None or attempt.fingerprint is not None or not attempt.names <= before.names:
         return False  # new names: any certificate that has them is progress
-    later = (
-        certificate.expires_at is not None
-        and before.expires_at is not None
-        and whole_seconds(certificate.expires_at) > before.expires_at
-    )
-    if later:
+    if _later(certificate.expires_at, before.expires_at):
         return False
     return certificate.id == before.id or not _younger(certificate, before, or_as_young=origin is Origin.ISSUED)
 
@@ -523,16 +518,17 @@ def _named_instead(known: Known, attempt: Attempt) -> Decision | None:
     if known.resource.deleting:
         return None
     named = named_certificate_is_adopted(known)
-    status = named.status if named is not None else None
-    before = known.resource.status
-    if named is None or status is None or named.note is None or named.note.reason != Reason.ADOPTED:
+    if named is None or named.status is None or named.note is None or named.note.reason != Reason.ADOPTED:
         return named  # a call, or a refusal
-    if status.id == before.id and not (
-        before.expires_at and status.expires_at and status.expires_at > before.expires_at
-    ):
-        return named  # nothing came of it that is known
-    status = _answered(status.changed(attempt=attempt.closed(Outcome.ISSUED)), before, attempt)
-    return replace(named, action=Write(closes=True), status=_counted(known, status, attempt))
+    before, after = known.resource.status, named.status
+    if after.id == before.id and not _later(after.expires_at, before.expires_at):
+        return named  # the certificate is the same as before: nothing came of the attempt that is known
+    after = _answered(after.changed(attempt=attempt.closed(Outcome.ISSUED)), before, attempt)
+    return replace(named, action=Write(closes=True), status=_counted(known, after, attempt))
+
+
+def _later(after: datetime | None, before: datetime | None) -> bool:
+    return after is not None and before is not None and whole_seconds(after) > before
 
 
 def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:
@@ -557,7 +553,7 @@ def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:
         return exact
     young = tuple(certificate for certificate in young if certificate.cns not in known.attempted_elsewhere)
     current = listing.find(status.id)
-    if current is not None and attempt.names <= current.cns and _expires_later(current, status):
+    if current is not None and attempt.names <= current.cns and _later(current.expires_at, status.expires_at):
         return (current,)  # renewed under the same id
     return young if len(young) == 1 else ()
 
@@ -580,12 +576,6 @@ def _uploaded_candidates(known: Known, attempt: Attempt, listing: Listing) -> tu
 def _is_not_there(known: Known, certificate_id: str) -> bool:
     got = known.got.get(certificate_id)
     return got is not None and got.certificate is None
-
-
-def _expires_later(certificate: Certificate, status: Status) -> bool:
-    if certificate.expires_at is None or status.expires_at is None:
-        return False
-    return whole_seconds(certificate.expires_at) > status.expires_at
 
 
 def _still_unknown(known: Known, attempt: Attempt, again: Tick, grace_end: Tick) -> Decision:

@@ -90,7 +90,7 @@ def certificates_are_removed_then_released(known: Known) -> Decision | None:
 def _vercel_may_have_renewed(known: Known) -> bool:
     """Returns whether Vercel may have renewed the current certificate under an id that is in no status yet."""
     status = known.resource.status
-    if status.id is None or not status.auto_renew or status.created_at is None or status.expires_at is None:
+    if not status.auto_renew or status.created_at is None or status.expires_at is None:
         return False
     if status.scope != known.scope or (status.team is None and known.token_hash != status.token_hash):
         return False  # the list of another account says nothing

@@ -35,11 +35,13 @@ def superseded_is_removed_in_time(known: Known) -> Decision | None:
         and (every or _is_redundant(known, entry.id))
     ]
     if not due and len(status.superseded) >= MOST_SUPERSEDED:
-        # Or nothing would ever be issued: the oldest leaves room.
+        # Or nothing would ever be issued: the oldest that can be removed leaves room.
         due = [
             entry
             for entry in sorted(status.superseded, key=lambda entry: entry.since)
-            if known.now >= removal_time(status, entry.since) and entry.id != wanted
+            if known.now >= removal_time(status, entry.since)
+            and entry.id != wanted
+            and (not known.blocked("remove", entry.id) or known.just_failed == ("remove", entry.id))
         ][:1]
     own = [entry for entry in due if is_removable(known, entry.id, entry.origin)]
     for entry in own:
