@@ -58,8 +58,8 @@ class Intake:
     def _change(self, key: Key, change: Callable[[], bool]) -> bool:
         """Makes a change, and wakes whom it concerns.
 
-        Of the resources that get or lose a set of names, that is only the next in line. And whoever has a certificate
-        with the same names has to record that.
+        Of the resources that get or lose a set of names, that is only the next in line in each scope that may be the
+        same. And whoever has a certificate with the same names has to record that.
         """
         now, group, certificate = self._time.now(), self._objects.group(key), self._objects.certificate_of(key)
         owner = self._objects.owner(group, now) if group is not None else None
@@ -71,7 +71,7 @@ class Intake:
             if owner != (heir := self._objects.owner(group, now)):
                 heirs |= {owner, heir}
             if held and (self._objects.group(key) != group or not self._objects.holds_names(key)):
-                heirs.add(self._objects.next_elsewhere(group, now))
+                heirs.update(self._objects.next_elsewhere(group, now))
         after = self._objects.group(key)
         if after is not None and after != group:
             heirs.add(self._objects.owner(after, now))

@@ -333,8 +333,8 @@ class Objects:
         """Returns those who have a certificate with the same names as this resource's, and have not recorded it."""
         return self._claims.unaware(key)
 
-    def next_elsewhere(self, group: Group, now: datetime) -> Key | None:
-        """Returns who may take over names that no certificate in a scope that may be the same covers any longer."""
+    def next_elsewhere(self, group: Group, now: datetime) -> list[Key]:
+        """Returns who may take over names that a resource holds no longer, in scopes that may be the same."""
         return self._claims.next_elsewhere(group, now)
 
     def reserve_names(self, key: Key) -> None:
@@ -470,6 +470,7 @@ def _claim(key: Key, body: Body, default_scope: Scope, attempt_seen: Tick | None
         attempt_cns=frozenset() if attempt_seen is None else normalized(status["attempt"].get("cns") or cns),
         certificate_cns=cns if certificate_cns == cns else certificate_cns,  # the same object: there are many
         shares=bool(status.get("sharedNames")),
+        deleting=deleting,
     )
 
 

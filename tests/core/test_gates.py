@@ -175,9 +175,9 @@ def test_attempts_for_the_same_names_take_turns_if_the_scope_may_be_the_same() -
     facts = known(ownership=Ownership(attempting="web/other"))
     decision = decide(facts)
     assert decision.policy == "attempts_for_the_same_names_take_turns"
-    assert decision.action == Wait(NOW + 5 * SECOND)
+    assert decision.action == Wait(NOW + 30 * SECOND)
     assert conditions_of(decision) == (("False", "FirstIssue"), ("True", "FirstIssue"))
-    assert "Waiting for the attempt of web/other" in message(decision, "Issuing")
+    assert "Waiting for the attempt of another resource, which has the same names." in message(decision, "Issuing")
     assert_in_order(facts, decision)
 
 

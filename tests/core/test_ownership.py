@@ -189,7 +189,7 @@ def test_a_reservation_counts_before_it_is_recorded() -> None:
     ticks[0] = 3600.0
     assert owner(claims, "old") is None, "no reservation blocks the names for ever"
     claims.release(key_of("young"))
-    assert not claims._holding, "nor does it stay in the index"
+    assert not claims._attempting, "nor does it stay in the index"
     claims.release(key_of("young"))
     assert owner(claims, "old") is None
     assert not claims.may_hold(key_of("young"))
@@ -276,6 +276,38 @@ def test_attempts_take_turns(other: dict[str, Any], attempts: bool) -> None:
     assert claims.ownership(key_of("mine"), NOW).attempting == ("web/other" if attempts else None)
 
 
+def test_resources_of_other_namespaces_hold_nobody_up_for_longer_than_one_turn() -> None:
+    ticks = [0.0]
+    mine, others = key_of("mine"), [Key("other", f"x{number}", f"uid-{number}") for number in range(3)]
+    claims = claims_of(monotonic=lambda: ticks[0], mine=claim("mine"))
+
+    def attempt(number: int) -> None:
+        for other, one in enumerate(others):
+            group = Group(A, PERSONAL, f"token-{other}")
+            seen, cns = (ticks[0], A) if other == number else (None, frozenset[str]())
+            claims.put(one, Claim(group, Seniority("2020", one.uid, one), True, None, None, seen, cns))
+
+    def waits_for() -> str | None:
+        return claims.ownership(mine, NOW).attempting
+
+    attempt(0)
+    assert waits_for() == "other/x0"
+    ticks[0] = 100.0
+    attempt(1)
+    assert waits_for() == "other/x1"
+    ticks[0] = 179.0
+    attempt(2)
+    assert waits_for() == "other/x2"
+    ticks[0] = 180.0
+    assert waits_for() is None, "it has waited for long enough"
+    claims.put(key_of("near"), claim("near", scope=SLUG, attempt=NOW + timedelta(seconds=170)))
+    assert waits_for() == "web/near", "those of its own namespace go on to take turns"
+    claims.put(key_of("near"), None)
+    claims.reserve(mine)
+    claims.release(mine)
+    assert waits_for() == "other/x2", "it has had its turn"
+
+
 @pytest.mark.parametrize(("attempted", "waits"), [(A, True), (B, False)], ids=["these names", "other names"])
 @pytest.mark.parametrize("holds", [None, "cert_1"], ids=["first", "renewal"])
 def test_an_attempt_counts_for_its_own_names_after_its_resource_has_changed_them(
@@ -285,7 +317,7 @@ def test_an_attempt_counts_for_its_own_names_after_its_resource_has_changed_them
     claims = claims_of(mine=claim("mine", age=2), changed=changed)
     expected = Ownership(attempting="web/changed" if waits else None)
     assert claims.ownership(key_of("mine"), NOW) == expected
-    assert next_elsewhere(claims, claim("gone", scope=SLUG)) == "mine", "it may decide itself that it waits"
+    assert next_elsewhere(claims, claim("gone", scope=SLUG)) == "mine", "it decides itself that it waits"
     claims.put(key_of("changed"), claim("changed", cns=A | {"c.com"}, holds=holds))
     assert claims.ownership(key_of("mine"), NOW) == Ownership()
 
@@ -351,7 +383,8 @@ def test_of_several_attempts_the_first_is_named() -> None:
 
 def next_elsewhere(claims: Claims, of: Claim, now: datetime = NOW) -> str | None:
     found = claims.next_elsewhere(of.group, now)
-    return found.name if found else None
+    assert len(found) <= 1, "one of each namespace"
+    return found[0].name if found else None
 
 
 def test_when_nobody_holds_the_names_any_longer_the_oldest_elsewhere_is_next() -> None:
@@ -372,6 +405,16 @@ def test_when_nobody_holds_the_names_any_longer_the_oldest_elsewhere_is_next() -
     assert next_elsewhere(claims, gone) is None
 
 
+def test_of_each_namespace_one_is_next() -> None:
+    """What other tenants have with other tokens keeps nobody from taking over."""
+    one, two = Key("one", "a", "uid-a"), Key("two", "b", "uid-b")
+    claims = Claims(lambda: 0.0)
+    for number, key in enumerate((one, two, Key("two", "c", "uid-c"))):
+        group = Group(A, PERSONAL, f"token-{number}")
+        claims.put(key, Claim(group, Seniority(f"2026-01-0{number + 1}", key.uid, key), True, None, None, None))
+    assert claims.next_elsewhere(claim("gone").group, NOW) == [one, two]
+
+
 @pytest.mark.parametrize(
     ("holder", "waits"),
     [
@@ -382,8 +425,11 @@ def test_when_nobody_holds_the_names_any_longer_the_oldest_elsewhere_is_next() -
     ],
     ids=["holds one", "attempts", "expired", "attempts for long"],
 )
-def test_while_someone_holds_the_names_nobody_is_next(holder: dict[str, Any], waits: bool) -> None:
-    claims = claims_of(holder=claim("holder", **holder), next=claim("next", scope=SLUG))
+def test_while_someone_certainly_in_its_scope_holds_the_names_nobody_is_next(
+    holder: dict[str, Any], waits: bool
+) -> None:
+    suspended = claim("holder", scope=SLUG, eligible=False, **holder)
+    claims = claims_of(holder=suspended, next=claim("next", scope=SLUG))
     assert next_elsewhere(claims, claim("gone")) == (None if waits else "next")
 
 
@@ -433,7 +479,8 @@ def test_whatever_the_order_of_changes_the_index_knows_what_is_claimed_now(chang
     for one in current.values():
         group = [(other.seniority, name, other) for name, other in current.items() if other.group == one.group]
         holding = [entry for entry in group if entry[2].holds(NOW, 0.0) or entry[1] in reserved]
-        line = sorted(holding) or sorted(entry for entry in group if entry[2].eligible)
+        by_rank = sorted(holding, key=lambda entry: entry[2].rank)
+        line = by_rank or sorted(entry for entry in group if entry[2].eligible)
         assert owning(claims, one) == (line[0][1] if line else None)
     for name in current:
         claims.put(key_of(name), None)
@@ -441,7 +488,7 @@ def test_whatever_the_order_of_changes_the_index_knows_what_is_claimed_now(chang
 
 
 def vars_of(claims: Claims) -> list[Any]:
-    return [claims._claims, claims._groups, claims._by_names, claims._holding, claims._reserved]
+    return [found for name, found in vars(claims).items() if isinstance(found, dict)]
 
 
 def test_finding_an_owner_does_not_look_at_all_resources() -> None:

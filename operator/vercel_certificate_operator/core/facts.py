@@ -185,7 +185,7 @@ def vercels_renewals(known: Known) -> Sequence[Certificate]:
 
     Only if the current one renews automatically and no one else was seen to have certificates with the same names. The
     renewal has exactly the same names and was created in the second half of the current one's lifetime, or the current
-    one is gone. If Vercel renewed several times, each must follow on the one before.
+    one is gone. None of them was another resource's. If Vercel renewed several times, each must follow on the one before.
     """
     status, listing = known.resource.status, known.listing
     if listing is None or status.shared_names or not status.auto_renew:
@@ -198,7 +198,7 @@ def vercels_renewals(known: Known) -> Sequence[Certificate]:
     for number, other in enumerate(chain):
         if other.auto_renew is False or other.created_at is None or other.expires_at is None:
             return ()
-        after_half = other.created_at >= start + (end - start) / 2
+        after_half = start + (end - start) / 2 <= other.created_at <= end + CLOCK_TOLERANCE
         follows = after_half or (gone and number == 0 and other.created_at > start)
         if not follows:
             return ()

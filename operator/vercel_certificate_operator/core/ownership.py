@@ -10,19 +10,27 @@ certificate for them.
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar, cast
 
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.known import Ownership, Tick
 from vercel_certificate_operator.core.resource import Key
 
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V", bound=Hashable)
+
 ATTEMPT_LIMIT = timedelta(hours=1)
 """How long an attempt whose outcome can't be found out holds up other resources, since this process has seen it: the
 recorded time may be by a wrong clock."""
+
+MOST_HOLDERS = 100
+"""Certificates of other resources that are looked at, to find those of scopes that may be the same."""
 
 Names = frozenset[str]
 
@@ -63,6 +71,7 @@ class Claim:
     """The names of the current certificate."""
     shares: bool = False
     """Whether it is recorded that others have certificates with these names."""
+    deleting: bool = False
 
     def holds(self, now: datetime, tick: Tick) -> bool:
         """Returns whether it holds an unexpired certificate for the names, or may be about to."""
@@ -85,20 +94,46 @@ class Claim:
         return self.attempt_seen is not None and tick - self.attempt_seen < limit and cns <= self.attempt_cns
 
     @property
-    def names(self) -> set[Names]:
-        """The sets of names for which it has a certificate or may get one."""
-        return {cns for cns in (self.group.cns, self.attempt_cns, self.certificate_cns) if cns}
+    def rank(self) -> tuple[bool, Seniority]:
+        """Which of two holders is the owner: one for exactly the names, then the older resource.
+
+        Who changes spec.cns to what another one holds takes nothing away, however old it is.
+        """
+        return (self.certificate_cns != self.group.cns, self.seniority)
+
+    @property
+    def attempted(self) -> set[Names]:
+        """The sets of names for which it may be about to get a certificate."""
+        return {cns for cns in (self.group.cns, self.attempt_cns) if cns}
+
+    @property
+    def held(self) -> tuple[Names, Scope, Hashable]:
+        """The names of the current certificate, and where it certainly is."""
+        return (self.certificate_cns, self.group.scope, self.group.token)
 
 
 @dataclass(slots=True)
 class _Members:
-    """The claims of a group, the oldest first."""
+    """The claims of a group: the holders by rank, the others by age."""
 
-    holders: list[Seniority] = field(default_factory=list)
+    holders: list[tuple[bool, Seniority]] = field(default_factory=list)
     eligible: list[Seniority] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.holders or self.eligible)
+
+
+class _Newest(NamedTuple):
+    """A certificate for some names. The one that expires last is first."""
+
+    left: float
+    certificate_id: str
+    key: Key
+
+    @classmethod
+    def of(cls, key: Key, claim: Claim) -> "_Newest":
+        expires = claim.expires_at.timestamp() if claim.expires_at is not None else 0.0
+        return cls(-expires, claim.certificate_id or "", key)
 
 
 class Claims:
@@ -115,46 +150,59 @@ class Claims:
         self._claims: dict[Key, Claim] = {}
         self._reserved: dict[Key, Tick] = {}
         self._groups: defaultdict[Group, _Members] = defaultdict(_Members)
-        self._by_names: defaultdict[Names, set[Group]] = defaultdict(set)
-        self._holding: defaultdict[Names, dict[Key, None]] = defaultdict(dict)  # of all scopes
+        self._by_names: defaultdict[Names, dict[Group, None]] = defaultdict(dict)
+        # Of all scopes:
+        self._attempting: defaultdict[Names, dict[Key, None]] = defaultdict(dict)
+        self._newest: defaultdict[Names, list[_Newest]] = defaultdict(list)
+        self._unaware: defaultdict[Hashable, dict[Key, None]] = defaultdict(dict)
+        self._sharing: defaultdict[Hashable, dict[Key, None]] = defaultdict(dict)
+        self._waiting_since: dict[Key, Tick] = {}
 
     def put(self, key: Key, claim: Claim | None) -> None:
         """Notes what a resource claims now; None: nothing, since it is gone."""
         before = self._claims.pop(key, None)
         if before is not None:
             self._unindex(key, before)
+        if claim is None or before is None or claim.group != before.group:
+            self._waiting_since.pop(key, None)
         if claim is None:
             self._reserved.pop(key, None)
             return
         self._claims[key] = claim
         members = self._groups[claim.group]
         if self._may_hold(key, claim):
-            insort(members.holders, claim.seniority)
-        if claim.certificate_id is not None or self._may_hold(key, claim):
-            for cns in claim.names:
-                self._holding[cns][key] = None
+            insort(members.holders, claim.rank)
         if claim.eligible:
             insort(members.eligible, claim.seniority)
         if members:
-            self._by_names[claim.group.cns].add(claim.group)
+            self._by_names[claim.group.cns][claim.group] = None
         else:
             del self._groups[claim.group]
+        if claim.attempt_seen is not None or key in self._reserved:
+            for cns in claim.attempted:
+                self._attempting[cns][key] = None
+        if claim.covers:
+            insort(self._newest[claim.group.cns], _Newest.of(key, claim))
+        if claim.certificate_id is not None:
+            self._sharing[claim.held][key] = None
+            if not claim.shares and not claim.deleting:
+                self._unaware[claim.held][key] = None
 
     def _unindex(self, key: Key, before: Claim) -> None:
         members = self._groups[before.group]
-        for ordered in (members.holders, members.eligible):
-            at = bisect_left(ordered, before.seniority)
-            if at < len(ordered) and ordered[at] == before.seniority:
-                del ordered[at]
+        _remove(members.holders, before.rank)
+        _remove(members.eligible, before.seniority)
         if not members:
             del self._groups[before.group]
-            self._by_names[before.group.cns].discard(before.group)
-            if not self._by_names[before.group.cns]:
-                del self._by_names[before.group.cns]
-        for cns in before.names:
-            self._holding[cns].pop(key, None)
-            if not self._holding[cns]:
-                del self._holding[cns]
+            _discard(self._by_names, before.group.cns, before.group)
+        for cns in before.attempted:
+            _discard(self._attempting, cns, key)
+        newest = self._newest[before.group.cns]
+        _remove(newest, _Newest.of(key, before))
+        if not newest:
+            del self._newest[before.group.cns]
+        _discard(self._sharing, before.held, key)
+        _discard(self._unaware, before.held, key)
 
     def _may_hold(self, key: Key, claim: Claim) -> bool:
         return claim.covers or claim.attempt_seen is not None or key in self._reserved
@@ -162,6 +210,7 @@ class Claims:
     def reserve(self, key: Key) -> None:
         """Notes that a resource is about to record an attempt: no other one may, from this moment on."""
         self._reserved[key] = self._monotonic()
+        self._waiting_since.pop(key, None)
         self.put(key, self._claims.get(key))
 
     def release(self, key: Key) -> None:
@@ -178,7 +227,7 @@ class Claims:
         members = self._groups.get(group)
         if members is None:
             return None
-        for senior in members.holders:
+        for _, senior in members.holders:
             if self._holds(senior.key, now):
                 return senior.key
         return members.eligible[0].key if members.eligible else None
@@ -194,83 +243,67 @@ class Claims:
         claim = self._claims.get(key)
         return claim is not None and self._may_hold(key, claim)
 
-    def next_elsewhere(self, group: Group, now: datetime) -> Key | None:
-        """Returns the next in line in the other scopes that may be the same: the oldest without a certificate.
+    def next_elsewhere(self, group: Group, now: datetime) -> list[Key]:
+        """Returns the next in line in the other scopes that may be the same: of each namespace, the oldest.
 
-        None while someone holds a certificate for the names, or attempts to get one.
+        Only from groups in which nobody holds a certificate for the names or attempts to get one.
         """
-        if any(
-            self._claims[key].group.cns == group.cns and self._holds(key, now)
-            for key in self._holding.get(group.cns, ())
-        ):
-            return None
-        waiting = [
-            members.eligible[0]
-            for other in self._by_names.get(group.cns, ())
-            if other != group and not group.scope.certainly_differs_from(other.scope)
-            if (members := self._groups.get(other)) is not None and members.eligible
-        ]
-        return min(waiting).key if waiting else None
+        oldest: dict[str, Seniority] = {}
+        for other in self._by_names.get(group.cns, ()):
+            if other == group or group.scope.certainly_differs_from(other.scope):
+                continue
+            members = self._groups[other]
+            if members.eligible and not any(self._holds(senior.key, now) for _, senior in members.holders):
+                first = members.eligible[0]
+                oldest[first.key.namespace] = min(first, oldest.get(first.key.namespace, first))
+        return [first.key for first in oldest.values()]
 
     def ownership(self, key: Key, now: datetime) -> Ownership:
         """Returns what stands between a resource and an attempt, as it is when it is asked for."""
         claim = self._claims.get(key)
         return Ownership() if claim is None else _OwnershipOf(self, key, claim, now)
 
-    def attempting(self, claim: Claim, now: datetime) -> Key | None:
+    def attempting(self, key: Key, claim: Claim, now: datetime) -> Key | None:
         """Returns another resource, of a scope that may be the same, that attempts to get a certificate.
 
-        If it has one already, that counts.
+        If it has one already, that counts. Resources of other namespaces hold nobody up for longer than one turn,
+        however many there are: most have another account.
         """
-        cns = claim.group.cns
-        return next(
-            (
-                key
-                for key, other in self._rivals(claim)
-                if not (other.group.cns == cns and other.has_certificate(now)) and self._attempts(key, cns, claim)
-            ),
-            None,
-        )
+        tick = self._monotonic()
+        has_waited = tick - self._waiting_since.get(key, tick) >= self._turn
+        for other_key in self._attempting.get(claim.group.cns, ()):
+            other = self._claims[other_key]
+            if other.group == claim.group or claim.group.scope.certainly_differs_from(other.group.scope):
+                continue
+            if has_waited and other_key.namespace != key.namespace:
+                continue
+            has_one = other.group.cns == claim.group.cns and other.has_certificate(now)
+            if not has_one and self._attempts(other_key, claim.group.cns, claim):
+                self._waiting_since.setdefault(key, tick)
+                return other_key
+        return None
 
     def holders(self, claim: Claim, now: datetime) -> dict[str, str]:
         """Returns the holders of certificates for the names, of scopes that may be the same, the newest first.
 
-        If it has one itself, only those that are older.
+        If it has one itself, only those that are older. Of many, some of the newest: a list has the others.
         """
         has_one = claim.has_certificate(now)
-        found = [
-            (str(other.expires_at), other.certificate_id, str(key))
-            for key, other in self._rivals(claim)
-            if other.group.cns == claim.group.cns
-            and other.has_certificate(now)
-            and other.certificate_id is not None
-            and (not has_one or other.seniority < claim.seniority)
-        ]
-        newest_first = sorted(found, key=lambda entry: entry[0], reverse=True)
-        return {certificate_id: holder for _, certificate_id, holder in newest_first}
-
-    def _rivals(self, claim: Claim) -> Iterator[tuple[Key, Claim]]:
-        for key in self._holding.get(claim.group.cns, ()):
-            other = self._claims[key]
-            if other.group != claim.group and not claim.group.scope.certainly_differs_from(other.group.scope):
-                yield key, other
+        found: dict[str, str] = {}
+        for newest in islice(self._newest.get(claim.group.cns, ()), MOST_HOLDERS):
+            other = self._claims[newest.key]
+            if other.group == claim.group or claim.group.scope.certainly_differs_from(other.group.scope):
+                continue
+            if other.has_certificate(now) and (not has_one or other.rank < claim.rank):
+                found.setdefault(newest.certificate_id, str(newest.key))
+        return found
 
     def shared(self, key: Key, claim: Claim) -> bool:
         """Returns whether a resource has yet to record that others have certificates with the same names."""
-        return not claim.shares and next(self._others_with_its_names(key, claim), None) is not None
-
-    def _others_with_its_names(self, key: Key, claim: Claim) -> Iterator[Key]:
-        """Yields the others, whose scope may be the same, that have another certificate with the same names."""
-        if claim.certificate_id is None:
-            return
-        for other_key in self._holding.get(claim.certificate_cns, ()):
-            other = self._claims[other_key]
-            if other_key == key or other.certificate_id in (None, claim.certificate_id):
-                continue
-            if other.certificate_cns == claim.certificate_cns and not claim.group.scope.certainly_differs_from(
-                other.group.scope
-            ):
-                yield other_key
+        if key not in self._unaware.get(claim.held, ()):
+            return False
+        others = (self._claims[other] for other in self._sharing[claim.held])
+        return any(other.certificate_id != claim.certificate_id for other in others)
 
     def certificate_of(self, key: Key) -> tuple[str, Names] | None:
         """Returns the current certificate of a resource, with its names."""
@@ -278,17 +311,25 @@ class Claims:
         return (claim.certificate_id, claim.certificate_cns) if claim is not None and claim.certificate_id else None
 
     def unaware(self, key: Key) -> list[Key]:
-        """Returns those who have a certificate with the same names as this resource's, and have not recorded it."""
+        """Returns those who have a certificate with the same names as this resource's, and have not recorded it.
+
+        Only in the same scope: what another account has is nobody's business.
+        """
         claim = self._claims.get(key)
-        others = self._others_with_its_names(key, claim) if claim is not None else ()
-        return [other for other in others if not self._claims[other].shares]
+        if claim is None or claim.certificate_id is None:
+            return []
+        return [
+            other
+            for other in self._unaware.get(claim.held, ())
+            if self._claims[other].certificate_id != claim.certificate_id
+        ]
 
     def attempted_elsewhere(self, key: Key, cns: Names) -> bool:
         """Returns whether another resource, whose scope may be the same, attempts to get a certificate for names."""
         claim = self._claims.get(key)
         return claim is not None and any(
             self._attempts(other, cns, claim)
-            for other in self._holding.get(cns, ())
+            for other in self._attempting.get(cns, ())
             if other != key and not claim.group.scope.certainly_differs_from(self._claims[other].group.scope)
         )
 
@@ -299,6 +340,20 @@ class Claims:
         return claim.attempts_within(limit, cns, self._monotonic()) or (
             key in self._reserved and claim.group.cns == cns
         )
+
+
+def _remove(ordered: list[T], entry: T) -> None:
+    at = bisect_left(cast(list[Any], ordered), entry)
+    if at < len(ordered) and ordered[at] == entry:
+        del ordered[at]
+
+
+def _discard(index: defaultdict[K, dict[V, None]], entry: K, value: V) -> None:
+    values = index.get(entry)
+    if values is not None:
+        values.pop(value, None)
+        if not values:
+            del index[entry]
 
 
 class _OwnershipOf(Ownership):
@@ -319,7 +374,7 @@ class _OwnershipOf(Ownership):
 
     @cached_property
     def attempting(self) -> str | None:
-        other = self._claims.attempting(self._claim, self._now)
+        other = self._claims.attempting(self._key, self._claim, self._now)
         return str(other) if other is not None else None
 
     @cached_property

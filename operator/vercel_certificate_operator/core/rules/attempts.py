@@ -118,6 +118,8 @@ def origin_of_answer(
         held_elsewhere: ids of certificates in other resources' statuses.
         listed: whether the list from which the attempt was made has it.
     """
+    if attempt.fingerprint is None and not certificate.covers(attempt.names):
+        return Origin.FOUND  # nobody requested that: the answer may have been for someone else
     if listed or certificate.id in held_elsewhere or certificate.id in (attempt.known or ()):
         return Origin.FOUND
     # Vercel may answer with what its list doesn't show yet.
@@ -434,6 +436,9 @@ def _must_be_what_was_requested(known: Known, attempt: Attempt, certificate: Cer
         return False
     if attempt.team is None and attempt.token_hash not in (None, known.token_hash):
         return False
+    latest = attempt.start + timedelta(seconds=known.limits.grace) + CLOCK_TOLERANCE
+    if attempt.fingerprint is None and certificate.created_at is not None and certificate.created_at > latest:
+        return False  # the request was over by then
     return not _may_be_uploaded(attempt, certificate) and not _may_have_existed(attempt, certificate)
 
 

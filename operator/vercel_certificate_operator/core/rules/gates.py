@@ -109,21 +109,25 @@ def holders_are_in_other_scopes(known: Known, need: Need) -> Decision | None:
 
     A list may be older than they are. Of many, only the newest are read; the list has the others.
     """
-    for certificate_id in tuple(known.ownership.holders)[:MOST_HOLDERS_READ]:
-        if certificate_id not in known.got and not is_unreadable(known, certificate_id):
-            return Decision(Get(certificate_id, known.scope))
-    return None
+    left = _holders_to_read(known)
+    return Decision(Get(left[0], known.scope)) if left else None
+
+
+def _holders_to_read(known: Known) -> list[str]:
+    """Returns the certificates of others of which it isn't known yet whether they are in this scope."""
+    newest = tuple(known.ownership.holders)[:MOST_HOLDERS_READ]
+    return [one for one in newest if one not in known.got and not is_unreadable(known, one)]
 
 
 def attempts_for_the_same_names_take_turns(known: Known, need: Need) -> Decision | None:
     """A resource whose scope may be the same is requesting a certificate for these names now."""
-    other = known.ownership.attempting
-    if other is None:
+    if known.ownership.attempting is None:
         return None
-    need = Need(need.reason, f"{need.message} Waiting for the attempt of {other}, which has the same names.")
+    # It may be of another tenant, so it isn't named; and the message stays when the next one has its turn.
+    waits = f"{need.message} Waiting for the attempt of another resource, which has the same names."
     return Decision(
         Wait(known.now + ATTEMPT_ELSEWHERE_CHECK),
-        conditions(known.resource, known.resource.status, now=known.now, need=need),
+        conditions(known.resource, known.resource.status, now=known.now, need=Need(need.reason, waits)),
     )
 
 
@@ -219,7 +223,7 @@ def list_is_fresh(known: Known, need: Need) -> Decision | None:
         return ask
     if is_recent(known, known.listing):
         return None
-    if list_is_unavailable(known) is None or known.ownership.holders:
+    if list_is_unavailable(known) is None or _holders_to_read(known):
         return ask
     return _until_half_time(known, ask) if need.by_time else None
 
