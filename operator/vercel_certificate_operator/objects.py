@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from vercel_certificate_operator.core.certificate import LONGEST_ID, Scope, normalized
 from vercel_certificate_operator.core.known import Ownership, Tick
@@ -81,6 +81,13 @@ class _Stored:
         return body
 
 
+class _OpenAttempt(NamedTuple):
+    id: str
+    seen: Tick
+    """When it was first seen."""
+    cns: frozenset[str]
+
+
 @dataclass(frozen=True, slots=True)
 class _Gone:
     version: int
@@ -121,7 +128,7 @@ class Objects:
         self._holders: defaultdict[str, dict[Key, None]] = defaultdict(dict)
         self._members: defaultdict[ScopeKey, dict[Key, None]] = defaultdict(dict)
         self._claims = Claims(monotonic, turn=turn)
-        self._attempts_seen: dict[Key, tuple[str, Tick]] = {}
+        self._attempts_seen: dict[Key, _OpenAttempt] = {}
         self._gone: dict[Key, _Gone] = {}
         self._being_removed: OrderedDict[str, Key] = OrderedDict()
         self._doubtful: dict[Key, list[str]] = {}
@@ -190,17 +197,23 @@ class Objects:
         self._claims.put(key, _claim(key, after, self._default_scope, None if released else attempt_seen, released))
         return True
 
-    def _attempt_seen(self, key: Key, body: Body) -> Tick | None:
-        """Returns when the attempt that an object records was first seen; None: there is none, or it has an outcome."""
+    def _attempt_seen(self, key: Key, body: Body) -> _OpenAttempt | None:
+        """Returns the attempt without an outcome that an object records, or recorded until somebody wiped its status.
+
+        The operator never removes an attempt from status. So what came of this one is still to be recorded.
+        """
         attempt = body["status"].get("attempt")
-        if not isinstance(attempt, dict) or attempt.get("outcome"):
+        if not isinstance(attempt, dict):
+            return self._attempts_seen.get(key)
+        if attempt.get("outcome"):
             self._attempts_seen.pop(key, None)
             return None
         attempt_id = str(attempt.get("id"))
         before = self._attempts_seen.get(key)
-        if before is None or before[0] != attempt_id:
-            before = self._attempts_seen[key] = attempt_id, self._monotonic()
-        return before[1]
+        if before is None or before.id != attempt_id:
+            cns = normalized(attempt.get("cns") or body["spec"].get("cns") or ())
+            before = self._attempts_seen[key] = _OpenAttempt(attempt_id, self._monotonic(), cns)
+        return before
 
     def drop(self, key: Key, last: Body | None = None) -> bool:
         """Notes that an object is gone; ``last`` is its last state. Returns whether it was known."""
@@ -452,7 +465,7 @@ def _is_released(metadata: Body) -> bool:
     return bool(metadata.get("deletionTimestamp")) and FINALIZER not in (metadata.get("finalizers") or ())
 
 
-def _claim(key: Key, body: Body, default_scope: Scope, attempt_seen: Tick | None, released: bool) -> Claim:
+def _claim(key: Key, body: Body, default_scope: Scope, attempt: _OpenAttempt | None, released: bool) -> Claim:
     metadata, spec, status = body["metadata"], body["spec"], body["status"]
     cns = normalized(spec.get("cns") or ())
     team = spec.get("team")
@@ -466,8 +479,8 @@ def _claim(key: Key, body: Body, default_scope: Scope, attempt_seen: Tick | None
         eligible=not deleting and not spec.get("suspend"),
         certificate_id=certificate_id,
         expires_at=_time(status.get("expiresAt")),
-        attempt_seen=attempt_seen,
-        attempt_cns=frozenset() if attempt_seen is None else normalized(status["attempt"].get("cns") or cns),
+        attempt_seen=attempt.seen if attempt is not None else None,
+        attempt_cns=attempt.cns if attempt is not None else frozenset(),
         certificate_cns=cns if certificate_cns == cns else certificate_cns,  # the same object: there are many
         shares=bool(status.get("sharedNames")),
         deleting=deleting,

@@ -457,6 +457,8 @@ class Reconciler:
                 if certificate_id not in resource.status.certificate_ids or not resource.has_finalizer:
                     self._objects.reserve_removal(key, certificate_id)  # an answer that no resource holds
                 there = await self._calls.remove(key, certificate_id, scope, token)
+                if resource.deleting:
+                    self._memories[key] = self._memories[key].with_removed(certificate_id, there)
                 return round_.with_removed(certificate_id, there)
             case Issue(attempt):
                 return await self._issue(facts, attempt, decision, token)

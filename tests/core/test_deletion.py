@@ -204,32 +204,58 @@ def test_after_the_removal_vercels_renewal_is_looked_for(facts: dict[str, Any], 
         ({"listing": listed(RENEWAL)}, True),
         ({"listing": listed()}, False),
         ({"listing": listed(RENEWAL), "held_elsewhere": {"cert_9"}}, False),
+        ({"listing": listed(RENEWAL), "status": ready(DUE, shared_names=True)}, True),
+        ({"listing": listed(cert("cert_9", created=NOW - 20 * DAY))}, True),
+        ({"listing": listed(cert("cert_9", created=NOW - 20 * DAY - SECOND))}, False),
+        ({"listing": listed(cert("cert_9", created=None))}, False),
         ({"listing": listed(RENEWAL), "scope": Scope(team_id="team_b")}, False),
     ],
-    ids=["there is one", "there is none", "another resource uses it", "the list is of another team"],
+    ids=[
+        "there is one",
+        "there is none",
+        "another resource uses it",
+        "others have such names",
+        "of half of its lifetime",
+        "older",
+        "of unknown age",
+        "the list is of another team",
+    ],
 )
 def test_a_renewal_by_vercel_that_no_status_names_stays_and_is_named(facts: dict[str, Any], left: bool) -> None:
-    decision = decide(known(deleting=True, status=ready(DUE), removed=REMOVED, **facts))
+    decision = decide(known(**{"deleting": True, "status": ready(DUE), "removed": REMOVED, **facts}))
     assert decision.action == RemoveFinalizer()
     assert decision.note is not None
     said = (
-        " Left at Vercel: cert_9, which has the same names and no resource uses. Vercel may have renewed the "
-        "certificate by it. Remove it at Vercel if you don't need it."
+        " Left at Vercel: cert_9, which has the same names and may be a renewal by Vercel. If no other resource uses "
+        "it, remove it at Vercel."
     )
     assert decision.note.type == ("Warning" if left else "Normal")
     assert decision.note.text == f"Removed at Vercel: cert_1.{said if left else ''}"
 
 
-@pytest.mark.parametrize("why", ["it fails", "it is paused"])
-def test_what_was_removed_before_a_removal_that_has_to_wait_is_named_no_longer(why: str) -> None:
-    """The user may set Retain now: then the Event names what is left."""
-    waits: dict[str, Any] = {"pauses": paused("remove", NOW + HOUR)}
-    if why == "it fails":
-        waits = {"failed": failing("remove", refusal(500))}
-    decision = decide(known(deleting=True, status=BOTH, removed={"cert_2": True, "cert_0": False}, **waits))
-    assert isinstance(decision.action, Wait)
-    assert decision.status is not None
-    assert decision.status.certificate_ids == ("cert_1",)
+def test_retain_in_the_middle_of_a_deletion_names_only_what_is_left() -> None:
+    decision = decide(known(deleting=True, status=BOTH, removed={"cert_2": True, "cert_0": False}, **RETAIN))
+    assert decision.note is not None
+    assert decision.note.text == "Left at Vercel: cert_1. Reason: spec.deletionPolicy is Retain."
+
+
+@pytest.mark.parametrize("why", [SUSPEND, RETAIN], ids=["suspended", "Retain"])
+def test_a_release_names_what_was_being_requested_and_no_newer_names(why: dict[str, Any]) -> None:
+    attempt = attempted(cns=["old.example.com"])
+    decision = decide(known(deleting=True, attempt=attempt, **why))
+    assert decision.note is not None
+    assert "A certificate for old.example.com was being requested" in decision.note.text
+
+
+@pytest.mark.parametrize(
+    ("facts", "checked"),
+    [({"listing": listed()}, True), ({"failed": failing("list", refusal(500))}, False)],
+    ids=["a list has none", "the list fails"],
+)
+def test_a_deletion_says_if_it_could_not_look_for_a_renewal(facts: dict[str, Any], checked: bool) -> None:
+    decision = decide(known(deleting=True, status=ready(DUE), removed=REMOVED, **facts))
+    assert decision.note is not None
+    assert ("the operator could not list the certificates to check that" in decision.note.text) is not checked
 
 
 def test_two_holders_that_are_deleted_together_do_not_leave_it_to_each_other() -> None:

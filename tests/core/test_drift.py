@@ -457,7 +457,9 @@ def test_of_a_get_and_a_list_that_differ_the_newer_one_counts(began: timedelta, 
 
 def test_a_certificate_that_lost_a_name_is_issued_again() -> None:
     both = ["example.com", "b.com"]
-    before = seen(cert(), cns=both, status=ready(cert(cns=both)))
+    listing = seen(cert(), cns=both, status=ready(cert(cns=both)))
+    assert decide(listing).action == Get("cert_1", TEAM), "a list is a hint"
+    before = replace(listing, got=got(cert()))
     decision = decide(before)
     assert conditions_of(decision) == (("False", "NamesChanged"), ("True", "NamesChanged"))
     assert issued_by(before, cert()).reason == Reason.NAMES_CHANGED

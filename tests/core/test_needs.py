@@ -13,6 +13,7 @@ from core.building import (
     ISSUED_AT,
     MINUTE,
     NEW,
+    NOT_SENT,
     NOTHING_TO_DO,
     NOW,
     READY,
@@ -33,11 +34,13 @@ from core.building import (
     listed,
     message,
     note_of,
+    paused,
     ready,
     refusal,
     renewal_time,
     replaced,
     status_of,
+    tick,
     written,
 )
 from vercel_certificate_operator.core.certificate import Certificate, Scope
@@ -337,9 +340,20 @@ def test_a_list_may_be_older_the_more_it_costs(listing: Listing, fresh: bool) ->
     assert isinstance(decide(facts).action, Issue if fresh else List)
 
 
-def test_while_no_younger_list_can_be_had_one_that_is_ten_minutes_old_will_do() -> None:
-    facts = known(status=ready(DUE), got=got(DUE), listing=listed(DUE, begun=NOW - 600 * SECOND))
-    assert isinstance(decide(replace(facts, failed=failing("list", refusal(429)))).action, Issue)
+@pytest.mark.parametrize(
+    "limited",
+    [{"failed": failing("list", refusal(429))}, {"pauses": paused("list", NOW + HOUR)}],
+    ids=["the list", "all lists"],
+)
+def test_while_lists_are_limited_a_renewal_goes_on_without_one_at_half_time(limited: Any) -> None:
+    facts = known(status=ready(DUE), got=got(DUE), listing=listed(DUE, begun=NOW - HOUR), **limited)
+    assert isinstance(decide(facts).action, Wait)
+    late = replace(facts, now=HALF)
+    action = decide(late).action
+    assert isinstance(action, Issue)
+    assert action.attempt.known is None, "an old list proves nothing"
+    first = decide(known(listing=listed(begun=NOW - HOUR), **limited))
+    assert (first.policy, type(first.action)) == ("list_is_fresh", Wait)
 
 
 def test_a_request_or_other_names_need_no_get() -> None:
@@ -449,15 +463,34 @@ def test_a_list_that_fails_once_does_not_block_what_is_needed_now(facts: Known, 
 
 
 @pytest.mark.parametrize(
-    "blocked",
-    [
-        {"failed": failing("list")},
-        {"failed": failing("list", refusal(500)), "ownership": Ownership(holders={"cert_9": "web/other"})},
-    ],
-    ids=["not sent", "another resource may have the certificate"],
+    "failure", [NOT_SENT, refusal(401), refusal(429)], ids=["not sent", "token rejected", "limited"]
 )
-def test_but_a_list_that_could_not_be_sent_or_that_must_show_something_is_waited_for(blocked: Any) -> None:
-    assert decide(known(**blocked)).action == Wait(NOW + MINUTE)
+def test_but_a_list_that_could_not_be_sent_or_that_vercel_limits_is_waited_for(failure: Any) -> None:
+    assert isinstance(decide(known(failed=failing("list", failure), token_read=True)).action, Wait)
+
+
+def test_without_a_list_a_get_shows_whether_another_resource_has_the_certificate() -> None:
+    other: dict[str, Any] = {
+        "ownership": Ownership(holders={"cert_9": "web/other"}),
+        "failed": failing("list", refusal(500)),
+    }
+    assert decide(known(**other)).action == Get("cert_9", TEAM)
+    assert isinstance(decide(known(**other, got=gone("cert_9"))).action, Issue)
+    there = decide(known(**other, got=got(cert("cert_9"))))
+    assert conditions_of(there)[1] == ("False", "DuplicateOf")
+
+
+def test_a_get_of_another_resources_certificate_that_is_paused_delays_a_renewal_until_half_time() -> None:
+    other: dict[str, Any] = {
+        "ownership": Ownership(holders={"cert_9": "web/other"}),
+        "pauses": paused("get", NOW + 90 * DAY),
+        "got": got(DUE),
+    }
+    facts = known(status=ready(DUE), listing=listed(DUE), **other)
+    assert decide(facts).policy == "holders_are_in_other_scopes"
+    assert isinstance(decide(facts).action, Wait)
+    late = replace(facts, now=HALF, tick=tick(HALF), listing=listed(DUE, begun=HALF))
+    assert isinstance(decide(late).action, Issue)
 
 
 def test_a_list_that_failed_is_tried_again_when_its_wait_is_over() -> None:

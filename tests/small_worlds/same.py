@@ -58,7 +58,7 @@ def _process(process: Process, now: int) -> Any:
         sorted((key, max(tick - now, 0)) for key, tick in process.due.items()),
         [_pending(pending, now) for _, pending in sorted(process.pending.items())],
         sorted((key, since - now) for key, since in process.reserved.items()),
-        sorted((key, attempt, since - now) for key, (attempt, since) in process.attempts.items()),
+        sorted((key, attempt.id, attempt.seen - now) for key, attempt in process.attempts.items()),
         [(str(scope), _listing(listing, now)) for scope, listing in process.lists.items()],
         process.heard,
         process.drift_at - now,

@@ -120,7 +120,7 @@ class Process:
     heard: bool = False
     """Whether Vercel has answered: before that, the API server's clock counts."""
     drift_at: int = DRIFT
-    attempts: Mapping[Key, tuple[str, float]] = field(default_factory=dict)
+    attempts: Mapping[Key, Any] = field(default_factory=dict)
     """The open attempt of each resource, and when it was first seen."""
     doubtful: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
     """Certificates of writes that may have happened."""

@@ -21,7 +21,6 @@ from vercel_certificate_operator.core.schema import whole_seconds
 from vercel_certificate_operator.core.source import Source
 from vercel_certificate_operator.core.times import (
     CLOCK_TOLERANCE,
-    DRIFT_LIST_AGE,
     LEAST_LIST_AGE,
     LIST_AGE,
     LIST_AGE_PER_CERTIFICATE,
@@ -185,7 +184,7 @@ def vercels_renewals(known: Known) -> Sequence[Certificate]:
 
     Only if the current one renews automatically and no one else was seen to have certificates with the same names. The
     renewal has exactly the same names and was created in the second half of the current one's lifetime, or the current
-    one is gone. None of them was another resource's. If Vercel renewed several times, each must follow on the one before.
+    one is gone. If Vercel renewed several times, each must follow on the one before.
     """
     status, listing = known.resource.status, known.listing
     if listing is None or status.shared_names or not status.auto_renew:
@@ -227,23 +226,17 @@ def is_recent(known: Known, listing: Listing | None) -> bool:
 
 def is_fresh(known: Known, listing: Listing | None) -> bool:
     """Returns whether a list is young enough to make an attempt from it."""
-    return listing is not None and known.tick - listing.begun <= _freshness(known, listing)
+    return listing is not None and known.tick - listing.begun <= _freshness(listing)
 
 
 def fresh_list(known: Known, scope: Scope) -> Decision:
     """Returns the decision to list a scope, or to use the newest list of it if that is fresh."""
-    age = LIST_AGE if known.listing is None else _freshness(known, known.listing)
+    age = LIST_AGE if known.listing is None else _freshness(known.listing)
     return Decision(List(known.tick - age, scope))
 
 
-def _freshness(known: Known, listing: Listing) -> float:
-    """Returns the seconds that a list may be old to be fresh. The fewer certificates it has, the less it costs.
-
-    While Vercel limits the requests, a list would take the place of a request that issues something.
-    """
-    attempt = known.resource.status.closed_attempt
-    if known.pauses or (attempt is not None and attempt.outcome_reason == Reason.RATE_LIMITED):
-        return max(DRIFT_LIST_AGE, 2 * listing.took)
+def _freshness(listing: Listing) -> float:
+    """Returns the seconds that a list may be old to be fresh. The fewer certificates it has, the less it costs."""
     by_length = LIST_AGE_PER_CERTIFICATE * len(listing.certificates)
     return min(max(by_length, LEAST_LIST_AGE, 2 * listing.took), _longest_age(listing))
 

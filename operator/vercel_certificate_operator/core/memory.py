@@ -72,6 +72,9 @@ class Memory:
     """A list that shows something new about this resource."""
     unpublished: tuple[Mapping[str, Any], Note] | None = None
     """A status that is being written, and the Event for it."""
+    removed: Mapping[str, bool] = field(default_factory=lambda: _EMPTY)
+    """What was removed while the resource is being deleted: whether Vercel had a certificate with this id. Status still
+    names it, and the last Event says what became of it."""
     farewell: Note | None = None
     """The Event for the end of the resource, which is being released."""
 
@@ -114,6 +117,10 @@ class Memory:
         action = decision.action
         settled = isinstance(action, Write) and (action.closes or decision.status is None)
         return replace(self, unpublished=None, reply=None if settled else self.reply)
+
+    def with_removed(self, certificate_id: str, there: bool) -> "Memory":
+        """Returns the memory after a certificate of a resource that is being deleted was removed."""
+        return replace(self, removed=MappingProxyType({certificate_id: there, **self.removed}))
 
     def call_failed(
         self, call: CallKey, failure: Failure, tick: Tick, *, seed: str, token_hash: str | None
@@ -242,7 +249,7 @@ def known(
         void_attempts=memory.void,
         schema_outdated=since is not None and tick - since < SCHEMA_CHECK.total_seconds(),
         got=round_.got,
-        removed=round_.removed,
+        removed={**memory.removed, **round_.removed} if memory.removed else round_.removed,
         listing=round_.listing,
         failed=memory.failed,
         pauses=round_.pauses,

@@ -118,7 +118,7 @@ def origin_of_answer(
         held_elsewhere: ids of certificates in other resources' statuses.
         listed: whether the list from which the attempt was made has it.
     """
-    if attempt.fingerprint is None and not certificate.covers(attempt.names):
+    if certificate.cns and attempt.names.isdisjoint(certificate.cns):
         return Origin.FOUND  # nobody requested that: the answer may have been for someone else
     if listed or certificate.id in held_elsewhere or certificate.id in (attempt.known or ()):
         return Origin.FOUND

@@ -1,6 +1,7 @@
 """What happens to the certificates of a resource that is being deleted, or has gone."""
 
 from collections.abc import Container, Sequence
+from datetime import datetime
 
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate
@@ -10,7 +11,7 @@ from vercel_certificate_operator.core.facts import (
     is_removable,
     open_attempt,
     open_reply,
-    vercels_renewals,
+    unclaimed,
     without_removed,
 )
 from vercel_certificate_operator.core.failures import Fate, meaning
@@ -90,11 +91,18 @@ def certificates_are_removed_then_released(known: Known) -> Decision | None:
 def _vercel_may_have_renewed(known: Known) -> bool:
     """Returns whether Vercel may have renewed the current certificate under an id that is in no status yet."""
     status = known.resource.status
-    if not status.auto_renew or status.created_at is None or status.expires_at is None:
+    if not status.auto_renew:
         return False
     if status.scope != known.scope or (status.team is None and known.token_hash != status.token_hash):
         return False  # the list of another account says nothing
-    return known.now >= status.created_at + (status.expires_at - status.created_at) / 2
+    half = _half_of_its_lifetime(status)
+    return half is not None and known.now >= half
+
+
+def _half_of_its_lifetime(status: Status) -> datetime | None:
+    if status.created_at is None or status.expires_at is None:
+        return None
+    return status.created_at + (status.expires_at - status.created_at) / 2
 
 
 def _renewals(known: Known) -> Sequence[Certificate]:
@@ -102,7 +110,12 @@ def _renewals(known: Known) -> Sequence[Certificate]:
 
     Someone may have requested them to replace the resource that is being deleted: nothing has recorded whose they are.
     """
-    return vercels_renewals(known) if _vercel_may_have_renewed(known) else ()
+    status, listing = known.resource.status, known.listing
+    half = _half_of_its_lifetime(status)
+    if listing is None or half is None or not _vercel_may_have_renewed(known):
+        return ()
+    others = unclaimed(known, listing, status.names)
+    return [other for other in others if other.created_at is not None and other.created_at >= half]
 
 
 def _last_status(known: Known, text: str) -> Status | None:
@@ -128,8 +141,13 @@ def _what_was_removed(known: Known, kept: list[str]) -> str:
         )
     if renewals := [renewal.id for renewal in _renewals(known)]:
         parts.append(
-            f"Left at Vercel: {words.ids(renewals)}, which has the same names and no resource uses. Vercel may have "
-            "renewed the certificate by it. Remove it at Vercel if you don't need it."
+            f"Left at Vercel: {words.ids(renewals)}, which has the same names and may be a renewal by Vercel. If no "
+            "other resource uses it, remove it at Vercel."
+        )
+    elif _vercel_may_have_renewed(known) and not is_fresh(known, known.listing):
+        parts.append(
+            "Vercel may have renewed the certificate under another id; the operator could not list the certificates to "
+            "check that."
         )
     return " ".join(parts) or "There was no certificate to remove at Vercel."
 
@@ -137,10 +155,12 @@ def _what_was_removed(known: Known, kept: list[str]) -> str:
 def _left_behind(known: Known) -> str:
     status, reply = known.resource.status, open_reply(known)
     answer = reply.certificate.id if reply and reply.certificate else None
-    left = list(dict.fromkeys([*status.certificate_ids, *([answer] if answer else [])]))
+    every = dict.fromkeys([*status.certificate_ids, *([answer] if answer else [])])
+    left = [certificate_id for certificate_id in every if certificate_id not in known.removed]
     text = f"Left at Vercel: {words.ids(left)}." if left else ""
-    if open_attempt(known) is not None and answer is None:
-        text += f" A certificate for {words.names(known.resource.cns)} was being requested: check Vercel for it."
+    attempt = open_attempt(known)
+    if attempt is not None and answer is None:
+        text += f" A certificate for {words.names(attempt.names)} was being requested: check Vercel for it."
     return text.strip() or "There is no certificate at Vercel."
 
 

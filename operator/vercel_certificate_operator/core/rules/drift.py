@@ -159,11 +159,15 @@ def shared_names_are_recorded(known: Known) -> Decision | None:
 
 
 def _is_doubtful(known: Known, listed: Certificate | None) -> bool:
-    """Returns whether a list lacks the current certificate or has it as it was before: the list may be older."""
-    expires_at = known.resource.status.expires_at
-    if listed is None or listed.expires_at is None or expires_at is None:
-        return listed is None
-    return whole_seconds(listed.expires_at) < expires_at
+    """Returns whether a list may be wrong: it lacks the certificate, or says other names or an earlier expiry."""
+    status = known.resource.status
+    if listed is None:
+        return True
+    if listed.cns and listed.cns != status.names:
+        return True
+    if listed.expires_at is None or status.expires_at is None:
+        return False
+    return whole_seconds(listed.expires_at) < status.expires_at
 
 
 def _renewal(known: Known, renewal: Certificate) -> Decision:

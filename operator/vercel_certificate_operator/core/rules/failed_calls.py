@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Scope
-from vercel_certificate_operator.core.facts import earliest, kept, kept_waiting, next_moment, without_removed
+from vercel_certificate_operator.core.facts import earliest, kept, kept_waiting, next_moment
 from vercel_certificate_operator.core.failures import RATE_LIMITED, Call, Failure, Meaning, Pauses, explain, meaning
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
@@ -28,7 +28,6 @@ from vercel_certificate_operator.core.known import (
 )
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.report import Problem, conditions, usable
-from vercel_certificate_operator.core.resource import Status
 from vercel_certificate_operator.core.rules.attempts import GO_ANYWAY
 from vercel_certificate_operator.core.rules.needs import need_of
 from vercel_certificate_operator.core.schema import whole_seconds
@@ -88,11 +87,6 @@ def _concerns_token(failed: FailedCall, call: Call) -> bool:
     return failed.token_hash is not None and meaning(failed.failure, call).reason in reasons
 
 
-def _recorded(known: Known) -> Status:
-    """Returns status. What a deletion has removed before it has to wait, it names no longer."""
-    return without_removed(known) if known.resource.deleting else known.resource.status
-
-
 def _what_fails(known: Known, call: CallKey) -> str:
     """Returns what can't be done now, with the names concerned."""
     kind, certificate_id = call
@@ -120,7 +114,7 @@ def _paused(known: Known, call: CallKey, pause: Pause) -> Decision:
     message = f"{_what_fails(known, call)}: {pause.message}"
     if resource.deleting:
         message = f"{message} {GO_ANYWAY}"
-    status = _recorded(known).changed(next_attempt_time=kept(known, known.wall(pause.until)))
+    status = status.changed(next_attempt_time=kept(known, known.wall(pause.until)))
     return Decision(Wait(until), conditions(resource, status, now=known.now, problem=Problem(pause.reason, message)))
 
 
@@ -142,7 +136,7 @@ def _failed(known: Known, call: CallKey, failed: FailedCall) -> Decision:
         note = Note.failed(Reason.DELETION_FAILED, ACTIONS[kind], row.reason, message)
     elif new:
         note = Note("Warning", row.reason, ACTIONS[kind], message)
-    status = _recorded(known).changed(next_attempt_time=kept(known, known.wall(failed.retry_at)))
+    status = status.changed(next_attempt_time=kept(known, known.wall(failed.retry_at)))
     if new or known.just_failed == call:
         status = status.changed(last_failure_time=whole_seconds(known.now))
     status = conditions(resource, status, now=known.now, problem=Problem(row.reason, message))

@@ -14,7 +14,6 @@ from vercel_certificate_operator.core.facts import (
     half_time,
     is_for_the_same,
     is_fresh,
-    is_recent,
     is_removable,
     is_unreadable,
     kept_waiting,
@@ -29,6 +28,7 @@ from vercel_certificate_operator.core.facts import (
 from vercel_certificate_operator.core.failures import (
     CALL_DENIED,
     CREDENTIALS_INVALID,
+    meaning,
 )
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
@@ -109,14 +109,12 @@ def holders_are_in_other_scopes(known: Known, need: Need) -> Decision | None:
 
     A list may be older than they are. Of many, only the newest are read; the list has the others.
     """
-    left = _holders_to_read(known)
-    return Decision(Get(left[0], known.scope)) if left else None
-
-
-def _holders_to_read(known: Known) -> list[str]:
-    """Returns the certificates of others of which it isn't known yet whether they are in this scope."""
-    newest = tuple(known.ownership.holders)[:MOST_HOLDERS_READ]
-    return [one for one in newest if one not in known.got and not is_unreadable(known, one)]
+    for certificate_id in tuple(known.ownership.holders)[:MOST_HOLDERS_READ]:
+        if certificate_id not in known.got and not is_unreadable(known, certificate_id):
+            ask = Decision(Get(certificate_id, known.scope))
+            waits = need.by_time and known.blocked("get", certificate_id)
+            return _until_half_time(known, ask) if waits else ask
+    return None
 
 
 def attempts_for_the_same_names_take_turns(known: Known, need: Need) -> Decision | None:
@@ -215,17 +213,21 @@ def current_certificate_is_checked(known: Known, need: Need) -> Decision | None:
 
 
 def list_is_fresh(known: Known, need: Need) -> Decision | None:
-    """An attempt needs a fresh list. One that fails does not block issuing for long."""
+    """An attempt needs a fresh list. One that fails does not block issuing for long, nor a rate limit a renewal."""
     if is_fresh(known, known.listing):
         return None
     ask = fresh_list(known, known.scope)
     if not known.blocked("list"):
         return ask
-    if is_recent(known, known.listing):
-        return None
-    if list_is_unavailable(known) is None or _holders_to_read(known):
-        return ask
-    return _until_half_time(known, ask) if need.by_time else None
+    if need.by_time and (list_is_unavailable(known) or _list_is_limited(known)):
+        return _until_half_time(known, ask)
+    return ask if list_is_unavailable(known) is None else None
+
+
+def _list_is_limited(known: Known) -> bool:
+    pause, failed = known.pauses.get("list"), known.waits("list")
+    reasons = (pause.reason if pause else None, meaning(failed.failure, "list").reason if failed else None)
+    return Reason.RATE_LIMITED in reasons
 
 
 def _until_half_time(known: Known, ask: Decision) -> Decision | None:
@@ -323,8 +325,7 @@ def finalizer_is_there(known: Known, need: Need) -> Decision | None:
 def attempt_is_made(known: Known, need: Need) -> Decision:
     """One attempt: recorded, then sent."""
     resource, status = known.resource, known.resource.status
-    usable = is_fresh(known, known.listing) or (is_recent(known, known.listing) and not list_is_unavailable(known))
-    listing = known.listing if usable else None
+    listing = known.listing if is_fresh(known, known.listing) else None  # an older one proves nothing
     source, cns = _source(known), _requested_names(known)
     existing = unclaimed(known, listing, cns) if listing is not None else ()
     failures, reason = _failures_in_a_row(known)
