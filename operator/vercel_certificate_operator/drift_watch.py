@@ -169,7 +169,7 @@ class DriftWatch:
         try:
             token = await self._tokens.at(key.token)
             listing = self._calls.list(key, self._clock.monotonic() - DRIFT_LIST_AGE, key.scope, token)
-            await self._compare(key, scope, self.judged(key, listing))
+            await self._compare(key, scope, self.judged(key, self._objects.without_removed(listing)))
         except Waiting:
             return WAITING
         except Paused as paused:
@@ -203,7 +203,7 @@ class DriftWatch:
         deferred: set[str] = set()
         for number, (object_key, body, status) in enumerate(self._members(key), 1):
             cns = normalized(body["spec"].get("cns") or ())
-            found = self._orphans(body, cns, sighting)
+            found = self._orphans(object_key, body, cns, sighting)
             if sighting.is_news(cns, status):
                 self._notice(object_key, listing)
                 deferred.update(certificate.id for certificate in found if certificate.id not in scope.deferred)
@@ -214,11 +214,13 @@ class DriftWatch:
                 await asyncio.sleep(0)
         scope.orphans, scope.deferred = frozenset(orphans), frozenset(deferred)
 
-    def _orphans(self, body: Body, cns: frozenset[str], sighting: Sighting) -> list[Certificate]:
+    def _orphans(self, key: Key, body: Body, cns: frozenset[str], sighting: Sighting) -> list[Certificate]:
         """Returns the certificates with a resource's names, younger than it, that are in no status."""
         attempt = body["status"].get("attempt") or {}
         if "outcome" not in attempt and attempt:
             return []  # one of them may be what came of it
+        if cns in self._objects.attempted_elsewhere(key):
+            return []  # or of another one's
         created = datetime.fromisoformat(body["metadata"]["creationTimestamp"]).timestamp()
         return [one for one in sighting.orphans(cns, created) if not self._objects.holders(one.id)]
 

@@ -73,7 +73,8 @@ class LateAnswers:
     async def _remove(self, key: Key, memory: Memory, remove: Remove) -> Memory | None:
         try:
             token = await self._tokens.get_for_removal(key.namespace, memory.spec.token_secret_ref, key.uid)
-            await self._calls.remove(key, remove.certificate_id, remove.scope, token)
+            if await self._calls.remove(key, remove.certificate_id, remove.scope, token):
+                self._objects.note_removal(remove.certificate_id)
         except Paused as paused:
             failure = Failure(Fate.NOT_SENT, paused.pause.message)
         except TokenMissing as missing:

@@ -10,14 +10,14 @@ echo of our own write changes nothing, and events may come late, twice or out of
 import hashlib
 import json
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 from vercel_certificate_operator.core.certificate import LONGEST_ID, Scope, normalized
-from vercel_certificate_operator.core.known import Ownership, Tick
+from vercel_certificate_operator.core.known import Listing, Ownership, Tick
 from vercel_certificate_operator.core.ownership import Claim, Claims, Group, Seniority
 from vercel_certificate_operator.core.record import Origin, scope_of_team
 from vercel_certificate_operator.core.resource import (
@@ -29,6 +29,7 @@ from vercel_certificate_operator.core.resource import (
 )
 from vercel_certificate_operator.core.selector import Selector
 from vercel_certificate_operator.core.sightings import Place, ScopeKey
+from vercel_certificate_operator.core.times import LIST_LAG
 from vercel_certificate_operator.kube.vercel_certificates import FINALIZERS_KEPT
 
 K = TypeVar("K")
@@ -132,6 +133,10 @@ class Objects:
         self._gone: dict[Key, _Gone] = {}
         self._being_removed: OrderedDict[str, Key] = OrderedDict()
         self._doubtful: dict[Key, list[str]] = {}
+        self._left: OrderedDict[str, None] = OrderedDict()
+        """Certificates that resources held which are gone or released."""
+        self._removed: OrderedDict[str, Tick] = OrderedDict()
+        """Certificates that this process removed, and when."""
 
     # --- the objects
 
@@ -189,6 +194,8 @@ class Objects:
             scope_key=None if released else scope_key_of(key, after),
             deleting=bool(after["metadata"].get("deletionTimestamp")),
         )
+        if released and before is not None:
+            self._leave(before)
         for certificate_id in stored.certificate_ids:
             self._holders[certificate_id][key] = None
         if stored.scope_key is not None:
@@ -218,6 +225,8 @@ class Objects:
     def drop(self, key: Key, last: Body | None = None) -> bool:
         """Notes that an object is gone; ``last`` is its last state. Returns whether it was known."""
         before = self._unindex(key)
+        if before is not None:
+            self._leave(before)
         self._stored.pop(key, None)
         self._claims.put(key, None)
         self._attempts_seen.pop(key, None)
@@ -316,6 +325,28 @@ class Objects:
         if len(self._being_removed) > MOST_BEING_REMOVED:
             _discard(self._holders, *self._being_removed.popitem(last=False))
 
+    def _leave(self, before: _Stored) -> None:
+        for certificate_id in before.certificate_ids:
+            self._left[certificate_id] = None
+        while len(self._left) > REMEMBERED_GONE:
+            self._left.popitem(last=False)
+
+    @property
+    def left_behind(self) -> Container[str]:
+        """The ids of certificates that resources held which are gone: they renew no other certificate."""
+        return self._left.keys()
+
+    def note_removal(self, certificate_id: str) -> None:
+        """Notes that a certificate was removed at Vercel now."""
+        self._removed.pop(certificate_id, None)
+        self._removed[certificate_id] = self._monotonic()
+        while len(self._removed) > REMEMBERED_GONE:
+            self._removed.popitem(last=False)
+
+    def without_removed(self, listing: Listing) -> Listing:
+        """Returns a list without the certificates that were removed since it was begun, or so shortly before that."""
+        return replace(listing, removed=RemovedSince(self._removed, listing.begun - LIST_LAG.total_seconds()))
+
     # --- names
 
     def ownership(self, key: Key, now: datetime) -> Ownership:
@@ -399,6 +430,20 @@ class HeldElsewhere:
 
     def __contains__(self, certificate_id: object) -> bool:
         return isinstance(certificate_id, str) and bool(self._objects.holders(certificate_id) - {self._key})
+
+
+class RemovedSince:
+    """A container of the ids of certificates that were removed after a time, without a copy of them all."""
+
+    __slots__ = ("_begun", "_removed")
+
+    def __init__(self, removed: Mapping[str, Tick], begun: Tick) -> None:
+        self._removed = removed
+        self._begun = begun
+
+    def __contains__(self, certificate_id: object) -> bool:
+        at = self._removed.get(certificate_id) if isinstance(certificate_id, str) else None
+        return at is not None and at >= self._begun
 
 
 class AttemptedElsewhere:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.failures import Failure, Fate, meaning
 from vercel_certificate_operator.core.known import Listing, Reply, Tick
 from vercel_certificate_operator.core.memory import Memory
+from vercel_certificate_operator.core.ownership import Group
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Attempt
 from vercel_certificate_operator.core.resource import Key
@@ -30,9 +31,15 @@ REMEMBERED = 3600.0
 """Seconds for which issued certificates are remembered: longer than a list is used from which an attempt is made."""
 
 
+MOST_PERHAPS = 3
+"""Certificates that are remembered for a scope that may be another one than theirs."""
+
+
 class _Issued(NamedTuple):
     at: Tick
     scope: Scope
+    token: Hashable
+    """Which token was used, if the scope is its own account."""
     certificate: Certificate
 
 
@@ -46,11 +53,13 @@ class Posts:
         clock: Clock,
         observer: Observer,
         *,
+        group: Callable[[Key], Group | None],
         answered: Callable[[Key], None],
         record: Callable[[Key], Awaitable[float | None]],
     ) -> None:
         """
         Args:
+            group: returns the names and the scope of a resource.
             answered: called when there is an answer to record.
             record: records an answer when the process ends and no worker does. Returns the seconds after which it
                 must be tried again; None: it is recorded.
@@ -59,6 +68,7 @@ class Posts:
         self._calls = calls
         self._clock = clock
         self._observer = observer
+        self._group = group
         self._answered = answered
         self._record = record
         self._ending = False
@@ -95,20 +105,31 @@ class Posts:
         memory = self._memories.get(key)
         return memory is not None and memory.has_unrecorded_reply
 
-    def issued_since(self, cns: frozenset[str], scope: Scope, since: Tick) -> list[Certificate]:
+    def issued_since(self, cns: frozenset[str], scope: Scope, token: Hashable, since: Tick) -> list[Certificate]:
         """Returns what this process was issued for exactly these names since then, in a scope that may be this one.
 
-        A list that was begun before lacks it; perhaps no status has it any longer.
-        """
-        return [
-            issued.certificate
-            for issued in self._issued.get(cns, ())
-            if issued.at >= since and not issued.scope.certainly_differs_from(scope)
-        ]
+        A list that was begun before lacks it; perhaps no status has it any longer. Of what may be in another account,
+        only the newest: each costs a GET.
 
-    def _remember(self, attempt: Attempt, certificate: Certificate) -> None:
+        Args:
+            token: which token, if the scope is its own account.
+        """
+        here: list[Certificate] = []
+        perhaps: list[Certificate] = []
+        for issued in reversed(self._issued.get(cns, ())):
+            if issued.at < since:
+                break
+            if issued.scope == scope and (scope.team is not None or issued.token == token):
+                here.append(issued.certificate)
+            elif len(perhaps) < MOST_PERHAPS and not issued.scope.certainly_differs_from(scope):
+                perhaps.append(issued.certificate)
+        return [*here, *perhaps]
+
+    def _remember(self, key: Key, attempt: Attempt, certificate: Certificate) -> None:
         now, cns = self._clock.monotonic(), certificate.cns
-        self._issued[cns].append(_Issued(now, attempt.scope, certificate))
+        group = self._group(key)
+        token = group.token if group is not None else None
+        self._issued[cns].append(_Issued(now, attempt.scope, token, certificate))
         self._remembered.append((now, cns))
         while now - self._remembered[0][0] > REMEMBERED:
             _, oldest = self._remembered.popleft()
@@ -157,7 +178,7 @@ class Posts:
             else:
                 certificate = await account.client.issue(attempt.names, attempt.scope)
             account.succeeded(attempt.call, attempt.scope)
-            self._remember(attempt, certificate)
+            self._remember(key, attempt, certificate)
         except VercelError as error:
             failure = failure_of(error)
             self._calls.note_failure(account, attempt.call, attempt.scope, failure, token)

@@ -136,7 +136,13 @@ class Reconciler:
         self.vanished = self._intake.vanished
         self._late_answers = LateAnswers(objects, certificates, tokens, self._calls, clock, self._publisher)
         self.posts = Posts(
-            self._memories, self._calls, clock, observer, answered=self._queue.add, record=self._reconcile
+            self._memories,
+            self._calls,
+            clock,
+            observer,
+            group=objects.group,
+            answered=self._queue.add,
+            record=self._reconcile,
         )
         self.drift = DriftWatch(
             objects=objects,
@@ -269,7 +275,7 @@ class Reconciler:
             if isinstance(decision.action, Wait):
                 if await self._write(resource, decision):
                     return self._wait(facts, decision.action.until)
-                round_ = Round()
+                round_ = round_.fenced_off()
                 continue
             if self._stopping and not isinstance(decision.action, Write):
                 return None
@@ -306,8 +312,10 @@ class Reconciler:
             self._publisher.publish(key, note)
         now, scope = self._time.now(), resource.spec.scope(self._scope)
         if round_.listing is not None:
-            issued = self.posts.issued_since(resource.cns, scope, round_.listing.begun)
-            round_ = replace(round_, listing=round_.listing.with_issued(issued))
+            group = self._objects.group(key)
+            issued = self.posts.issued_since(resource.cns, scope, group.token if group else None, round_.listing.begun)
+            listing = self._objects.without_removed(round_.listing.with_issued(issued))
+            round_ = replace(round_, listing=listing)
         return known(
             memory,
             round_,
@@ -320,6 +328,7 @@ class Reconciler:
             may_adopt=self._tokens.may_adopt(key.namespace, resource.spec.token_secret_ref),
             ownership=self._objects.ownership(key, now),
             held_elsewhere=self._objects.held_elsewhere(key),
+            left_behind=self._objects.left_behind,
             attempted_elsewhere=self._objects.attempted_elsewhere(key),
             not_removable=self._objects.not_removable(key),
             clock_skew=self._time.skew,
@@ -365,12 +374,13 @@ class Reconciler:
         resource = facts.resource
         match decision.action:
             case Write():
-                return round_.written() if await self._write(resource, decision) else Round()
+                return round_.written() if await self._write(resource, decision) else round_.fenced_off()
             case AddFinalizer():
-                return round_ if await self._fenced(resource, self._kube.add_finalizer(resource)) else Round()
+                added = await self._fenced(resource, self._kube.add_finalizer(resource))
+                return round_ if added else round_.fenced_off()
             case RemoveFinalizer():
                 await self._remove_finalizer(resource, decision)
-                return Round()
+                return round_.fenced_off()
             case ReadToken():
                 return await self._read_token(resource, round_)
             case GetDomainConfig(domain, scope):
@@ -457,6 +467,8 @@ class Reconciler:
                 if certificate_id not in resource.status.certificate_ids or not resource.has_finalizer:
                     self._objects.reserve_removal(key, certificate_id)  # an answer that no resource holds
                 there = await self._calls.remove(key, certificate_id, scope, token)
+                if there:
+                    self._objects.note_removal(certificate_id)
                 if resource.deleting:
                     self._memories[key] = self._memories[key].with_removed(certificate_id, there)
                 return round_.with_removed(certificate_id, there)

@@ -245,6 +245,7 @@ class World:
             new_attempt_id=f"attempt-{self._attempts}",
             may_adopt=True,
             ownership=Ownership(),
+            left_behind=(),
             held_elsewhere=frozenset(),
             attempted_elsewhere=frozenset(),
             not_removable=frozenset(),

@@ -639,6 +639,7 @@ def test_one_that_was_just_removed_is_not_removed_again_after_a_write() -> None:
 
 # --- the record of what was replaced is full --------------------------------------------------------------------------
 
+FULL_IDS = tuple(f"old_{number}" for number in range(MOST_SUPERSEDED))
 FULL = tuple(
     entry
     for number in range(MOST_SUPERSEDED)
@@ -646,21 +647,27 @@ FULL = tuple(
 )
 
 
+LAST, NEXT = FULL[-1].id, FULL[-2].id
+"""The one that was replaced first, and the second one."""
+SERVES = cert(LAST, created=NOW - DAY)
+
+
 @pytest.mark.parametrize(
     ("facts", "removed"),
     [
-        ({}, f"old_{MOST_SUPERSEDED - 1}"),
-        ({"adopt": f"old_{MOST_SUPERSEDED - 1}", "may_adopt": True}, f"old_{MOST_SUPERSEDED - 2}"),
-        ({"failed": failing("remove", refusal(500), of=f"old_{MOST_SUPERSEDED - 1}")}, f"old_{MOST_SUPERSEDED - 2}"),
+        ({}, LAST),
+        ({"adopt": LAST, "may_adopt": True}, NEXT),
+        ({"failed": failing("remove", refusal(500), of=LAST)}, NEXT),
         ({"status": ready(cns=("other.example.com",), superseded=FULL[1:])}, None),
-        (
-            {
-                "status": ready(
-                    cns=("other.example.com",), superseded=replaced(*(entry.id for entry in FULL), since=NOW - MINUTE)
-                )
-            },
-            None,
-        ),
+        ({"status": ready(cns=("other.example.com",), superseded=replaced(*FULL_IDS, since=NOW - MINUTE))}, None),
+        ({"listing": None, "failed": failing("list", refusal(500))}, None),
+        ({"listing": listed(SERVES)}, NEXT),
+        ({"listing": listed(replace(SERVES, expires_at=NOW))}, LAST),
+        ({"listing": listed(replace(SERVES, expires_at=None))}, LAST),
+        ({"listing": listed(replace(SERVES, cns=frozenset({"other.example.com"})))}, LAST),
+        ({"listing": listed(SERVES, cert(NEXT, created=NOW - DAY + SECOND))}, LAST),
+        ({"listing": listed(SERVES, cert(NEXT, created=NOW - DAY - SECOND))}, NEXT),
+        ({"listing": listed(SERVES, cert("cert_9", created=NOW - HOUR))}, NEXT),
     ],
     ids=[
         "the oldest",
@@ -668,18 +675,32 @@ FULL = tuple(
         "the oldest can't be removed",
         "there is room for one",
         "its time has not come",
+        "the list fails",
+        "the oldest serves a wanted name",
+        "it has expired",
+        "it expires at an unknown time",
+        "it has other names",
+        "a younger one serves it",
+        "another one is older",
+        "the younger one is someone else's",
     ],
 )
-def test_while_the_certificate_has_other_names_and_the_record_is_full_the_oldest_makes_room(
+def test_while_the_record_is_full_the_oldest_that_serves_no_wanted_name_makes_room(
     facts: dict[str, Any], removed: str | None
 ) -> None:
-    facts = {"status": ready(cns=("other.example.com",), superseded=FULL)} | facts
+    facts = {"status": ready(cns=("other.example.com",), superseded=FULL), "listing": listed()} | facts
     decision = superseded_is_removed_in_time(known(**facts))
     if removed is None:
         assert decision is None
     else:
         assert decision is not None
         assert decision.action == Remove(removed, TEAM)
+
+
+def test_while_the_record_is_full_a_list_says_what_is_of_use() -> None:
+    decision = superseded_is_removed_in_time(known(status=ready(cns=("other.example.com",), superseded=FULL)))
+    assert decision is not None
+    assert decision.action == List(tick(NOW - MINUTE), TEAM)
 
 
 # --- what a younger one makes redundant -------------------------------------------------------------------------------
@@ -731,7 +752,7 @@ def test_while_the_certificate_can_not_be_used_only_what_is_redundant_is_removed
 
 
 def test_of_what_makes_room_only_the_oldest_is_forgotten() -> None:
-    facts = known(status=ready(cns=("other.example.com",), superseded=FULL))
+    facts = known(status=ready(cns=("other.example.com",), superseded=FULL), listing=listed())
     oldest = FULL[-1].id
     decision = superseded_is_removed_in_time(replace(facts, removed={oldest: True}))
     assert decision is not None

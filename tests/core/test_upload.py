@@ -515,6 +515,7 @@ def from_memory(read_at: float | None, tick_now: float, source: Source = LEAF) -
         new_attempt_id="a",
         may_adopt=False,
         ownership=Ownership(),
+        left_behind=(),
         held_elsewhere=(),
         attempted_elsewhere=(),
         not_removable=(),

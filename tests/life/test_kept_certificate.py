@@ -51,10 +51,10 @@ async def test_what_was_issued_is_remembered_for_an_hour_only(world: World) -> N
     posts, names = world.operator.reconciler.posts, frozenset({"example.com"})
     await world.apply("old", ["example.com"])
     await world.quiet()
-    assert len(posts.issued_since(names, Scope(), 0.0)) == 1
+    assert len(posts.issued_since(names, Scope(), None, 0.0)) == 1
 
     await world.advance(3601)
     await world.apply("other", ["other.example.com"])
     await world.quiet()
 
-    assert posts.issued_since(names, Scope(), 0.0) == []
+    assert posts.issued_since(names, Scope(), None, 0.0) == []

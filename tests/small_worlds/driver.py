@@ -128,6 +128,8 @@ class Driver:
         self.queue = _Queue()
         self.objects = Objects(monotonic=lambda: self.world.tick)
         self.objects._attempts_seen.update(mine.attempts)
+        self.objects._left.update(dict.fromkeys(mine.left))
+        self.objects._removed.update(mine.removed)
         queue: Any = self.queue
         time: Any = _Time(self.now)
         self.intake = Intake(self.objects, queue, time, self.memories.__contains__)
@@ -180,6 +182,8 @@ class Driver:
             issued=self.issued,
             deferred=self.deferred,
             attempts=self.objects._attempts_seen,
+            left=tuple(self.objects._left),
+            removed=dict(self.objects._removed),
             doubtful={key: tuple(ids) for key, ids in self.objects._doubtful.items()},
         )
         processes = list(world.processes)
@@ -274,7 +278,8 @@ class Driver:
         if round_.listing is not None:
             since = round_.listing.begun
             issued = [one for at, one in self.issued if at >= since and one.cns == resource.cns]
-            round_ = replace(round_, listing=round_.listing.with_issued(issued))
+            listing = self.objects.without_removed(round_.listing.with_issued(issued))
+            round_ = replace(round_, listing=listing)
         return known(
             memory,
             round_,
@@ -287,6 +292,7 @@ class Driver:
             may_adopt=True,
             ownership=self.objects.ownership(key, self.now),
             held_elsewhere=self.objects.held_elsewhere(key),
+            left_behind=self.objects.left_behind,
             attempted_elsewhere=self.objects.attempted_elsewhere(key),
             not_removable=self.objects.not_removable(key),
             clock_skew=self._skew,
@@ -542,6 +548,7 @@ class Driver:
         cert = self.world.cert(certificate_id)
         if cert is None:
             return False
+        self.objects.note_removal(certificate_id)
         left = tuple(other for other in self.world.certs if other is not cert)
         self.world = replace(self.world, certs=left, removed=(*self.world.removed, cert))
         return True
@@ -624,6 +631,7 @@ class Driver:
                 self.heard = True
                 listing = self.lists[scope_key.scope] = Listing(tick, Certificates(self.all_certificates()))
             scope = _Scope(deferred=self.deferred.get(scope_key, frozenset()))
+            listing = self.objects.without_removed(listing)
             _run(watch._compare(scope_key, scope, watch.judged(scope_key, listing)))
             self.deferred[scope_key] = scope.deferred
             again = min(again, int(AGAIN)) if scope.deferred else again

@@ -64,6 +64,8 @@ def _process(process: Process, now: int) -> Any:
         process.drift_at - now,
         sorted(process.reported),
         sorted(process.removing),
+        sorted(process.left),
+        sorted((one, min(now - at, LIST_AGE)) for one, at in process.removed.items()),
         sorted((key, ids) for key, ids in process.doubtful.items() if ids),
         [(now - at, one.id) for at, one in process.issued if now - at <= LIST_AGE],
         [(str(scope), sorted(ids)) for scope, ids in process.deferred.items() if ids],
@@ -93,6 +95,7 @@ def _memory(memory: Memory, now: int) -> Any:
         _listing(memory.noticed, now),
         memory.unpublished and str(memory.unpublished[0]),
         memory.farewell is not None,
+        sorted(memory.removed.items()),
     )
 
 

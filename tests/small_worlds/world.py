@@ -122,6 +122,10 @@ class Process:
     drift_at: int = DRIFT
     attempts: Mapping[Key, Any] = field(default_factory=dict)
     """The open attempt of each resource, and when it was first seen."""
+    left: tuple[str, ...] = ()
+    """Certificates that resources held which are gone."""
+    removed: Mapping[str, float] = field(default_factory=dict)
+    """Certificates that it removed, and when."""
     doubtful: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
     """Certificates of writes that may have happened."""
     removing: Mapping[str, Key] = field(default_factory=dict)

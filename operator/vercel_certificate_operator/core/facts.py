@@ -192,6 +192,8 @@ def vercels_renewals(known: Known) -> Sequence[Certificate]:
     if status.created_at is None or status.expires_at is None:
         return ()
     others = [other for other in unclaimed(known, listing, status.names) if not _expired(other, known.now)]
+    if any(other.id in known.left_behind for other in others):
+        return ()  # another resource left it there
     chain = sorted(others, key=youth)
     start, end, gone = status.created_at, status.expires_at, is_gone(known)
     for number, other in enumerate(chain):

@@ -65,18 +65,27 @@ class Listing:
     added: tuple[Certificate, ...] = ()
     """Certificates that Vercel didn't list: see ``with_issued``."""
 
+    removed: Container[str] = field(default=frozenset(), compare=False)
+    """Ids of certificates that the operator has removed since. They don't count, whatever Vercel listed."""
+
+    def __iter__(self) -> Iterator[Certificate]:
+        """Yields the certificates that Vercel listed and that are still there."""
+        return (certificate for certificate in self.certificates if certificate.id not in self.removed)
+
     def find(self, certificate_id: str | None) -> Certificate | None:
         """Returns a certificate that Vercel listed: it is in this scope."""
-        return self.certificates.by_id.get(certificate_id) if certificate_id is not None else None
+        if certificate_id is None or certificate_id in self.removed:
+            return None
+        return self.certificates.by_id.get(certificate_id)
 
     def has(self, certificate_id: str) -> bool:
         """Returns whether the list has a certificate, also one that was issued after it was begun."""
-        return certificate_id in self.certificates.by_id or any(one.id == certificate_id for one in self.added)
+        return self.find(certificate_id) is not None or any(one.id == certificate_id for one in self.added)
 
     def covering(self, cns: frozenset[str]) -> Iterator[Certificate]:
         """Yields the certificates that cover all of these names, also those that were issued after it was begun."""
-        yield from self.certificates.covering(cns)
-        yield from (certificate for certificate in self.added if cns <= certificate.cns)
+        found = (*self.certificates.covering(cns), *(one for one in self.added if cns <= one.cns))
+        return (certificate for certificate in found if certificate.id not in self.removed)
 
     def exactly(self, cns: frozenset[str]) -> Iterator[Certificate]:
         """Yields, of these, the certificates that cover no other names."""
@@ -198,6 +207,8 @@ class Known:
     ownership: Ownership = field(default_factory=Ownership)
     held_elsewhere: Container[str] = frozenset()
     """Ids of certificates in other resources' statuses."""
+    left_behind: Container[str] = frozenset()
+    """Ids of certificates that other resources held which are gone. They are no renewals of this one's."""
     attempted_elsewhere: Container[frozenset[str]] = frozenset()
     """Sets of names for which another resource has an attempt without an outcome: a certificate that seems to be in no
     status may be its answer."""

@@ -208,6 +208,10 @@ class Round:
     def with_token(self, token_hash: str | None) -> "Round":
         return replace(self, token_read=True, token_hash=token_hash)
 
+    def fenced_off(self) -> "Round":
+        """Returns the next round, after the view turned out to be stale: what was removed stays removed."""
+        return Round(removed=self.removed)
+
     def written(self) -> "Round":
         """Returns the round after status was written: what Vercel said about certificates stays true."""
         return replace(self, just_failed=None)
@@ -226,6 +230,7 @@ def known(
     may_adopt: bool,
     ownership: Ownership,
     held_elsewhere: Container[str],
+    left_behind: Container[str],
     attempted_elsewhere: Container[frozenset[str]],
     not_removable: Container[str],
     clock_skew: timedelta | None,
@@ -262,6 +267,7 @@ def known(
         may_adopt=may_adopt,
         ownership=ownership,
         held_elsewhere=held_elsewhere,
+        left_behind=left_behind,
         attempted_elsewhere=attempted_elsewhere,
         not_removable=not_removable,
         clock_skew=clock_skew,

@@ -78,7 +78,7 @@ class Sighting:
     @classmethod
     def of(cls, listing: Listing) -> "Sighting":
         by_names: dict[frozenset[str], list[Certificate]] = {}
-        for certificate in listing.certificates:
+        for certificate in listing:
             by_names.setdefault(certificate.cns, []).append(certificate)
         ordered = {names: tuple(sorted(found, key=youth, reverse=True)) for names, found in by_names.items()}
         return cls(listing, ordered)

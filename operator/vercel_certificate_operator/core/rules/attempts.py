@@ -551,6 +551,7 @@ def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:
         and certificate.id not in (attempt.known or ())
         and certificate.id not in status.certificate_ids
         and certificate.id not in known.held_elsewhere
+        and certificate.id not in known.left_behind
         and not _is_not_there(known, certificate.id)
     )
     exact = tuple(certificate for certificate in young if certificate.cns == attempt.names)

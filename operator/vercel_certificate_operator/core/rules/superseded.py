@@ -3,10 +3,11 @@
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.facts import adoption_pending, is_removable, removal_time, unchanged, youth
 from vercel_certificate_operator.core.failures import explain, meaning
-from vercel_certificate_operator.core.known import AddFinalizer, Decision, Known, Note, Remove, Write
+from vercel_certificate_operator.core.known import AddFinalizer, Decision, Known, List, Note, Remove, Write
 from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.core.record import MOST_SUPERSEDED
+from vercel_certificate_operator.core.record import MOST_SUPERSEDED, Superseded
 from vercel_certificate_operator.core.report import usable
+from vercel_certificate_operator.core.times import DRIFT_LIST_AGE
 
 
 def finalizer_is_restored(known: Known) -> Decision | None:
@@ -35,14 +36,9 @@ def superseded_is_removed_in_time(known: Known) -> Decision | None:
         and (every or _is_redundant(known, entry.id))
     ]
     if not due and len(status.superseded) >= MOST_SUPERSEDED:
-        # Or nothing would ever be issued: the oldest that can be removed leaves room.
-        due = [
-            entry
-            for entry in sorted(status.superseded, key=lambda entry: entry.since)
-            if known.now >= removal_time(status, entry.since)
-            and entry.id != wanted
-            and (not known.blocked("remove", entry.id) or known.just_failed == ("remove", entry.id))
-        ][:1]
+        if known.listing is None and not known.blocked("list"):
+            return Decision(List(known.tick - DRIFT_LIST_AGE, known.scope))
+        due = _least_useful(known, wanted)
     own = [entry for entry in due if is_removable(known, entry.id, entry.origin)]
     for entry in own:
         if entry.id not in known.removed and not known.blocked("remove", entry.id):
@@ -70,6 +66,30 @@ def superseded_is_removed_in_time(known: Known) -> Decision | None:
         text = f"{said}Not found with {known.token}: {words.ids(missing)}, which was replaced."
         note = Note("Normal", Reason.DELETED if note is None else Reason.RETAINED, "Remove", text)
     return Decision(Write(), unchanged(known).without_superseded(done), note)
+
+
+def _least_useful(known: Known, wanted: str | None) -> list[Superseded]:
+    """Returns the oldest that can be removed and that serves none of the wanted names: nothing is issued without room.
+
+    A certificate serves a name if it has not expired, and of those of this resource that have the name it is the
+    youngest.
+    """
+    resource, status, listing = known.resource, known.resource.status, known.listing
+    if listing is None:
+        return []
+    mine = [one for one in map(listing.find, status.certificate_ids) if one is not None]
+    alive = [one for one in mine if one.expires_at is not None and one.expires_at > known.now]
+    serving = {
+        max(having, key=youth).id for name in resource.cns if (having := [one for one in alive if name in one.cns])
+    }
+    return [
+        entry
+        for entry in sorted(status.superseded, key=lambda entry: entry.since)
+        if known.now >= removal_time(status, entry.since)
+        and entry.id not in serving
+        and entry.id != wanted
+        and (not known.blocked("remove", entry.id) or known.just_failed == ("remove", entry.id))
+    ][:1]
 
 
 def _is_redundant(known: Known, certificate_id: str) -> bool:
