@@ -46,6 +46,8 @@ URGENT_IN_A_ROW = 3
 """Urgent calls after which one that is not urgent is next."""
 LIST_KEPT = 3600.0
 """Seconds for which a list is kept: longer than it is used."""
+MOST_KEPT = 20_000
+"""Certificates in the lists that are kept for one tenant. Each takes about 700 bytes."""
 FAILED_LIST_KEPT = 600.0
 """Seconds for which it is remembered that a list failed: for a key that waited for it, which may be gone, and for how
 often in a row, after the back-off."""
@@ -134,6 +136,8 @@ class Account:
         """Where the token is, each with when it was last used from there."""
         self.unused: Callable[[Account], None] = lambda account: None
         """Called when no place has the token any longer, and nothing uses it or waits for it."""
+        self.listed: Callable[[Hashable, Account, Scope], None] = lambda party, account, scope: None
+        """Called with each new list, and with whose it is."""
         self._token = token
         self._clock = clock
         self._slots = self._allowed = slots
@@ -144,6 +148,10 @@ class Account:
         """The slots that each party has."""
         self._waiting: dict[bool, dict[Hashable, dict[Call, dict[Hashable, None]]]] = {True: {}, False: {}}
         """The keys that wait for a slot: by whether it is urgent, by party, and by call. Who is next is first."""
+        self._waits: dict[Hashable, tuple[bool, Hashable, Call]] = {}
+        """Where in these lines each key is."""
+        self.began_to_wait: Callable[[Hashable, Account], None] = lambda key, account: None
+        """Called with each key that begins to wait for a slot."""
         self._urgent_in_a_row = 0
         self._pauses: dict[PauseKey, _Pause] = {}
         self._refusals: dict[PauseKey, tuple[int, Tick]] = {}
@@ -177,24 +185,16 @@ class Account:
             token: the token as the one who asks has it. Its message names no place of others.
         """
         now = self._clock.monotonic()
-        for key in [key for key, pause in self._pauses.items() if now >= pause.until]:
-            del self._pauses[key]
-        self._forget_old_refusals(now)
-        found = [
-            pause
-            for (paused_call, paused_scope), pause in self._pauses.items()
-            if call is None or (paused_call in (None, call) and paused_scope in (None, scope))
-        ]
-        longest = max(found, key=lambda pause: pause.until, default=None)
+        which = self._pauses if call is None else ((None, None), (call, None), (None, scope), (call, scope))
+        running = [self._pauses[key] for key in which if key in self._pauses and now < self._pauses[key].until]
+        longest = max(running, key=lambda pause: pause.until, default=None)
         return longest.for_token(str(token or self._token)) if longest is not None else None
 
-    def _forget_old_refusals(self, now: Tick) -> None:
-        for key, (_, at) in tuple(self._refusals.items()):
-            if key in self._pauses:
-                continue
-            if now - at < KEPT_REJECTED:
-                break
-            del self._refusals[key]
+    def _times_refused(self, key: PauseKey, now: Tick) -> int:
+        """Returns how often in a row something was refused, if that is not too long ago."""
+        times, at = self._refusals.get(key, (0, now))
+        paused = key in self._pauses and now < self._pauses[key].until
+        return times if paused or now - at < KEPT_REJECTED else 0
 
     def failed(
         self, call: Call, scope: Scope, failure: Failure, row: Meaning, token: Token | None = None
@@ -213,8 +213,9 @@ class Account:
         running = self._pauses.get(key)
         if running is None or now >= running.until:
             # Calls that were in flight together are refused together: that counts once.
-            before, _ = self._refusals.pop(key, (0, now))
-            self._refusals[key] = before + 1, now
+            times = self._times_refused(key, now)
+            self._refusals.pop(key, None)
+            self._refusals[key] = times + 1, now
         elif failure.retry_after is None:
             return None
         refusals, _ = self._refusals.setdefault(key, (1, now))  # a success meanwhile has dropped it
@@ -292,6 +293,10 @@ class Account:
             del self._rests[scope]
         for key in [key for key, (at, _, _) in self._failed_lists.items() if now - at > FAILED_LIST_KEPT]:
             del self._failed_lists[key]
+        for paused in [key for key, pause in self._pauses.items() if now >= pause.until]:
+            del self._pauses[paused]
+        for refused in [key for key in self._refusals if not self._times_refused(key, now)]:
+            del self._refusals[refused]
 
     def drop_if_unused(self) -> None:
         """Reports it if the token is of no use any longer."""
@@ -308,13 +313,31 @@ class Account:
         if not self._shares.allow(party):
             self._shares.wait(party, self.wake_waiting)
         elif self._taken < self._allowed and self._may(call, urgent=urgent) and not self._must_yield(party, Counter()):
+            self.stop_waiting(key)
             self._taken += 1
             self._held[party] += 1
             self._budgets.begin(call)
             self._shares.begin(party)
             return True
-        self._waiting[urgent].setdefault(party, {}).setdefault(call, {}).setdefault(key)
+        if self._waits.get(key) != (urgent, party, call):
+            self.stop_waiting(key)
+            self._waiting[urgent].setdefault(party, {}).setdefault(call, {})[key] = None
+            self._waits[key] = urgent, party, call
+        self.began_to_wait(key, self)
         return False
+
+    def stop_waiting(self, key: Hashable) -> None:
+        """Takes a key that no longer wants what it waited for out of the line."""
+        where = self._waits.pop(key, None)
+        if where is None:
+            return
+        urgent, party, call = where
+        calls = self._waiting[urgent][party]
+        del calls[call][key]
+        if not calls[call]:
+            del calls[call]
+        if not calls:
+            del self._waiting[urgent][party]
 
     def _must_yield(self, party: Hashable, woken: Counter[Hashable]) -> bool:
         """Returns whether a party has its half of the slots while another one, which has less, waits."""
@@ -432,7 +455,7 @@ class Account:
         calls = self._waiting[urgent].pop(party)
         keys = calls.pop(call)
         key = next(iter(keys))
-        del keys[key]
+        del keys[key], self._waits[key]
         if keys:
             calls[call] = keys
         if calls:
@@ -445,6 +468,15 @@ class Account:
         """Returns the newest complete list, if it was begun no earlier than this."""
         known = self._listings.get(scope)
         return known if known is not None and known.begun >= begun_after else None
+
+    def drop_list(self, scope: Scope) -> None:
+        """Drops the newest list of a scope: it is made again when someone needs it."""
+        self._listings.pop(scope, None)
+
+    def length_of_list(self, scope: Scope) -> int:
+        """Returns how many certificates the newest list of a scope has; 0: there is none."""
+        known = self._listings.get(scope)
+        return len(known.certificates) if known is not None else 0
 
     def failed_list(self, key: Hashable, scope: Scope) -> VercelError | None:
         """Returns, once, why the list of this scope for which a key waited failed."""
@@ -497,6 +529,7 @@ class Account:
             certificates = await self.client.list(scope)
             took = self._clock.monotonic() - begun
             self._listings[scope] = Listing(begun, Certificates(certificates), took)
+            self.listed(_party(key), self, scope)
             self._rests.pop(scope, None)
             self.succeeded("list", scope)
         except VercelError as failed:
@@ -569,6 +602,11 @@ class Accounts:
         self._accounts: dict[bytes, Account] = {}
         self._tokens_of: defaultdict[str, Counter[bytes]] = defaultdict(Counter)
         """For each namespace, its tokens, each with the number of places where it is."""
+        self._waiting_at: dict[Hashable, Account] = {}
+        self._kept: defaultdict[Hashable, dict[tuple[Account, Scope], int]] = defaultdict(dict)
+        """The lists of each tenant with their lengths, the oldest first."""
+        self._lengths: Counter[Hashable] = Counter()
+        """The sums of these lengths."""
         self._swept: Tick = clock.monotonic()
         self._closing: set[asyncio.Task[None]] = set()
         self.wake: Callable[[Hashable, Account], None] = lambda key, account: None
@@ -593,6 +631,7 @@ class Accounts:
                 self._new_client, token, self._clock, slots=self._slots, wake=self._woken, shares=self._shares
             )
             account.identity, account.unused = identity, self._drop
+            account.began_to_wait, account.listed = self._waits, self._listed
             self._accounts[identity] = account
         if before is not account:
             self._move(token.place, account)
@@ -632,7 +671,26 @@ class Accounts:
             raise TokenMissing(f"namespace {token.place[0]} uses {used} tokens, which is the limit: use fewer tokens")
 
     def _woken(self, key: Hashable, account: Account) -> None:
+        self._waiting_at.pop(key, None)
         self.wake(key, account)
+
+    def _listed(self, tenant: Hashable, account: Account, scope: Scope) -> None:
+        """Of many long lists of a tenant, only the newest are kept: all of its tokens may be for the same account."""
+        kept, length = self._kept[tenant], account.length_of_list(scope)
+        self._lengths[tenant] += length - kept.pop((account, scope), 0)
+        kept[account, scope] = length
+        while self._lengths[tenant] > MOST_KEPT and len(kept) > 1:
+            oldest, of = next(iter(kept))
+            self._lengths[tenant] -= kept.pop((oldest, of))
+            oldest.drop_list(of)
+
+    def _waits(self, key: Hashable, account: Account) -> None:
+        """A key waits with one token at a time: after a rotation, it would keep the one before in use."""
+        before = self._waiting_at.get(key)
+        self._waiting_at[key] = account
+        if before is not None and before is not account:
+            before.stop_waiting(key)
+            before.drop_if_unused()
 
     @property
     def lists(self) -> list[asyncio.Task[None]]:
@@ -647,6 +705,12 @@ class Accounts:
         self._swept = now
         for account in tuple(self._accounts.values()):
             account.forget_what_is_old()
+        for tenant, lists in tuple(self._kept.items()):
+            for account, scope in [one for one in lists if not one[0].length_of_list(one[1])]:
+                self._lengths[tenant] -= lists.pop((account, scope))
+            if not lists:
+                del self._kept[tenant], self._lengths[tenant]
+        for account in tuple(self._accounts.values()):
             kept = KEPT_REJECTED if account.rejected else KEPT
             if account.idle and now - account.used_at > kept:
                 old = tuple(account.places)

@@ -19,7 +19,7 @@ from vercel_certificate_operator.core.rules.attempts import orphan_note
 from vercel_certificate_operator.core.sightings import ScopeKey, Sighting, is_unexplained, scope_vanished
 from vercel_certificate_operator.core.times import DRIFT_LIST_AGE
 from vercel_certificate_operator.kube.errors import KubeError
-from vercel_certificate_operator.kube.tokens import TokenMissing, Tokens
+from vercel_certificate_operator.kube.tokens import Token, TokenMissing, Tokens
 from vercel_certificate_operator.objects import Objects
 from vercel_certificate_operator.observer import Observer
 from vercel_certificate_operator.vercel import VercelError
@@ -95,6 +95,7 @@ class DriftWatch:
         self._publish = publish
         self._observer = observer
         self._scopes: dict[ScopeKey, _Scope] = {}
+        objects.deserted = self._forget
         self._reported: set[str] = set()
 
     @property
@@ -118,8 +119,16 @@ class DriftWatch:
             share = 0.1 + 0.9 * fraction(str(key), secrets.token_hex(8))
             self._queue.add(key, self._interval * share)
 
-    def judged(self, key: ScopeKey, listing: Listing) -> Listing:
-        """Returns the list with whether its scope has vanished: computed once, however many resources ask."""
+    def _forget(self, key: ScopeKey) -> None:
+        if self._scopes.pop(key, None) is not None:
+            self._queue.forget(key)
+
+    def judged(self, key: ScopeKey, listing: Listing, token: Token) -> Listing:
+        """Returns the list with whether its scope has vanished: computed once, however many resources ask.
+
+        Args:
+            token: with which it was made. What was seen with another token, of another account perhaps, says nothing.
+        """
         scope = self._scopes.get(key)
         if scope is None or scope.judged is None or scope.judged[0] != listing.begun:
             if not self._objects.members(key):
@@ -129,6 +138,7 @@ class DriftWatch:
             held = {
                 certificate_id: object_key
                 for object_key in self._counted(key)
+                if key.scope.team is not None or self._objects.seen_with(object_key, token.hash_for(object_key))
                 # What was issued while the list was made can't be in it.
                 if (certificate_id := self._objects.held_since(object_key, listing.begun))
             }
@@ -169,7 +179,7 @@ class DriftWatch:
         try:
             token = await self._tokens.at(key.token)
             listing = self._calls.list(key, self._clock.monotonic() - DRIFT_LIST_AGE, key.scope, token)
-            await self._compare(key, scope, self.judged(key, self._objects.without_removed(listing)))
+            await self._compare(key, scope, self.judged(key, self._objects.without_removed(listing), token))
         except Waiting:
             return WAITING
         except Paused as paused:
@@ -212,7 +222,9 @@ class DriftWatch:
             orphans.update(certificate.id for certificate in found)
             if number % AT_A_TIME == 0:
                 await asyncio.sleep(0)
+        gone = scope.orphans - orphans - deferred
         scope.orphans, scope.deferred = frozenset(orphans), frozenset(deferred)
+        self._reported -= gone - frozenset[str]().union(*(other.orphans for other in self._scopes.values()))
 
     def _orphans(self, key: Key, body: Body, cns: frozenset[str], sighting: Sighting) -> list[Certificate]:
         """Returns the certificates with a resource's names, younger than it, that are in no status."""

@@ -70,6 +70,8 @@ class _Stored:
     text: str
     current: str | None
     """The current certificate."""
+    token_hash: str | None
+    """With which token that was last seen, if it is in the token's own account."""
     certificate_ids: tuple[str, ...]
     """All that it holds. None if it is released: see ``_is_released``."""
     scope_key: ScopeKey | None
@@ -137,6 +139,8 @@ class Objects:
         """Certificates that resources held which are gone or released."""
         self._removed: OrderedDict[str, Tick] = OrderedDict()
         """Certificates that this process removed, and when."""
+        self.deserted: Callable[[ScopeKey], None] = lambda scope_key: None
+        """Called with each scope that no resource has any longer."""
 
     # --- the objects
 
@@ -190,6 +194,7 @@ class Objects:
             at=self._monotonic(),
             text=json.dumps(after, separators=(",", ":")),
             current=after["status"].get("id"),
+            token_hash=None if after["status"].get("team") else after["status"].get("tokenHash"),
             certificate_ids=() if released else tuple(_ids(after["status"])),
             scope_key=None if released else scope_key_of(key, after),
             deleting=bool(after["metadata"].get("deletionTimestamp")),
@@ -200,6 +205,7 @@ class Objects:
             self._holders[certificate_id][key] = None
         if stored.scope_key is not None:
             self._members[stored.scope_key][key] = None
+        self._check_deserted(before)
         attempt_seen = self._attempt_seen(key, after)
         self._claims.put(key, _claim(key, after, self._default_scope, None if released else attempt_seen, released))
         return True
@@ -227,6 +233,7 @@ class Objects:
         before = self._unindex(key)
         if before is not None:
             self._leave(before)
+        self._check_deserted(before)
         self._stored.pop(key, None)
         self._claims.put(key, None)
         self._attempts_seen.pop(key, None)
@@ -261,6 +268,11 @@ class Objects:
         """Returns the current certificate of a resource that isn't being deleted, if its state is older than a time."""
         stored = self._stored.get(key)
         return stored.current if stored is not None and not stored.deleting and stored.at < begun else None
+
+    def seen_with(self, key: Key, token_hash: str) -> bool:
+        """Returns whether a resource's certificate was last seen with this token, as far as that is recorded."""
+        stored = self._stored.get(key)
+        return stored is not None and stored.token_hash in (None, token_hash)
 
     def scope_key(self, key: Key) -> ScopeKey | None:
         """Returns where the resource's certificate is, or was requested; see ``scope_key_of``."""
@@ -324,6 +336,10 @@ class Objects:
         self._holders[certificate_id][key] = None
         if len(self._being_removed) > MOST_BEING_REMOVED:
             _discard(self._holders, *self._being_removed.popitem(last=False))
+
+    def _check_deserted(self, before: _Stored | None) -> None:
+        if before is not None and before.scope_key is not None and before.scope_key not in self._members:
+            self.deserted(before.scope_key)
 
     def _leave(self, before: _Stored) -> None:
         for certificate_id in before.certificate_ids:

@@ -461,7 +461,7 @@ class Reconciler:
                 return round_.with_got(certificate_id, await self._calls.get(key, certificate_id, scope, token))
             case List(begun_after, scope):
                 listing = self._calls.list(key, begun_after, scope, token)
-                return replace(round_, listing=self.drift.judged(ScopeKey(token.place, scope), listing))
+                return replace(round_, listing=self.drift.judged(ScopeKey(token.place, scope), listing, token))
             case Remove(certificate_id, scope):
                 resource = facts.resource
                 if certificate_id not in resource.status.certificate_ids or not resource.has_finalizer:

@@ -688,8 +688,8 @@ SERVES = cert(LAST, created=NOW - DAY)
 def test_while_the_record_is_full_the_oldest_that_serves_no_wanted_name_makes_room(
     facts: dict[str, Any], removed: str | None
 ) -> None:
-    facts = {"status": ready(cns=("other.example.com",), superseded=FULL), "listing": listed()} | facts
-    decision = superseded_is_removed_in_time(known(**facts))
+    full: dict[str, Any] = {"status": ready(cns=("other.example.com",), superseded=FULL), "listing": listed()}
+    decision = superseded_is_removed_in_time(known(**full | facts))
     if removed is None:
         assert decision is None
     else:

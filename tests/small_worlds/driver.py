@@ -632,7 +632,7 @@ class Driver:
                 listing = self.lists[scope_key.scope] = Listing(tick, Certificates(self.all_certificates()))
             scope = _Scope(deferred=self.deferred.get(scope_key, frozenset()))
             listing = self.objects.without_removed(listing)
-            _run(watch._compare(scope_key, scope, watch.judged(scope_key, listing)))
+            _run(watch._compare(scope_key, scope, watch.judged(scope_key, listing, cast(Any, _Token()))))
             self.deferred[scope_key] = scope.deferred
             again = min(again, int(AGAIN)) if scope.deferred else again
         self.reported = frozenset(watch._reported)
@@ -643,6 +643,13 @@ class Driver:
         if key in self.memories:
             self.memories[key] = replace(self.memories[key], noticed=listing)
             self.queue.add(key)
+
+
+class _Token:
+    """In the place of ``Token``."""
+
+    def hash_for(self, _: Key) -> str:
+        return TOKEN_HASH
 
 
 class _Tokens:

@@ -29,7 +29,7 @@ ATTEMPT_LIMIT = timedelta(hours=1)
 """How long an attempt whose outcome can't be found out holds up other resources, since this process has seen it: the
 recorded time may be by a wrong clock."""
 
-MOST_HOLDERS = 100
+MOST_HOLDERS = 20
 """Certificates of other resources that are looked at, to find those of scopes that may be the same."""
 
 Names = frozenset[str]
@@ -273,12 +273,13 @@ class Claims:
         has_waited = tick - self._waiting_since.get(key, tick) >= self._turn
         for other_key in self._attempting.get(claim.group.cns, ()):
             other = self._claims[other_key]
-            if other.group == claim.group or claim.group.scope.certainly_differs_from(other.group.scope):
+            if other.group.cns == claim.group.cns and other.has_certificate(now):
                 continue
             if has_waited and other_key.namespace != key.namespace:
                 continue
-            has_one = other.group.cns == claim.group.cns and other.has_certificate(now)
-            if not has_one and self._attempts(other_key, claim.group.cns, claim):
+            if other.group == claim.group or claim.group.scope.certainly_differs_from(other.group.scope):
+                continue
+            if self._attempts(other_key, claim.group.cns, claim):
                 self._waiting_since.setdefault(key, tick)
                 return other_key
         return None

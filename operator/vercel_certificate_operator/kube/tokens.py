@@ -41,6 +41,8 @@ OF_OTHERS = ("kubernetes.io/", "bootstrap.kubernetes.io/", "helm.sh/")
 """How the types of Secrets begin that hold something else."""
 LONGEST = 512
 """Characters of a token, also of a marked one: a Secret can hold a megabyte, and tokens are kept in memory."""
+NAMED = "named keys"
+"""Where a Secret that was read has the names of its keys for messages."""
 NAMED_KEYS = 5
 """Keys of a Secret that a message names. There can be thousands, and each resource keeps its message."""
 LONGEST_KEY = 63
@@ -226,10 +228,15 @@ class Tokens:
                 del self._reads[which]
         known = self._reads.get((namespace, name))
         if known is None:
-            read = asyncio.create_task(self._secrets.get(namespace, name), name=f"read Secret {namespace}/{name}")
+            read = asyncio.create_task(self._read(namespace, name), name=f"read Secret {namespace}/{name}")
             known = now, read
             self._reads[namespace, name] = known
         return known
+
+    async def _read(self, namespace: str, name: str) -> Mapping[str, Any]:
+        """Returns a Secret, with what a message says about its keys: there may be many, and many who name others."""
+        secret = await self._secrets.get(namespace, name)
+        return {**secret, NAMED: _named(secret.get("data") or {})}
 
     async def aclose(self) -> None:
         """Ends the reads in progress: those who wait for them may have gone, and each has a connection."""
@@ -243,10 +250,8 @@ class Tokens:
         self._remembered.pop(place, None)
         self._remembered[place] = at, found
         # The oldest are first: what is too old goes, so that tokens of resources that are gone don't stay in memory.
-        for other, (other_at, _) in tuple(self._remembered.items()):
-            if now - other_at < REMEMBERED:
-                break
-            del self._remembered[other]
+        while now - self._remembered[oldest := next(iter(self._remembered))][0] >= REMEMBERED:
+            del self._remembered[oldest]
 
     async def at(self, place: Place | None) -> Token:
         """Returns the token of a place; None: the default token. Raises as ``get`` does."""
@@ -265,7 +270,9 @@ def _token_in(secret: Mapping[str, Any], where: str, place: Place) -> Token:
     """Returns the token in a Secret. Raises TokenMissing."""
     key, data = place[2], secret.get("data") or {}
     if key not in data:
-        raise TokenMissing(f"{where} has no key {key} (it has: {_named(data)}): add it, or correct spec.tokenSecretRef")
+        raise TokenMissing(
+            f"{where} has no key {key} (it has: {secret[NAMED]}): add it, or correct spec.tokenSecretRef"
+        )
     try:
         text = base64.b64decode(data[key]).decode()
     except (binascii.Error, UnicodeDecodeError) as error:
