@@ -210,6 +210,7 @@ def test_vercels_renewal_is_found_at_the_renewal_time_too() -> None:
 MIDDLE = ISSUED_AT + 45 * DAY
 """Of the lifetime of the current certificate."""
 LATER = MIDDLE + DAY
+END = ISSUED_AT + 90 * DAY
 
 
 def renewal_of(*others: Certificate, **more: Any) -> str | None:
@@ -228,6 +229,10 @@ RENEWAL = cert("cert_2", created=MIDDLE)
         pytest.param(RENEWAL, {}, True, id="created in the middle of the lifetime"),
         pytest.param(replace(RENEWAL, created_at=LATER), {}, True, id="created later"),
         pytest.param(replace(RENEWAL, created_at=MIDDLE - SECOND), {}, False, id="created before"),
+        pytest.param(replace(RENEWAL, created_at=END + 2 * SECOND), {}, True, id="created at the end of the lifetime"),
+        pytest.param(replace(RENEWAL, created_at=END + 3 * SECOND), {}, False, id="created after the expiry"),
+        pytest.param(RENEWAL, {"left_behind": {"cert_2"}}, False, id="another resource left it there"),
+        pytest.param(RENEWAL, {"left_behind": {"cert_1"}}, True, id="another resource left another one there"),
         pytest.param(replace(RENEWAL, created_at=None), {}, False, id="of unknown age"),
         pytest.param(replace(RENEWAL, expires_at=None), {}, False, id="of unknown expiry"),
         pytest.param(replace(RENEWAL, expires_at=LATER), {}, False, id="expired"),

@@ -212,6 +212,26 @@ def test_a_certificate_that_someone_may_have_uploaded_meanwhile_is_used_and_neve
     assert (status.id, status.origin, outcome(status)) == ("cert_2", origin, "Issued")
 
 
+GRACE = timedelta(seconds=180)
+
+
+@pytest.mark.parametrize(
+    ("created", "origin"),
+    [(START + GRACE + 2 * SECOND, "Issued"), (START + GRACE + 3 * SECOND, "Found"), (None, "Issued")],
+    ids=["while the request may have been in flight", "later", "at an unknown time"],
+)
+def test_what_was_created_after_the_request_was_over_is_not_its_outcome(created: datetime | None, origin: str) -> None:
+    """The operator was down, and a colleague issued it meanwhile."""
+    found = replace(FOUND, created_at=created, expires_at=NOW + 90 * DAY)
+    status = resolved(searched(found, now=LONG_AFTER, listing=listed(found, begun=LONG_AFTER)))
+    assert (status.id, status.origin) == ("cert_2", origin)
+
+
+def test_what_another_resource_left_at_vercel_is_no_candidate() -> None:
+    assert isinstance(decide(searched(FOUND, left_behind={"cert_2"})).action, Wait)
+    assert resolved(searched(FOUND, left_behind={"cert_3"})).id == "cert_2"
+
+
 def test_a_superset_that_may_be_the_answer_to_another_resource_is_not_taken() -> None:
     wider = replace(FOUND, cns=WITH_WWW)
     assert isinstance(decide(searched(wider, attempted_elsewhere={WITH_WWW})).action, Wait)
