@@ -150,8 +150,8 @@ class Account:
         """The keys that wait for a slot: by whether it is urgent, by party, and by call. Who is next is first."""
         self._waits: dict[Hashable, tuple[bool, Hashable, Call]] = {}
         """Where in these lines each key is."""
-        self.began_to_wait: Callable[[Hashable, Account], None] = lambda key, account: None
-        """Called with each key that begins to wait for a slot."""
+        self.waiting_at: dict[Hashable, Account] = {}
+        """With which token each key waits for a slot, of all tokens."""
         self._urgent_in_a_row = 0
         self._pauses: dict[PauseKey, _Pause] = {}
         self._refusals: dict[PauseKey, tuple[int, Tick]] = {}
@@ -320,10 +320,13 @@ class Account:
             self._shares.begin(party)
             return True
         if self._waits.get(key) != (urgent, party, call):
-            self.stop_waiting(key)
+            before = self.waiting_at.get(key, self)
+            before.stop_waiting(key)
+            if before is not self:
+                before.drop_if_unused()  # its token was replaced
             self._waiting[urgent].setdefault(party, {}).setdefault(call, {})[key] = None
             self._waits[key] = urgent, party, call
-        self.began_to_wait(key, self)
+            self.waiting_at[key] = self
         return False
 
     def stop_waiting(self, key: Hashable) -> None:
@@ -331,6 +334,7 @@ class Account:
         where = self._waits.pop(key, None)
         if where is None:
             return
+        del self.waiting_at[key]
         urgent, party, call = where
         calls = self._waiting[urgent][party]
         del calls[call][key]
@@ -455,7 +459,7 @@ class Account:
         calls = self._waiting[urgent].pop(party)
         keys = calls.pop(call)
         key = next(iter(keys))
-        del keys[key], self._waits[key]
+        del keys[key], self._waits[key], self.waiting_at[key]
         if keys:
             calls[call] = keys
         if calls:
@@ -631,7 +635,7 @@ class Accounts:
                 self._new_client, token, self._clock, slots=self._slots, wake=self._woken, shares=self._shares
             )
             account.identity, account.unused = identity, self._drop
-            account.began_to_wait, account.listed = self._waits, self._listed
+            account.waiting_at, account.listed = self._waiting_at, self._listed
             self._accounts[identity] = account
         if before is not account:
             self._move(token.place, account)
@@ -671,7 +675,6 @@ class Accounts:
             raise TokenMissing(f"namespace {token.place[0]} uses {used} tokens, which is the limit: use fewer tokens")
 
     def _woken(self, key: Hashable, account: Account) -> None:
-        self._waiting_at.pop(key, None)
         self.wake(key, account)
 
     def _listed(self, tenant: Hashable, account: Account, scope: Scope) -> None:
@@ -683,14 +686,6 @@ class Accounts:
             oldest, of = next(iter(kept))
             self._lengths[tenant] -= kept.pop((oldest, of))
             oldest.drop_list(of)
-
-    def _waits(self, key: Hashable, account: Account) -> None:
-        """A key waits with one token at a time: after a rotation, it would keep the one before in use."""
-        before = self._waiting_at.get(key)
-        self._waiting_at[key] = account
-        if before is not None and before is not account:
-            before.stop_waiting(key)
-            before.drop_if_unused()
 
     @property
     def lists(self) -> list[asyncio.Task[None]]:

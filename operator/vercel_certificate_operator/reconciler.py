@@ -226,7 +226,8 @@ class Reconciler:
     async def _reconcile(self, key: Key) -> float | None:
         try:
             again = await self._round(key)
-            self._kube_failures.pop(key, None)
+            if key not in self._rounds:  # else it waits, and has not written yet what failed before
+                self._kube_failures.pop(key, None)
         except KubeError as error:
             again = self._after_a_failure(key)
             self._observer.failed("kubernetes")

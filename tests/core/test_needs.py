@@ -469,9 +469,15 @@ def test_but_a_list_that_could_not_be_sent_or_that_vercel_limits_is_waited_for(f
     assert isinstance(decide(known(failed=failing("list", failure), token_read=True)).action, Wait)
 
 
-def test_without_a_list_a_get_shows_whether_another_resource_has_the_certificate() -> None:
+def test_without_a_list_a_resource_waits_for_another_one_of_its_namespace() -> None:
+    """A gateway may list nothing and answer every GET with 404: then both would be issued a certificate."""
+    other = Ownership(holders={"cert_9": "web/other"})
+    assert decide(known(ownership=other, failed=failing("list", refusal(500)))).action == Wait(NOW + MINUTE)
+
+
+def test_without_a_list_a_get_shows_whether_another_tenant_has_the_certificate() -> None:
     other: dict[str, Any] = {
-        "ownership": Ownership(holders={"cert_9": "web/other"}),
+        "ownership": Ownership(holders={"cert_9": "tenant/other"}),
         "failed": failing("list", refusal(500)),
     }
     assert decide(known(**other)).action == Get("cert_9", TEAM)

@@ -221,7 +221,18 @@ def list_is_fresh(known: Known, need: Need) -> Decision | None:
         return ask
     if need.by_time and (list_is_unavailable(known) or _list_is_limited(known)):
         return _until_half_time(known, ask)
+    if _has_holders_nearby(known):
+        return ask  # a gateway that lists nothing may answer every GET with 404
     return ask if list_is_unavailable(known) is None else None
+
+
+def _has_holders_nearby(known: Known) -> bool:
+    """Returns whether a resource of this namespace, whose scope may be the same, holds a certificate for the names.
+
+    Those of other namespaces are other tenants, and must not prevent an issuance.
+    """
+    here = f"{known.resource.key.namespace}/"
+    return any(holder.startswith(here) for holder in known.ownership.holders.values())
 
 
 def _list_is_limited(known: Known) -> bool:
