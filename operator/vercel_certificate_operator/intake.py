@@ -58,12 +58,12 @@ class Intake:
     def _change(self, key: Key, change: Callable[[], bool]) -> bool:
         """Makes a change, and wakes whom it concerns.
 
-        Of the resources that get or lose a set of names, that is only the next in line in each scope that may be the
-        same. And whoever has a certificate with the same names has to record that.
+        Of the resources that get or lose a set of names, or that wait for an attempt, that is only the next in line.
+        And whoever has a certificate with the same names has to record that.
         """
         now, group, certificate = self._time.now(), self._objects.group(key), self._objects.certificate_of(key)
         owner = self._objects.owner(group, now) if group is not None else None
-        held = self._objects.holds_names(key)
+        held, attempt = self._objects.holds_names(key), self._objects.attempt_of(key)
         if not change():
             return False
         heirs: set[Key | None] = set()
@@ -75,6 +75,8 @@ class Intake:
         after = self._objects.group(key)
         if after is not None and after != group:
             heirs.add(self._objects.owner(after, now))
+        if attempt is not None and self._objects.attempt_of(key) is None:
+            heirs.update(self._objects.next_in_line(attempt))
         if self._objects.certificate_of(key) != certificate:
             heirs.update(self._objects.unaware(key))
         for heir in heirs - {key, None}:

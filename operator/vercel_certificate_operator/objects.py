@@ -9,14 +9,15 @@ echo of our own write changes nothing, and events may come late, twice or out of
 
 import hashlib
 import json
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from vercel_certificate_operator.core.certificate import LONGEST_ID, Scope, normalized
+from vercel_certificate_operator.core.index import Index
 from vercel_certificate_operator.core.known import Listing, Ownership, Tick
 from vercel_certificate_operator.core.ownership import Claim, Claims, Group, Seniority
 from vercel_certificate_operator.core.record import Origin, scope_of_team
@@ -31,8 +32,6 @@ from vercel_certificate_operator.core.selector import Selector
 from vercel_certificate_operator.core.sightings import Place, ScopeKey
 from vercel_certificate_operator.core.times import LIST_LAG
 from vercel_certificate_operator.kube.vercel_certificates import FINALIZERS_KEPT
-
-K = TypeVar("K")
 
 Body = Mapping[str, Any]
 
@@ -127,9 +126,8 @@ class Objects:
         self._default_scope = default_scope or Scope()
         self._stored: dict[Key, _Stored] = {}
         self._parsed: OrderedDict[Key, Resource] = OrderedDict()
-        # Dictionaries in place of sets: their order is that of the events, and the same in each run.
-        self._holders: defaultdict[str, dict[Key, None]] = defaultdict(dict)
-        self._members: defaultdict[ScopeKey, dict[Key, None]] = defaultdict(dict)
+        self._holders: Index[str, Key] = Index()
+        self._members: Index[ScopeKey, Key] = Index()
         self._claims = Claims(monotonic, turn=turn)
         self._attempts_seen: dict[Key, _OpenAttempt] = {}
         self._gone: dict[Key, _Gone] = {}
@@ -202,9 +200,9 @@ class Objects:
         if released and before is not None:
             self._leave(before)
         for certificate_id in stored.certificate_ids:
-            self._holders[certificate_id][key] = None
+            self._holders.add(certificate_id, key)
         if stored.scope_key is not None:
-            self._members[stored.scope_key][key] = None
+            self._members.add(stored.scope_key, key)
         self._check_deserted(before)
         attempt_seen = self._attempt_seen(key, after)
         self._claims.put(key, _claim(key, after, self._default_scope, None if released else attempt_seen, released))
@@ -300,7 +298,7 @@ class Objects:
 
     def holders(self, certificate_id: str) -> frozenset[Key]:
         """Returns the resources that hold a certificate: their statuses name it, and they are not released."""
-        return frozenset(self._holders.get(certificate_id, ()))
+        return frozenset(self._holders.get(certificate_id))
 
     @contextmanager
     def reserved(self, key: Key, certificate_ids: Iterable[str]) -> Iterator[None]:
@@ -315,16 +313,16 @@ class Objects:
     def reserve(self, key: Key, certificate_ids: Iterable[str]) -> None:
         """Reserves certificates until the resource is seen again; see ``reserved``."""
         self._end_doubt(key)
-        new = [certificate_id for certificate_id in certificate_ids if key not in self._holders.get(certificate_id, ())]
+        new = [certificate_id for certificate_id in certificate_ids if key not in self._holders.get(certificate_id)]
         for certificate_id in new:
-            self._holders[certificate_id][key] = None
+            self._holders.add(certificate_id, key)
         self._doubtful[key] = new
 
     def _end_doubt(self, key: Key) -> None:
         stored = self._stored.get(key)
         for certificate_id in self._doubtful.pop(key, ()):
             if stored is None or certificate_id not in stored.certificate_ids:
-                _discard(self._holders, certificate_id, key)
+                self._holders.discard(certificate_id, key)
 
     def reserve_removal(self, key: Key, certificate_id: str) -> None:
         """Notes that a certificate in no status is about to be removed: from now on, no resource may take it.
@@ -333,9 +331,9 @@ class Objects:
         doesn't end with the removal, but when it is one of many.
         """
         self._being_removed[certificate_id] = key
-        self._holders[certificate_id][key] = None
+        self._holders.add(certificate_id, key)
         if len(self._being_removed) > MOST_BEING_REMOVED:
-            _discard(self._holders, *self._being_removed.popitem(last=False))
+            self._holders.discard(*self._being_removed.popitem(last=False))
 
     def _check_deserted(self, before: _Stored | None) -> None:
         if before is not None and before.scope_key is not None and before.scope_key not in self._members:
@@ -393,6 +391,14 @@ class Objects:
         """Returns those who have a certificate with the same names as this resource's, and have not recorded it."""
         return self._claims.unaware(key)
 
+    def attempt_of(self, key: Key) -> frozenset[str] | None:
+        """Returns the names of a resource's attempt without an outcome; None: there is none."""
+        return self._claims.attempt_of(key)
+
+    def next_in_line(self, cns: frozenset[str]) -> list[Key]:
+        """Returns who waits longest for an attempt for these names, in each namespace."""
+        return self._claims.next_in_line(cns)
+
     def next_elsewhere(self, group: Group, now: datetime) -> list[Key]:
         """Returns who may take over names that a resource holds no longer, in scopes that may be the same."""
         return self._claims.next_elsewhere(group, now)
@@ -409,7 +415,7 @@ class Objects:
 
     def members(self, scope_key: ScopeKey) -> tuple[Key, ...]:
         """Returns the resources that have, or have requested, a certificate in a scope with this token."""
-        return tuple(self._members.get(scope_key, ()))
+        return tuple(self._members.get(scope_key))
 
     def _unindex(self, key: Key) -> _Stored | None:
         self._end_doubt(key)
@@ -417,9 +423,9 @@ class Objects:
         stored = self._stored.get(key)
         if stored is not None:
             for certificate_id in stored.certificate_ids:
-                _discard(self._holders, certificate_id, key)
+                self._holders.discard(certificate_id, key)
             if stored.scope_key is not None:
-                _discard(self._members, stored.scope_key, key)
+                self._members.discard(stored.scope_key, key)
         return stored
 
 
@@ -558,14 +564,6 @@ def _time(text: object) -> datetime | None:
 def _version(body: Body) -> int:
     # Comparable within one kind of resource, as Kubernetes promises since 1.35, and as etcd always made them.
     return int(body["metadata"]["resourceVersion"])
-
-
-def _discard(index: dict[K, dict[Key, None]], entry: K, key: Key) -> None:
-    keys = index.get(entry)
-    if keys is not None:
-        keys.pop(key, None)
-        if not keys:
-            del index[entry]
 
 
 def _ids(status: Body) -> Iterator[str]:

@@ -244,6 +244,38 @@ def test_whose_an_answer_is_can_be_asked_without_a_resource() -> None:
     assert origin_of_answer(attempted(known=["cert_2"]), NEW, ()) is Origin.FOUND
 
 
+@pytest.mark.parametrize(
+    ("created", "origin"),
+    [
+        (NOW - 11 * MINUTE - SECOND, Origin.ISSUED),
+        (NOW - 11 * MINUTE, Origin.FOUND),
+        (NOW - MINUTE, Origin.FOUND),
+        (NOW - 3 * SECOND, Origin.FOUND),
+        (NOW - 2 * SECOND, Origin.ISSUED),
+    ],
+    ids=[
+        "set back by the issuer",
+        "ten minutes before the list",
+        "at the list",
+        "before the attempt",
+        "at the attempt",
+    ],
+)
+def test_an_answer_from_between_the_list_and_the_attempt_is_someone_elses(created: Any, origin: Origin) -> None:
+    """Issuers set the time back by an hour and not by minutes. And a list may lack what is ten minutes old."""
+    attempt = attempted(start=NOW, listed=NOW - MINUTE)
+    assert origin_of_answer(attempt, cert("cert_2", created=created), ()) is origin
+
+
+@pytest.mark.parametrize(
+    ("cns", "origin"),
+    [(["other.com"], Origin.FOUND), (["example.com", "other.com"], Origin.ISSUED), ([], Origin.ISSUED)],
+    ids=["none of the names", "one of them", "no names at all"],
+)
+def test_an_answer_with_none_of_the_names_may_be_for_someone_else(cns: list[str], origin: Origin) -> None:
+    assert origin_of_answer(attempted(), cert("cert_2", cns, created=NOW), ()) is origin
+
+
 @pytest.mark.parametrize("origin", ["Issued", "Adopted", "Found", None])
 def test_the_current_id_keeps_its_origin(origin: str | None) -> None:
     """Vercel renewed under the same id."""

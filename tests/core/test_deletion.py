@@ -26,6 +26,7 @@ from core.building import (
     at,
     attempted,
     cert,
+    changed,
     conditions_of,
     failed,
     failing,
@@ -58,7 +59,7 @@ from vercel_certificate_operator.core.known import (
     Write,
 )
 from vercel_certificate_operator.core.record import MOST_SUPERSEDED, Superseded
-from vercel_certificate_operator.core.resource import Spec, Status
+from vercel_certificate_operator.core.resource import FINALIZER, Spec, Status
 from vercel_certificate_operator.core.rules.deletion import late_answer, removal_failed_note, removed_late_note
 from vercel_certificate_operator.core.rules.superseded import superseded_is_removed_in_time
 
@@ -758,3 +759,31 @@ def test_of_what_makes_room_only_the_oldest_is_forgotten() -> None:
     assert decision is not None
     assert decision.status is not None
     assert [entry.id for entry in decision.status.superseded] == [entry.id for entry in FULL[:-1]]
+
+
+# --- another tool's finalizer -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("removed", [True, False], ids=["removed", "found by someone else"])
+def test_while_another_finalizer_holds_a_resource_its_status_says_what_was_done(removed: bool) -> None:
+    facts = known(deleting=True, status=ready(origin="Issued" if removed else "Found"))
+    if removed:
+        facts = replace(facts, removed={"cert_1": True})
+    facts = replace(facts, resource=changed(facts.resource, finalizers=(FINALIZER, "example.com/other")))
+    decision = decide(facts)
+    if not removed:
+        assert decision.action == RemoveFinalizer()
+        return
+    assert decision.action == Write()
+    assert conditions_of(decision) == (("False", "Deleted"), ("False", "Deleted"))
+    assert decision.status is not None
+    assert decision.status.certificate_ids == ()
+
+
+def test_what_makes_room_does_so_at_its_time() -> None:
+    rest = timedelta(minutes=10)
+    full = replaced(*FULL_IDS, since=NOW - rest)
+    status = ready(cns=("other.example.com",), superseded=full)
+    assert superseded_is_removed_in_time(known(status=status, listing=listed())) is not None
+    late = ready(cns=("other.example.com",), superseded=replaced(*FULL_IDS, since=NOW - rest + SECOND))
+    assert superseded_is_removed_in_time(known(status=late, listing=listed())) is None

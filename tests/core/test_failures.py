@@ -398,3 +398,11 @@ def test_the_tables_are_data_that_nothing_changes() -> None:
     for rows in (BY_CODE, BY_STATUS, OTHER_CALLS, LONGEST_WAITS):
         with pytest.raises(TypeError):
             rows[0] = failures.LOST  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("said", "rest"), [(None, 5 * SECOND), (SECOND, 5 * SECOND), (HOUR, HOUR)], ids=["nothing", "less", "more"]
+)
+def test_a_scope_is_not_listed_again_before_vercel_says_so(said: timedelta | None, rest: timedelta) -> None:
+    failure = refusal(500, retry_after=said)
+    assert failures.rest_of_lists(meaning(failure, "list"), failure, 1) == rest

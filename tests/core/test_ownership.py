@@ -1,6 +1,7 @@
 """Who owns a set of names: the index of claims."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from core.building import DAY, HOUR, NOW, OTHER_TEAM, PERSONAL, SECOND, TEAM
 from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.index import Index
 from vercel_certificate_operator.core.known import Ownership
 from vercel_certificate_operator.core.ownership import Claim, Claims, Group, Seniority
 from vercel_certificate_operator.core.resource import Key
@@ -488,7 +490,7 @@ def test_whatever_the_order_of_changes_the_index_knows_what_is_claimed_now(chang
 
 
 def vars_of(claims: Claims) -> list[Any]:
-    return [found for name, found in vars(claims).items() if isinstance(found, dict)]
+    return [found for found in vars(claims).values() if isinstance(found, dict | Index)]
 
 
 def test_finding_an_owner_does_not_look_at_all_resources() -> None:
@@ -513,6 +515,72 @@ def test_finding_an_owner_does_not_look_at_all_resources() -> None:
 
     assert reads(200) == reads(10)
     assert timedelta() < HOUR
+
+
+def test_who_waits_for_other_names_by_now_has_not_waited_for_these() -> None:
+    ticks = [0.0]
+    other = Key("other", "x", "uid-x")
+    claims = claims_of(monotonic=lambda: ticks[0], mine=claim("mine", cns=B))
+
+    def attempt(cns: frozenset[str]) -> None:
+        claims.put(other, Claim(Group(cns, SLUG, None), Seniority("2020", "x", other), True, None, None, ticks[0], cns))
+
+    attempt(B)
+    assert claims.ownership(key_of("mine"), NOW).attempting == "other/x"
+    ticks[0] = 180.0
+    claims.put(key_of("mine"), claim("mine"))
+    attempt(A)
+    assert claims.ownership(key_of("mine"), NOW).attempting == "other/x"
+    assert claims.next_in_line(A) == [key_of("mine")]
+    assert claims.next_in_line(B) == []
+
+
+def test_when_an_attempt_is_over_who_has_waited_longest_is_next_in_each_namespace() -> None:
+    claims = claims_of(attempting=claim("attempting", scope=SLUG, attempt=NOW))
+    keys = [Key("one", "a", "uid-a"), Key("one", "b", "uid-b"), Key("two", "c", "uid-c")]
+    for key in keys:
+        claims.put(key, Claim(Group(A, PERSONAL, key.name), Seniority("2026", key.uid, key), True, None, None, None))
+        assert claims.ownership(key, NOW).attempting == "web/attempting"
+    assert claims.attempt_of(key_of("attempting")) == A
+    assert claims.next_in_line(A) == [keys[0], keys[2]]
+    claims.reserve(keys[0])
+    assert claims.next_in_line(A) == [keys[1], keys[2]]
+    claims.put(keys[1], None)
+    assert claims.next_in_line(A) == [keys[2]]
+    assert claims.attempt_of(keys[2]) is None
+    assert claims.attempt_of(key_of("unknown")) is None
+
+
+def test_of_two_holders_the_one_for_exactly_the_names_is_the_owner() -> None:
+    """Whoever changes spec.cns to what another one holds takes nothing away."""
+    more = frozenset({*A, "more.example.com"})
+    claims = claims_of(
+        old=claim("old", age=5, holds="cert_old", holds_cns=more), young=claim("young", holds="cert_young")
+    )
+    assert owner(claims, "old") == "web/young"
+    assert owner(claims, "young") is None
+    claims.put(key_of("old"), claim("old", age=5, holds="cert_old"))
+    assert owner(claims, "young") == "web/old"
+
+
+def test_a_reservation_is_as_old_as_it_is() -> None:
+    ticks = [3000.0]
+    claims = claims_of(monotonic=lambda: ticks[0], old=claim("old", age=2), young=claim("young"))
+    claims.reserve(key_of("young"))
+    assert owner(claims, "old") == "web/young"
+
+
+def test_who_has_no_certificate_makes_nobody_record_anything() -> None:
+    claims = claims_of(a=claim("a", holds="cert_a"), b=claim("b"))
+    assert claims.unaware(key_of("b")) == []
+    assert claims.unaware(key_of("unknown")) == []
+
+
+def test_who_is_being_deleted_records_nothing() -> None:
+    claims = claims_of(a=claim("a", holds="cert_a"), b=replace(claim("b", holds="cert_b"), deleting=True))
+    assert claims.unaware(key_of("a")) == []
+    assert not shared(claims, "b")
+    assert shared(claims, "a")
 
 
 # --- certificates with the same names ---------------------------------------------------------------------------------

@@ -470,6 +470,7 @@ def test_a_message_is_cut_to_the_limit_of_the_api() -> None:
 
 
 def test_text_from_outside_becomes_one_printable_line() -> None:
+    assert words.printable("12345", 5) == "12345"
     assert words.printable("two\nlines\t\x1b[31m\u202e") == "two lines \\x1b[31m\\u202e"
     assert words.printable("é漢") == "é漢"
     assert words.printable("a" * 1000) == "a" * 1000

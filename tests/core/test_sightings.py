@@ -7,7 +7,8 @@ import pytest
 
 from core.building import DAY, HOUR, MINUTE, NOW, SECOND, TEAM, attempted, cert, listed, ready, replaced, status_of
 from vercel_certificate_operator.core.certificate import Scope
-from vercel_certificate_operator.core.sightings import ScopeKey, Sighting, is_unexplained, scope_vanished
+from vercel_certificate_operator.core.resource import Key
+from vercel_certificate_operator.core.sightings import ScopeKey, Sighting, is_unexplained, scope_vanished, tenant_of
 from vercel_certificate_operator.core.times import BACK_DATED
 
 A = frozenset({"example.com"})
@@ -133,3 +134,16 @@ def test_a_scope_is_named_with_its_token() -> None:
     assert (
         str(ScopeKey(("web", "vercel", "token"), Scope())) == "the token's personal account with token web/vercel/token"
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "tenant"),
+    [
+        (Key("web", "site", "uid-1"), "web"),
+        (ScopeKey(("web", "vercel", "token"), Scope()), "web"),
+        (ScopeKey(None, Scope()), None),
+    ],
+    ids=["a resource", "the scope of a token", "the scope of the default token"],
+)
+def test_whose_turn_a_key_takes(key: Key | ScopeKey, tenant: str | None) -> None:
+    assert tenant_of(key) == tenant

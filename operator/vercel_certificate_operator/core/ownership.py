@@ -18,12 +18,11 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeVar, cast
 
 from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.index import Index
 from vercel_certificate_operator.core.known import Ownership, Tick
 from vercel_certificate_operator.core.resource import Key
 
 T = TypeVar("T")
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V", bound=Hashable)
 
 ATTEMPT_LIMIT = timedelta(hours=1)
 """How long an attempt whose outcome can't be found out holds up other resources, since this process has seen it: the
@@ -150,13 +149,15 @@ class Claims:
         self._claims: dict[Key, Claim] = {}
         self._reserved: dict[Key, Tick] = {}
         self._groups: defaultdict[Group, _Members] = defaultdict(_Members)
-        self._by_names: defaultdict[Names, dict[Group, None]] = defaultdict(dict)
+        self._by_names: Index[Names, Group] = Index()
         # Of all scopes:
-        self._attempting: defaultdict[Names, dict[Key, None]] = defaultdict(dict)
+        self._attempting: Index[Names, Key] = Index()
         self._newest: defaultdict[Names, list[_Newest]] = defaultdict(list)
-        self._unaware: defaultdict[Hashable, dict[Key, None]] = defaultdict(dict)
-        self._sharing: defaultdict[Hashable, dict[Key, None]] = defaultdict(dict)
-        self._waiting_since: dict[Key, Tick] = {}
+        self._sharing: Index[Hashable, Key] = Index()
+        self._waiting: dict[Key, tuple[Names, Tick]] = {}
+        """Those who wait for attempts of others, for which names and since when."""
+        self._lines: defaultdict[Names, dict[str, dict[Key, None]]] = defaultdict(dict)
+        """The same by names and namespace. Who is next is first."""
 
     def put(self, key: Key, claim: Claim | None) -> None:
         """Notes what a resource claims now; None: nothing, since it is gone."""
@@ -164,7 +165,7 @@ class Claims:
         if before is not None:
             self._unindex(key, before)
         if claim is None or before is None or claim.group != before.group:
-            self._waiting_since.pop(key, None)
+            self._stop_waiting(key)
         if claim is None:
             self._reserved.pop(key, None)
             return
@@ -175,18 +176,16 @@ class Claims:
         if claim.eligible:
             insort(members.eligible, claim.seniority)
         if members:
-            self._by_names[claim.group.cns][claim.group] = None
+            self._by_names.add(claim.group.cns, claim.group)
         else:
             del self._groups[claim.group]
         if claim.attempt_seen is not None or key in self._reserved:
             for cns in claim.attempted:
-                self._attempting[cns][key] = None
+                self._attempting.add(cns, key)
         if claim.covers:
             insort(self._newest[claim.group.cns], _Newest.of(key, claim))
         if claim.certificate_id is not None:
-            self._sharing[claim.held][key] = None
-            if not claim.shares and not claim.deleting:
-                self._unaware[claim.held][key] = None
+            self._sharing.add(claim.held, key)
 
     def _unindex(self, key: Key, before: Claim) -> None:
         members = self._groups[before.group]
@@ -194,15 +193,14 @@ class Claims:
         _remove(members.eligible, before.seniority)
         if not members:
             del self._groups[before.group]
-            _discard(self._by_names, before.group.cns, before.group)
+            self._by_names.discard(before.group.cns, before.group)
         for cns in before.attempted:
-            _discard(self._attempting, cns, key)
+            self._attempting.discard(cns, key)
         newest = self._newest[before.group.cns]
         _remove(newest, _Newest.of(key, before))
         if not newest:
             del self._newest[before.group.cns]
-        _discard(self._sharing, before.held, key)
-        _discard(self._unaware, before.held, key)
+        self._sharing.discard(before.held, key)
 
     def _may_hold(self, key: Key, claim: Claim) -> bool:
         return claim.covers or claim.attempt_seen is not None or key in self._reserved
@@ -210,7 +208,7 @@ class Claims:
     def reserve(self, key: Key) -> None:
         """Notes that a resource is about to record an attempt: no other one may, from this moment on."""
         self._reserved[key] = self._monotonic()
-        self._waiting_since.pop(key, None)
+        self._stop_waiting(key)
         self.put(key, self._claims.get(key))
 
     def release(self, key: Key) -> None:
@@ -249,7 +247,7 @@ class Claims:
         Only from groups in which nobody holds a certificate for the names or attempts to get one.
         """
         oldest: dict[str, Seniority] = {}
-        for other in self._by_names.get(group.cns, ()):
+        for other in self._by_names.get(group.cns):
             if other == group or group.scope.certainly_differs_from(other.scope):
                 continue
             members = self._groups[other]
@@ -270,8 +268,9 @@ class Claims:
         however many there are: most have another account.
         """
         tick = self._monotonic()
-        has_waited = tick - self._waiting_since.get(key, tick) >= self._turn
-        for other_key in self._attempting.get(claim.group.cns, ()):
+        _, since = self._waiting.get(key, (None, tick))
+        has_waited = tick - since >= self._turn
+        for other_key in self._attempting.get(claim.group.cns):
             other = self._claims[other_key]
             if other.group.cns == claim.group.cns and other.has_certificate(now):
                 continue
@@ -280,9 +279,31 @@ class Claims:
             if other.group == claim.group or claim.group.scope.certainly_differs_from(other.group.scope):
                 continue
             if self._attempts(other_key, claim.group.cns, claim):
-                self._waiting_since.setdefault(key, tick)
+                if key not in self._waiting:
+                    self._waiting[key] = claim.group.cns, tick
+                    self._lines[claim.group.cns].setdefault(key.namespace, {})[key] = None
                 return other_key
         return None
+
+    def _stop_waiting(self, key: Key) -> None:
+        cns, _ = self._waiting.pop(key, (None, 0.0))
+        if cns is None:
+            return
+        line = self._lines[cns]
+        del line[key.namespace][key]
+        if not line[key.namespace]:
+            del line[key.namespace]
+        if not line:
+            del self._lines[cns]
+
+    def next_in_line(self, cns: Names) -> list[Key]:
+        """Returns who waits longest for an attempt for these names, in each namespace."""
+        return [next(iter(line)) for line in self._lines.get(cns, {}).values()]
+
+    def attempt_of(self, key: Key) -> Names | None:
+        """Returns the names of a resource's attempt without an outcome; None: there is none."""
+        claim = self._claims.get(key)
+        return claim.attempt_cns if claim is not None and claim.attempt_seen is not None else None
 
     def holders(self, claim: Claim, now: datetime) -> dict[str, str]:
         """Returns the holders of certificates for the names, of scopes that may be the same, the newest first.
@@ -301,10 +322,11 @@ class Claims:
 
     def shared(self, key: Key, claim: Claim) -> bool:
         """Returns whether a resource has yet to record that others have certificates with the same names."""
-        if key not in self._unaware.get(claim.held, ()):
+        if claim.certificate_id is None or claim.shares or claim.deleting:
             return False
-        others = (self._claims[other] for other in self._sharing[claim.held])
-        return any(other.certificate_id != claim.certificate_id for other in others)
+        return any(
+            self._claims[other].certificate_id != claim.certificate_id for other in self._sharing.get(claim.held)
+        )
 
     def certificate_of(self, key: Key) -> tuple[str, Names] | None:
         """Returns the current certificate of a resource, with its names."""
@@ -320,9 +342,11 @@ class Claims:
         if claim is None or claim.certificate_id is None:
             return []
         return [
-            other
-            for other in self._unaware.get(claim.held, ())
-            if self._claims[other].certificate_id != claim.certificate_id
+            key
+            for key in self._sharing.get(claim.held)
+            if (other := self._claims[key]).certificate_id != claim.certificate_id
+            and not other.shares
+            and not other.deleting
         ]
 
     def attempted_elsewhere(self, key: Key, cns: Names) -> bool:
@@ -330,7 +354,7 @@ class Claims:
         claim = self._claims.get(key)
         return claim is not None and any(
             self._attempts(other, cns, claim)
-            for other in self._attempting.get(cns, ())
+            for other in self._attempting.get(cns)
             if other != key and not claim.group.scope.certainly_differs_from(self._claims[other].group.scope)
         )
 
@@ -347,14 +371,6 @@ def _remove(ordered: list[T], entry: T) -> None:
     at = bisect_left(cast(list[Any], ordered), entry)
     if at < len(ordered) and ordered[at] == entry:
         del ordered[at]
-
-
-def _discard(index: defaultdict[K, dict[V, None]], entry: K, value: V) -> None:
-    values = index.get(entry)
-    if values is not None:
-        values.pop(value, None)
-        if not values:
-            del index[entry]
 
 
 class _OwnershipOf(Ownership):
