@@ -287,7 +287,7 @@ def settings_for(namespace: str, emulator: Emulator, **changes: Any) -> Settings
         vercel_api_url=emulator.url,
         vercel_token=SecretStr(TOKEN),
         default_token_namespaces=("*",),
-        call_timeout=10,  # real seconds
+        call_timeout=40,  # real seconds, a quarter of them to connect: other tests share the cores
         longest_sleep=30 * 86400,  # nothing but a test of clock steps needs the usual hour
     )
     return settings.model_copy(update={"default_token_namespaces": ("*",), **changes})
