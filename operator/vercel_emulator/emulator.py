@@ -98,6 +98,7 @@ class Emulator:
     ) -> None:
         """Stop."""
         await self.stop()
+        self._server.release()
 
     async def start(self) -> None:
         """Read the state file, and listen. After ``stop``, continue with the same URL and the same state.

@@ -1,5 +1,6 @@
 """The HTTP server: Vercel's API and, under ``/_emulator/``, the control API."""
 
+import socket
 from datetime import UTC, datetime
 from email.utils import formatdate
 
@@ -33,6 +34,8 @@ class Server:
         self._port = port
         self._url: str | None = None
         self._runner: web.AppRunner | None = None
+        self._reserved: socket.socket | None = None
+        """While the server is stopped, no other program gets its port: this is bound and refuses connections."""
 
     @property
     def url(self) -> str | None:
@@ -56,6 +59,7 @@ class Server:
         app.router.add_route("*", r"/{path:[\s\S]*}", self._handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
+        self.release()
         try:
             await web.TCPSite(runner, self._host, self._port).start()
         except BaseException:
@@ -66,10 +70,24 @@ class Server:
         self._url = f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
 
     async def stop(self) -> None:
-        """Stop listening and close all connections. Does nothing if the server isn't running."""
+        """Stop listening and close all connections. Does nothing if the server isn't running.
+
+        The port stays reserved, until ``start`` or ``release``.
+        """
         runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
+        if runner is None:
+            return
+        address = runner.addresses[0]
+        await runner.cleanup()
+        self._reserved = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reserved.bind(address)
+
+    def release(self) -> None:
+        """Give up the port of a server that was stopped."""
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a request to Vercel's API."""

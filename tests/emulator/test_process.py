@@ -1,6 +1,7 @@
 """The emulator as a process of its own: its command line, its end, and its state file."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -195,3 +196,20 @@ async def test_a_stopped_emulator_refuses_connections_and_comes_back_as_it_was()
 
         assert (await vercel.get(CERTS)).json()["certs"] == [certificate]
         assert emulator.journal.counts["list"] == 1
+
+
+async def test_while_it_is_stopped_no_other_program_gets_its_port() -> None:
+    """Its clients go on with the same URL."""
+    async with Emulator(tokens=(TOKEN,)) as emulator:
+        address = ("127.0.0.1", int(emulator.url.rpartition(":")[2]))
+        await emulator.stop()
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(address)
+        with socket.socket() as client:
+            assert client.connect_ex(address) == errno.ECONNREFUSED
+        await emulator.start()
+        with socket.create_connection(address):
+            pass
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(address)
