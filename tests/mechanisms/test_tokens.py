@@ -191,6 +191,23 @@ async def test_a_token_is_remembered_for_less_than_a_minute(
     assert await value(tokens) == "test-token-two"
 
 
+async def test_a_token_whose_read_took_longer_than_it_is_remembered_is_used_once(
+    tokens: Tokens, secrets: SecretsInMemory, clock: TestClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API server answered after a minute. Nothing else is remembered."""
+    secrets.put("test-token-one")
+    read = secrets.get
+
+    async def late(namespace: str, name: str) -> Mapping[str, Any]:
+        await clock.advance(60)
+        return await read(namespace, name)
+
+    monkeypatch.setattr(secrets, "get", late)
+    assert await value(tokens) == "test-token-one"
+    assert await value(tokens) == "test-token-one"
+    assert secrets.reads == 2
+
+
 @pytest.mark.parametrize("other", [TokenSecretRef(name="other"), TokenSecretRef(name="vercel", key="other")])
 async def test_secrets_and_keys_are_remembered_apart(
     tokens: Tokens, secrets: SecretsInMemory, other: TokenSecretRef

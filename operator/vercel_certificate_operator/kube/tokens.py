@@ -250,7 +250,10 @@ class Tokens:
         self._remembered.pop(place, None)
         self._remembered[place] = at, found
         # The oldest are first: what is too old goes, so that tokens of resources that are gone don't stay in memory.
-        while now - self._remembered[oldest := next(iter(self._remembered))][0] >= REMEMBERED:
+        while self._remembered:  # all of them, if the read itself took so long
+            oldest = next(iter(self._remembered))
+            if now - self._remembered[oldest][0] < REMEMBERED:
+                break
             del self._remembered[oldest]
 
     async def at(self, place: Place | None) -> Token:
