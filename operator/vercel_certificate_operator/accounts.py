@@ -151,7 +151,7 @@ class Account:
         self._waits: dict[Hashable, tuple[bool, Hashable, Call]] = {}
         """Where in these lines each key is."""
         self.waiting_at: dict[Hashable, Account] = {}
-        """With which token each key waits for a slot, of all tokens."""
+        """The account with which each key waits for a slot. All accounts share it."""
         self._urgent_in_a_row = 0
         self._pauses: dict[PauseKey, _Pause] = {}
         self._refusals: dict[PauseKey, tuple[int, Tick]] = {}
@@ -266,8 +266,7 @@ class Account:
     @property
     def waiting(self) -> int:
         """The number of keys that wait for a slot."""
-        parties = (calls for line in self._waiting.values() for calls in line.values())
-        return sum(len(keys) for calls in parties for keys in calls.values())
+        return len(self._waits)
 
     @property
     def rejected(self) -> bool:

@@ -106,7 +106,10 @@ class DriftWatch:
     @property
     def orphans(self) -> int:
         """How many certificates have a resource's names and are in no status, by the newest lists."""
-        return len(frozenset[str]().union(*(scope.orphans for scope in self._scopes.values())))
+        return len(self._all_orphans())
+
+    def _all_orphans(self) -> frozenset[str]:
+        return frozenset[str]().union(*(scope.orphans for scope in self._scopes.values()))
 
     def watch(self, key: ScopeKey) -> None:
         """Starts to list a scope from time to time.
@@ -224,7 +227,8 @@ class DriftWatch:
                 await asyncio.sleep(0)
         gone = scope.orphans - orphans - deferred
         scope.orphans, scope.deferred = frozenset(orphans), frozenset(deferred)
-        self._reported -= gone - frozenset[str]().union(*(other.orphans for other in self._scopes.values()))
+        if gone:  # else there is no need to go through all scopes
+            self._reported -= gone - self._all_orphans()
 
     def _orphans(self, key: Key, body: Body, cns: frozenset[str], sighting: Sighting) -> list[Certificate]:
         """Returns the certificates with a resource's names, younger than it, that are in no status."""

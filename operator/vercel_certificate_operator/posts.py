@@ -32,7 +32,7 @@ REMEMBERED = 3600.0
 
 
 MOST_PERHAPS = 3
-"""Certificates that are remembered for a scope that may be another one than theirs."""
+"""Certificates of other scopes, which may be the same, that are added to a list."""
 
 
 class _Issued(NamedTuple):

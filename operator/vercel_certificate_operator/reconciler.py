@@ -70,7 +70,7 @@ WAITING = 60.0
 REPORT_WAITING = 5.0
 """Seconds for which a resource waits before it reports that."""
 FEW = 50
-"""Keys that wait for the same, up to which they report that."""
+"""If more keys than these wait for the same, they don't report that they wait."""
 REQUEUE_ALL = 60.0
 """Seconds between two rounds in which everything is reconciled because Vercel's clock has stepped."""
 RECORD_LIMIT = 60.0

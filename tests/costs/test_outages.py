@@ -36,7 +36,7 @@ async def test_while_vercel_cannot_be_reached_a_scope_is_listed_as_often_as_for_
     await create_many(world, RESOURCES)
     await world.quiet()
     await world.advance(HOURS * HOUR)
-    assert lists.call_count <= 20 + HOURS * HOUR / LONGEST_REST
+    assert lists.call_count <= 10 + HOURS * HOUR / LONGEST_REST
     assert set((await reasons(world, "Issuing")).values()) == {"VercelUnreachable"}
     await world.emulator.start()
     await world.advance(2 * LONGEST_REST + MINUTE)

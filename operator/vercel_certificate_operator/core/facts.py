@@ -296,13 +296,6 @@ def unchanged(known: Known) -> Status:
     return status if after.ready and not status.ready else after  # time alone makes nothing ready
 
 
-def without_removed(known: Known) -> Status:
-    """Returns status without the certificates that this round has removed."""
-    status = known.resource.status
-    status = status.without_certificate() if status.id in known.removed else status
-    return status.without_superseded(set(known.removed))
-
-
 def kept_waiting(known: Known, until: datetime | None) -> Decision:
     """Returns the decision to do nothing until then. What time alone changes meanwhile is shown."""
     status = unchanged(known)

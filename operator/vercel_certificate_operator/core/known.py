@@ -148,7 +148,8 @@ class Ownership:
     holders: Mapping[str, str] = field(default_factory=dict)
     """Certificates with these names in statuses of resources whose scope may be the same: the holder, by id."""
     shared: bool = False
-    """Whether another resource, whose scope may be the same, holds a certificate with the current one's names."""
+    """Whether another resource in the same scope holds a certificate with the current one's names, and status does not
+    record that yet."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Ownership):

@@ -74,7 +74,7 @@ class Claim:
 
     def holds(self, now: datetime, tick: Tick) -> bool:
         """Returns whether it holds an unexpired certificate for the names, or may be about to."""
-        return self.has_certificate(now) or self.attempts(self.group.cns, tick)
+        return self.has_certificate(now) or self.attempts(self.group.cns, tick, ATTEMPT_LIMIT.total_seconds())
 
     @property
     def covers(self) -> bool:
@@ -84,19 +84,19 @@ class Claim:
     def has_certificate(self, now: datetime) -> bool:
         return self.covers and self.expires_at is not None and now < self.expires_at
 
-    def attempts(self, cns: Names, tick: Tick) -> bool:
-        """Returns whether its attempt may bring a certificate that covers these names."""
-        return self.attempts_within(ATTEMPT_LIMIT.total_seconds(), cns, tick)
+    def attempts(self, cns: Names, tick: Tick, limit: float) -> bool:
+        """Returns whether its attempt may bring a certificate that covers these names.
 
-    def attempts_within(self, limit: float, cns: Names, tick: Tick) -> bool:
-        """Returns the same, of an attempt that was first seen no more than so many seconds ago."""
+        Args:
+            limit: seconds after which an attempt no longer counts, since it was first seen.
+        """
         return self.attempt_seen is not None and tick - self.attempt_seen < limit and cns <= self.attempt_cns
 
     @property
     def rank(self) -> tuple[bool, Seniority]:
         """Which of two holders is the owner: one for exactly the names, then the older resource.
 
-        Who changes spec.cns to what another one holds takes nothing away, however old it is.
+        An older resource that changes its names to those of another one does not become their owner.
         """
         return (self.certificate_cns != self.group.cns, self.seniority)
 
@@ -362,9 +362,7 @@ class Claims:
         """Returns whether a resource attempts to get a certificate for names, so that another one has to wait."""
         claim = self._claims[key]
         limit = ATTEMPT_LIMIT.total_seconds() if claim.group == waiting.group else self._turn
-        return claim.attempts_within(limit, cns, self._monotonic()) or (
-            key in self._reserved and claim.group.cns == cns
-        )
+        return claim.attempts(cns, self._monotonic(), limit) or (key in self._reserved and claim.group.cns == cns)
 
 
 def _remove(ordered: list[T], entry: T) -> None:

@@ -33,8 +33,8 @@ BY_HAND_CHECK = timedelta(hours=1)
 DUPLICATE_CHECK = timedelta(hours=1)
 """How often a duplicate whose scope may be another one is checked again."""
 ATTEMPT_ELSEWHERE_CHECK = timedelta(seconds=30)
-"""How often a resource checks whether another one's attempt for the same names is over. If that got no certificate, the
-next in line is woken."""
+"""How often a resource checks whether another one's attempt for the same names is over. The next in line is woken when
+it is."""
 CLOCK_CHECK = timedelta(minutes=2)
 """How often the operator asks Vercel for its time while Vercel's clock and the API server's disagree."""
 TOKEN_CHECK = timedelta(minutes=1)

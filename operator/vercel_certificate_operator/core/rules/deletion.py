@@ -12,7 +12,6 @@ from vercel_certificate_operator.core.facts import (
     open_attempt,
     open_reply,
     unclaimed,
-    without_removed,
 )
 from vercel_certificate_operator.core.failures import Fate, meaning
 from vercel_certificate_operator.core.known import Decision, Known, Note, Remove, RemoveFinalizer, Reply, Wait, Write
@@ -121,9 +120,10 @@ def _renewals(known: Known) -> Sequence[Certificate]:
 def _last_status(known: Known, text: str) -> Status | None:
     """Returns what status has to say while someone else's finalizer holds the resource; None: nobody's does."""
     others = [finalizer for finalizer in known.resource.finalizers if finalizer != FINALIZER]
-    if not others or known.resource.status.id not in known.removed:
+    status = known.resource.status
+    if not others or status.id not in known.removed:
         return None
-    status = without_removed(known)
+    status = status.without_certificate().without_superseded(set(known.removed))
     held = words.printable(", ".join(others), 200)
     waits = Problem(Reason.DELETED, f"{text} The resource remains until its other finalizers are removed: {held}.")
     return conditions(known.resource, status, now=known.now, problem=waits)
