@@ -459,7 +459,10 @@ class Reconciler:
         key = facts.resource.key
         match decision.action:
             case Get(certificate_id, scope):
-                return round_.with_got(certificate_id, await self._calls.get(key, certificate_id, scope, token))
+                got = await self._calls.get(key, certificate_id, scope, token)
+                if got.certificate is not None and certificate_id == facts.resource.status.id:
+                    self._memories[key] = self._memories[key].with_checked(certificate_id, got.at)
+                return round_.with_got(certificate_id, got)
             case List(begun_after, scope):
                 listing = self._calls.list(key, begun_after, scope, token)
                 return replace(round_, listing=self.drift.judged(ScopeKey(token.place, scope), listing, token))

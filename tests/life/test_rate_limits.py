@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from support.acting import HOUR, MINUTE, REF, asked, create_many, put_secret, reasons, seconds_until
+from support.acting import HOUR, MINUTE, REF, advance_to, asked, create_many, put_secret, reasons, seconds_until
 from support.world import OTHER_TOKEN, World
 from vercel_emulator import Fault, RateLimit
-from vercel_emulator.models import Behaviour
+from vercel_emulator.models import Behaviour, Renewal
 
 HINTS = ("retry_after", "rate_limit_headers", "retry_after_ms", "limit_in_body")
 
@@ -198,6 +198,33 @@ async def test_when_who_was_next_for_a_slot_has_no_need_of_it_the_one_after_is_n
     hanging.release()
     await world.quiet()
     assert await world.ready("after") == ("True", "Issued")
+
+
+async def test_a_renewal_that_a_rate_limit_refuses_reads_its_certificate_once(world: World) -> None:
+    """Else the GETs of several renewals can use up all that Vercel allows, minute after minute."""
+    world.emulator.state.behaviour = Behaviour(lifetime=HOUR)
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    world.emulator.faults.add(Fault(call="issue", status=429, headers={"Retry-After": "60"}, times=4))
+    await world.advance(50 * MINUTE)
+    assert await world.issuing("site") == ("False", "Issued")
+    assert len(asked(world, "issue")) == 6
+    assert len(asked(world, "get")) == 1
+
+
+async def test_what_vercel_renews_while_a_rate_limit_refuses_the_renewal_is_not_issued_again(world: World) -> None:
+    world.emulator.state.behaviour = Behaviour(lifetime=HOUR)
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    world.emulator.faults.add(Fault(call="issue", status=429, headers={"Retry-After": "120"}, times=1))
+    await advance_to(world, (await world.status("site"))["renewalTime"], plus=30)
+    assert await world.issuing("site") == ("False", "RateLimited")
+    (certificate_id,) = world.live()
+    world.emulator.state.renew(certificate_id, Renewal(form="same-id"))
+    await world.advance(5 * MINUTE)
+    assert await world.issuing("site") == ("False", "Issued")
+    assert set(world.live()) == {certificate_id}
+    assert len(asked(world, "issue")) == 2
 
 
 async def test_renewals_that_fall_due_together_get_through_a_tight_limit(world: World) -> None:

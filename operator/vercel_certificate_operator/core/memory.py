@@ -77,6 +77,8 @@ class Memory:
     names it, and the last Event says what became of it."""
     farewell: Note | None = None
     """The Event for the end of the resource, which is being released."""
+    checked: tuple[str, Tick] | None = None
+    """The current certificate's id, and when a GET showed it last. A rate limit can end a round after its GET."""
 
     def observe(self, resource: Resource, tick: Tick) -> "Memory":
         """Returns the memory after the resource's newest state was seen.
@@ -149,6 +151,10 @@ class Memory:
         }
         return self if len(left) == len(self.failed) else replace(self, failed=MappingProxyType(left))
 
+    def with_checked(self, certificate_id: str, tick: Tick) -> "Memory":
+        """Returns the memory after a GET showed the current certificate."""
+        return replace(self, checked=(certificate_id, tick))
+
     def announced(self, attempt_id: str) -> "Memory":
         """Returns the memory before an attempt is recorded. Until it is sent, it counts as never sent."""
         return replace(self, void=(*self.void, attempt_id)[-MOST_VOID:], reply=None)
@@ -160,7 +166,7 @@ class Memory:
 
     def answered(self, reply: Reply) -> "Memory":
         """Returns the memory when a POST is over."""
-        return replace(self, reply=reply, in_flight=None)
+        return replace(self, reply=reply, in_flight=None, checked=self.checked if reply.certificate is None else None)
 
     @property
     def has_unrecorded_reply(self) -> bool:
@@ -254,6 +260,7 @@ def known(
         void_attempts=memory.void,
         schema_outdated=since is not None and tick - since < SCHEMA_CHECK.total_seconds(),
         got=round_.got,
+        checked=memory.checked,
         removed={**memory.removed, **round_.removed} if memory.removed else round_.removed,
         listing=round_.listing,
         failed=memory.failed,

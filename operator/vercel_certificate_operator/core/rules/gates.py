@@ -60,6 +60,7 @@ from vercel_certificate_operator.core.times import (
     DRIFT_LIST_AGE,
     DUPLICATE_CHECK,
     ISSUANCE_WINDOW,
+    LIST_AGE,
     MOST_HOLDERS_READ,
     MOST_KNOWN,
     SHORTEST_ISSUANCE_WINDOW,
@@ -196,12 +197,20 @@ def clocks_agree(known: Known, need: Need) -> Decision | None:
 def current_certificate_is_checked(known: Known, need: Need) -> Decision | None:
     """Vercel may have renewed by itself: then only status changes.
 
-    A GET that keeps failing doesn't prevent the renewal once half of the remaining time has passed.
+    A GET that keeps failing doesn't prevent the renewal once half of the remaining time has passed. After a recent GET
+    a fresh list is enough: if renewals that a rate limit holds up began with a GET each time, the GETs could use up
+    all that Vercel allows.
     """
     status = known.resource.status
     if not need.by_time or status.id is None or status.id in known.removed:
         return None
     got = known.got.get(status.id)
+    if got is None and _was_checked_lately(known, status.id):
+        listing = known.listing
+        if not is_fresh(known, listing) and not known.blocked("list"):
+            return fresh_list(known, known.scope)
+        if listing is not None and is_fresh(known, listing) and listing.find(status.id) is not None:
+            return None  # a rule before the gates would have recorded a change
     if got is None:
         if not known.blocked("get", status.id):
             return Decision(Get(status.id, status.scope))
@@ -210,6 +219,11 @@ def current_certificate_is_checked(known: Known, need: Need) -> Decision | None:
     if certificate is not None:
         return change_is_recorded(known, certificate)
     return _until_half_time(known, Decision(List(got.at, status.scope)))
+
+
+def _was_checked_lately(known: Known, certificate_id: str) -> bool:
+    checked_id, at = known.checked or (None, 0.0)
+    return checked_id == certificate_id and known.tick - at <= LIST_AGE
 
 
 def list_is_fresh(known: Known, need: Need) -> Decision | None:
