@@ -467,10 +467,10 @@ class Account:
 
     # --- lists
 
-    def listing(self, scope: Scope, begun_after: Tick) -> Listing | None:
-        """Returns the newest complete list, if it was begun no earlier than this."""
+    def listing(self, scope: Scope, begun_after: Tick | None) -> Listing | None:
+        """Returns the newest complete list, if it was begun no earlier than this; with None, if it is fresh."""
         known = self._listings.get(scope)
-        return known if known is not None and known.begun >= begun_after else None
+        return known if known is not None and known.is_new_enough(begun_after, self._clock.monotonic()) else None
 
     def drop_list(self, scope: Scope) -> None:
         """Drops the newest list of a scope: it is made again when someone needs it."""

@@ -136,8 +136,8 @@ class VercelCalls:
                 return False
             return True
 
-    def list(self, key: Key | ScopeKey, begun_after: Tick, scope: Scope, token: Token) -> Listing:
-        """Returns a complete list that was begun no earlier than this, shared by everyone who needs one.
+    def list(self, key: Key | ScopeKey, begun_after: Tick | None, scope: Scope, token: Token) -> Listing:
+        """Returns a complete list that was begun no earlier than this, or a fresh one, shared by all who need one.
 
         A list is made in the background: Waiting is raised meanwhile, and the key is woken at its end. After one that
         failed, the next one begins when its back-off is over: until then, its failure is raised for everyone.

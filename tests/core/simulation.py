@@ -269,9 +269,9 @@ class World:
                 if orphan.id not in status.certificate_ids:
                     self.notes.append(f"{orphan_note(orphan).reason}: {orphan_note(orphan).text}")
 
-    def _listed(self, begun_after: Tick) -> Listing:
-        assert begun_after <= self.monotonic, "no list is from the future"
-        if self.list is None or self.list.begun < begun_after:
+    def _listed(self, begun_after: Tick | None) -> Listing:
+        assert begun_after is None or begun_after <= self.monotonic, "no list is from the future"
+        if self.list is None or not self.list.is_new_enough(begun_after, self.monotonic):
             self.list = Listing(self.monotonic, Certificates(self.vercel.certificates.values()), CALL.total_seconds())
         return self.list
 

@@ -278,7 +278,7 @@ async def test_a_probe_that_fails_begins_the_next_pause(
 # --- lists ------------------------------------------------------------------------------------------------------------
 
 
-def ask(account: Account, key: Hashable, begun_after: float, scope: Scope = TEAM) -> Listing | None:
+def ask(account: Account, key: Hashable, begun_after: float | None, scope: Scope = TEAM) -> Listing | None:
     """As whoever needs a list does: use the newest one, or wait for the one in progress, or start one."""
     listing = account.listing(scope, begun_after)
     if listing is None and account.failed_list(key, TEAM) is None and not account.join_list(scope, key):
@@ -309,6 +309,24 @@ async def test_one_list_is_shared_by_all_who_need_one(
     assert listing is not None
     assert (listing.begun, listing.took) == (began, 7.0)
     assert ask(account, "e", began) is listing
+
+
+async def test_the_newest_list_says_itself_how_long_it_is_fresh(
+    account: Account, vercel: Vercel, clock: TestClock
+) -> None:
+    """Who knows only an older and shorter list doesn't make another one for that."""
+    ask(account, "a", clock.monotonic())
+    await settle()
+    await vercel.answer()
+    await clock.advance(6)
+    assert account.listing(TEAM, None) is None, "an empty one is fresh for five seconds"
+    ask(account, "a", clock.monotonic())
+    await settle()
+    await vercel.answer(*(f"cert_{number}" for number in range(100)))
+    await clock.advance(60)
+    assert account.listing(TEAM, None) is not None, "one of a hundred for a minute"
+    await clock.advance(1)
+    assert account.listing(TEAM, None) is None
 
 
 async def test_a_list_is_kept_for_everyone_who_can_use_an_older_one(

@@ -510,12 +510,16 @@ async def test_a_bounded_number_of_events_waits_while_the_api_server_does_not_an
 
     monkeypatch.setattr(Events, "_write", write)
     events, now = Events(cast(Any, None), instance="pod-1"), TestClock().now()
+    note = Note("Normal", Reason.ISSUED, "Issue", "All is well.")
+    for number in range(MOST_PENDING // 2):
+        events.publish(key("web", number), note, now)
     for number in range(3 * MOST_PENDING):
-        events.publish(key("evil", number), Note("Normal", Reason.ISSUED, "Issue", "All is well."), now)
+        events.publish(key("evil", number), note, now)
     go_on.set()
     await events.flush(NEVER)
     assert MOST_PENDING <= len(written) <= MOST_PENDING + MOST_WRITES
     assert written[-1] == key("evil", 3 * MOST_PENDING - 1), "the newest are written"
+    assert sum(one.namespace == "web" for one in written) == MOST_PENDING // 2, "who has more loses some"
 
 
 # --- pauses and wake-ups ----------------------------------------------------------------------------------------------

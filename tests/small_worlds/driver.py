@@ -483,9 +483,9 @@ class Driver:
         self.removing[certificate_id] = key
         self.objects.reserve_removal(key, certificate_id)
 
-    def _cached(self, scope: Scope, begun_after: float) -> Listing | None:
+    def _cached(self, scope: Scope, begun_after: float | None) -> Listing | None:
         cached = self.lists.get(scope)
-        return cached if cached is not None and cached.begun >= begun_after else None
+        return cached if cached is not None and cached.is_new_enough(begun_after, self.world.tick) else None
 
     def answer(self, key: Key, *, early: bool = False) -> World:
         """Vercel carries out a call, and its answer arrives.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from vercel_certificate_operator.core.certificate import Certificate, Scope
+from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.failures import (
     LONGEST_RETRY_AFTER,
     LONGEST_WAITS,
@@ -11,7 +11,7 @@ from vercel_certificate_operator.core.failures import (
     is_about_the_call,
     meaning,
 )
-from vercel_certificate_operator.core.known import Decision, FailedCall, Known, List, Listing, Note, Reply, Wait
+from vercel_certificate_operator.core.known import Decision, FailedCall, Known, Listing, Note, Reply, Wait
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Attempt, Origin, Outcome, request_hash
 from vercel_certificate_operator.core.renewal import superseded_rest
@@ -21,9 +21,6 @@ from vercel_certificate_operator.core.schema import whole_seconds
 from vercel_certificate_operator.core.source import Source
 from vercel_certificate_operator.core.times import (
     CLOCK_TOLERANCE,
-    LEAST_LIST_AGE,
-    LIST_AGE,
-    LIST_AGE_PER_CERTIFICATE,
     UNREADABLE_LIMIT,
 )
 
@@ -223,29 +220,12 @@ def _expired(certificate: Certificate, now: datetime) -> bool:
 
 def is_recent(known: Known, listing: Listing | None) -> bool:
     """Returns whether what a list shows may still be acted on."""
-    return listing is not None and known.tick - listing.begun <= _longest_age(listing)
+    return listing is not None and known.tick - listing.begun <= listing.longest_age
 
 
 def is_fresh(known: Known, listing: Listing | None) -> bool:
     """Returns whether a list is young enough to make an attempt from it."""
-    return listing is not None and known.tick - listing.begun <= _freshness(listing)
-
-
-def fresh_list(known: Known, scope: Scope) -> Decision:
-    """Returns the decision to list a scope, or to use the newest list of it if that is fresh."""
-    age = LIST_AGE if known.listing is None else _freshness(known.listing)
-    return Decision(List(known.tick - age, scope))
-
-
-def _freshness(listing: Listing) -> float:
-    """Returns the seconds that a list may be old to be fresh. The fewer certificates it has, the less it costs."""
-    by_length = LIST_AGE_PER_CERTIFICATE * len(listing.certificates)
-    return min(max(by_length, LEAST_LIST_AGE, 2 * listing.took), _longest_age(listing))
-
-
-def _longest_age(listing: Listing) -> float:
-    """Returns the seconds that a list may be old, at most. One that took long may be older."""
-    return max(LIST_AGE, 2 * listing.took)
+    return listing is not None and listing.is_new_enough(None, known.tick)
 
 
 def list_is_unavailable(known: Known) -> FailedCall | None:

@@ -12,6 +12,7 @@ from vercel_certificate_operator.core.failures import Call, Failure
 from vercel_certificate_operator.core.record import Attempt
 from vercel_certificate_operator.core.resource import Resource, Status
 from vercel_certificate_operator.core.source import Source, SourceProblem
+from vercel_certificate_operator.core.times import LEAST_LIST_AGE, LIST_AGE, LIST_AGE_PER_CERTIFICATE
 
 Tick = float
 """A time on this process's monotonic clock, in seconds. What this process saw is ordered by it, since wall clocks may
@@ -67,6 +68,21 @@ class Listing:
 
     removed: Container[str] = field(default=frozenset(), compare=False)
     """Ids of certificates that the operator has removed since. They don't count, whatever Vercel listed."""
+
+    @property
+    def longest_age(self) -> float:
+        """The seconds that it may be old, at most. One that took long may be older."""
+        return max(LIST_AGE, 2 * self.took)
+
+    def is_new_enough(self, begun_after: Tick | None, now: Tick) -> bool:
+        """Returns whether it was begun no earlier than this; with None, whether it is fresh.
+
+        The fewer certificates it has, the less a fresh one costs.
+        """
+        if begun_after is not None:
+            return self.begun >= begun_after
+        by_length = LIST_AGE_PER_CERTIFICATE * len(self.certificates)
+        return now - self.begun <= min(max(by_length, LEAST_LIST_AGE, 2 * self.took), self.longest_age)
 
     def __iter__(self) -> Iterator[Certificate]:
         """Yields the certificates that Vercel listed and that are still there."""
@@ -293,9 +309,12 @@ class Get:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """List the certificates of a scope, and decide again with a list that was begun no earlier than this."""
+    """List the certificates of a scope, and decide again with a list that was begun no earlier than this.
 
-    begun_after: Tick
+    None: with one that is fresh enough to make an attempt from it.
+    """
+
+    begun_after: Tick | None
     scope: Scope
 
 

@@ -29,8 +29,9 @@ NOTE_LIMIT = 1024
 NAME_LIMIT = 253
 MOST_WRITES = 16
 """Events that are written at a time. Each write takes a connection to the API server."""
-MOST_PENDING = 2_000
-"""Events of one namespace that wait to be written. Of more, the newest are kept; the log has all of them."""
+MOST_PENDING = 20_000
+"""Events that wait to be written. Of more, the namespace that has the most loses its oldest; the log has all of them.
+Each takes about half a kilobyte."""
 REMEMBERED = 10_000
 """Events that are remembered, to count repetitions."""
 
@@ -54,6 +55,8 @@ class Events:
         self._instance = (instance or socket.gethostname() or "unknown")[:128]
         self._pending: dict[str, deque[tuple[Key, Note, datetime]]] = {}
         """What is to be written, by namespace. The namespace whose turn is next is first."""
+        self._number = 0
+        """Of Events in it."""
         self._writing: dict[asyncio.Task[None], str] = {}
         self._writes_of: Counter[str] = Counter()
         self._idle = asyncio.Event()
@@ -66,7 +69,11 @@ class Events:
         Args:
             now: the time of the Event, aware.
         """
-        self._pending.setdefault(key.namespace, deque(maxlen=MOST_PENDING)).append((key, note, now))
+        self._pending.setdefault(key.namespace, deque()).append((key, note, now))
+        self._number += 1
+        if self._number > MOST_PENDING:
+            max(self._pending.values(), key=len).popleft()
+            self._number -= 1
         self._idle.clear()
         self._begin()
 
@@ -75,6 +82,7 @@ class Events:
         while (namespace := self._next()) is not None:
             pending = self._pending.pop(namespace)
             key, note, now = pending.popleft()
+            self._number -= 1
             if pending:
                 self._pending[namespace] = pending  # behind the others
             task = asyncio.create_task(self._write(key, note, now), name=f"event for {key}")
@@ -106,6 +114,7 @@ class Events:
         """Like ``flush``, then drops the other Events: the client is closed next."""
         await self.flush(seconds)
         self._pending.clear()
+        self._number = 0
         late = tuple(self._writing)
         for task in late:
             task.cancel()

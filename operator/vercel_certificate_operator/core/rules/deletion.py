@@ -6,7 +6,6 @@ from datetime import datetime
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.facts import (
-    fresh_list,
     is_fresh,
     is_removable,
     open_attempt,
@@ -14,7 +13,17 @@ from vercel_certificate_operator.core.facts import (
     unclaimed,
 )
 from vercel_certificate_operator.core.failures import Fate, meaning
-from vercel_certificate_operator.core.known import Decision, Known, Note, Remove, RemoveFinalizer, Reply, Wait, Write
+from vercel_certificate_operator.core.known import (
+    Decision,
+    Known,
+    List,
+    Note,
+    Remove,
+    RemoveFinalizer,
+    Reply,
+    Wait,
+    Write,
+)
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Origin
 from vercel_certificate_operator.core.report import Problem, conditions
@@ -76,7 +85,7 @@ def certificates_are_removed_then_released(known: Known) -> Decision | None:
         )
     # After the removals, which no list may hold up.
     if _vercel_may_have_renewed(known) and not is_fresh(known, known.listing) and not known.blocked("list"):
-        return fresh_list(known, known.scope)
+        return Decision(List(None, known.scope))
     kept = [entry[0] for entry in entries if entry not in own]
     text = _what_was_removed(known, kept)
     last = _last_status(known, text)

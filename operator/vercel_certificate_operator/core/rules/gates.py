@@ -10,7 +10,6 @@ from vercel_certificate_operator.core.durations import readable
 from vercel_certificate_operator.core.facts import (
     current_certificate,
     earliest,
-    fresh_list,
     half_time,
     is_for_the_same,
     is_fresh,
@@ -208,7 +207,7 @@ def current_certificate_is_checked(known: Known, need: Need) -> Decision | None:
     if got is None and _was_checked_lately(known, status.id):
         listing = known.listing
         if not is_fresh(known, listing) and not known.blocked("list"):
-            return fresh_list(known, known.scope)
+            return Decision(List(None, known.scope))
         if listing is not None and is_fresh(known, listing) and listing.find(status.id) is not None:
             return None  # a rule before the gates would have recorded a change
     if got is None:
@@ -230,7 +229,7 @@ def list_is_fresh(known: Known, need: Need) -> Decision | None:
     """An attempt needs a fresh list. One that fails does not block issuing for long, nor a rate limit a renewal."""
     if is_fresh(known, known.listing):
         return None
-    ask = fresh_list(known, known.scope)
+    ask = Decision(List(None, known.scope))
     if not known.blocked("list"):
         return ask
     if need.by_time and (list_is_unavailable(known) or _list_is_limited(known)):
