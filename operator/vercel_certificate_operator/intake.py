@@ -62,24 +62,22 @@ class Intake:
         And whoever has a certificate with the same names has to record that.
         """
         now, group, certificate = self._time.now(), self._objects.group(key), self._objects.certificate_of(key)
-        owner = self._objects.owner(group, now) if group is not None else None
+        owners = self._objects.owners(group, now) if group is not None else set[Key]()
         held, attempt = self._objects.holds_names(key), self._objects.attempt_of(key)
         if not change():
             return False
-        heirs: set[Key | None] = set()
+        heirs: set[Key] = set()
         if group is not None:
-            if owner != (heir := self._objects.owner(group, now)):
-                heirs |= {owner, heir}
+            heirs |= owners ^ self._objects.owners(group, now)
             if held and (self._objects.group(key) != group or not self._objects.holds_names(key)):
                 heirs.update(self._objects.next_elsewhere(group, now))
         after = self._objects.group(key)
         if after is not None and after != group:
-            heirs.add(self._objects.owner(after, now))
+            heirs |= self._objects.owners(after, now)
         if attempt is not None and self._objects.attempt_of(key) is None:
             heirs.update(self._objects.next_in_line(attempt))
         if self._objects.certificate_of(key) != certificate:
             heirs.update(self._objects.unaware(key))
-        for heir in heirs - {key, None}:
-            if heir is not None:
-                self._queue.add(heir)
+        for heir in heirs - {key}:
+            self._queue.add(heir)
         return True

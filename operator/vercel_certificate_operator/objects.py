@@ -20,7 +20,7 @@ from vercel_certificate_operator.core.certificate import LONGEST_ID, Scope, norm
 from vercel_certificate_operator.core.index import Index
 from vercel_certificate_operator.core.known import Listing, Ownership, Tick
 from vercel_certificate_operator.core.ownership import Claim, Claims, Group, Seniority
-from vercel_certificate_operator.core.record import Origin, scope_of_team
+from vercel_certificate_operator.core.record import Origin, is_from, is_same_token, scope_of_team
 from vercel_certificate_operator.core.resource import (
     ADOPT_ANNOTATION,
     FINALIZER,
@@ -88,6 +88,8 @@ class _OpenAttempt(NamedTuple):
     seen: Tick
     """When it was first seen."""
     cns: frozenset[str]
+    team: str | None
+    token_hash: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,9 @@ class Objects:
         before = self._attempts_seen.get(key)
         if before is None or before.id != attempt_id:
             cns = normalized(attempt.get("cns") or body["spec"].get("cns") or ())
-            before = self._attempts_seen[key] = _OpenAttempt(attempt_id, self._monotonic(), cns)
+            before = self._attempts_seen[key] = _OpenAttempt(
+                attempt_id, self._monotonic(), cns, attempt.get("team"), attempt.get("tokenHash")
+            )
         return before
 
     def drop(self, key: Key, last: Body | None = None) -> bool:
@@ -270,7 +274,7 @@ class Objects:
     def seen_with(self, key: Key, token_hash: str) -> bool:
         """Returns whether a resource's certificate was last seen with this token, as far as that is recorded."""
         stored = self._stored.get(key)
-        return stored is not None and stored.token_hash in (None, token_hash)
+        return stored is not None and (stored.token_hash is None or is_same_token(stored.token_hash, token_hash))
 
     def scope_key(self, key: Key) -> ScopeKey | None:
         """Returns where the resource's certificate is, or was requested; see ``scope_key_of``."""
@@ -375,9 +379,9 @@ class Objects:
         """Returns the resource's names and scope, as far as ownership counts."""
         return self._claims.group_of(key)
 
-    def owner(self, group: Group, now: datetime) -> Key | None:
-        """Returns the resource that owns these names in this scope."""
-        return self._claims.owner(group, now)
+    def owners(self, group: Group, now: datetime) -> set[Key]:
+        """Returns who may request a certificate for these names in this scope: one resource, or one per namespace."""
+        return self._claims.owners(group, now)
 
     def holds_names(self, key: Key) -> bool:
         """Returns whether a resource has a certificate for its names, or attempts to get one."""
@@ -540,14 +544,21 @@ def _claim(key: Key, body: Body, default_scope: Scope, attempt: _OpenAttempt | N
     deleting = bool(metadata.get("deletionTimestamp"))
     certificate_id = None if released else status.get("id") or None
     certificate_cns = normalized(status.get("cns") or ()) if certificate_id is not None else frozenset[str]()
+    place = place_of(key.namespace, body)
+
+    def is_here(team: str | None, token_hash: object) -> bool:
+        return scope_of_team(team) == scope and (scope.team is not None or is_from(token_hash, place))
+
     return Claim(
-        group=Group(cns, scope, None if scope.team else ("token", place_of(key.namespace, body))),
+        group=Group(cns, scope, None if scope.team else ("token", place)),
         seniority=Seniority(metadata["creationTimestamp"], key.uid, key),
         eligible=not deleting and not spec.get("suspend"),
         certificate_id=certificate_id,
         expires_at=_time(status.get("expiresAt")),
         attempt_seen=attempt.seen if attempt is not None else None,
         attempt_cns=attempt.cns if attempt is not None else frozenset(),
+        attempts_here=attempt is None or is_here(attempt.team, attempt.token_hash),
+        is_here=is_here(status.get("team"), status.get("tokenHash")),
         certificate_cns=cns if certificate_cns == cns else certificate_cns,  # the same object: there are many
         shares=bool(status.get("sharedNames")),
         deleting=deleting,

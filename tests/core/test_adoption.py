@@ -141,7 +141,9 @@ def test_a_replaced_certificate_can_be_adopted_too() -> None:
             "--default-token-namespace does not list this namespace by its name. Set spec.tokenSecretRef",
             id="not allowed",
         ),
-        pytest.param({"held_elsewhere": {"cert_x"}}, "another resource manages it.", id="another's"),
+        pytest.param(
+            {"held_elsewhere": {"cert_x"}, "got": got(cert("cert_x"))}, "another resource manages it.", id="another's"
+        ),
         pytest.param(
             {"got": gone("cert_x"), "listing": listed()},
             "Vercel has no such certificate in team team_a with the default token. Check",

@@ -524,6 +524,14 @@ def test_a_changed_token_belongs_to_the_same_account_if_its_list_has_the_certifi
     assert decide(written(facts, decision)).policy == "nothing_is_needed"
 
 
+def test_the_same_token_in_another_secret_is_recorded_without_a_list() -> None:
+    facts = other_token(status=ready(team=None, token_hash="t0-here"), token_hash="t0-there")
+    decision = decide(facts)
+    assert decision.action == Write()
+    assert decision.status is not None
+    assert _but_conditions(decision.status) == _but_conditions(facts.resource.status.changed(token_hash="t0-there"))
+
+
 def test_with_another_accounts_token_nothing_is_issued() -> None:
     """It used to be reported as "removed at Vercel", and everything was issued again."""
     for more in ({}, {"status": ready(DUE, team=None, token_hash="t0")}, {"got": gone("cert_1")}):

@@ -22,7 +22,8 @@ TURN = timedelta(seconds=180)
 
 
 def key_of(name: str) -> Key:
-    return Key("web", name, f"uid-{name}")
+    namespace, _, short = name.rpartition("/")
+    return Key(namespace or "web", short, f"uid-{short}")
 
 
 def claim(
@@ -71,7 +72,7 @@ def owner(claims: Claims, name: str, now: datetime = NOW) -> str | None:
 
 
 def owning(claims: Claims, of: Claim, now: datetime = NOW) -> str | None:
-    found = claims.owner(of.group, now)
+    (found,) = claims.owners(of.group, now) or [None]
     return found.name if found else None
 
 
@@ -150,7 +151,7 @@ def test_an_unknown_resource_claims_nothing() -> None:
     assert claims.ownership(key_of("unknown"), NOW) == Ownership()
     assert claims.group_of(key_of("unknown")) is None
     assert not claims.may_hold(key_of("unknown"))
-    assert claims.owner(Group(B, TEAM, None), NOW) is None
+    assert not claims.owners(Group(B, TEAM, None), NOW)
     claims.reserve(key_of("unknown"))
     claims.release(key_of("unknown"))
     assert claims.ownership(key_of("old"), NOW) == Ownership()
@@ -440,7 +441,7 @@ def test_while_someone_certainly_in_its_scope_holds_the_names_nobody_is_next(
 
 CHANGES = st.lists(
     st.tuples(
-        st.sampled_from(["a", "b", "c", "d"]),
+        st.sampled_from(["a", "b", "other/c", "other/d"]),
         st.sampled_from(["put", "put", "drop", "reserve", "release"]),
         st.sampled_from([A, B]),
         st.sampled_from([TEAM, OTHER_TEAM, SLUG, PERSONAL]),
@@ -448,6 +449,7 @@ CHANGES = st.lists(
         st.booleans(),
         st.booleans(),
         st.sampled_from([None, NOW, NOW - 2 * HOUR]),
+        st.booleans(),
     ),
     max_size=12,
 )
@@ -456,7 +458,7 @@ CHANGES = st.lists(
 @given(CHANGES)
 def test_whatever_the_order_of_changes_the_index_knows_what_is_claimed_now(changes: list[Any]) -> None:
     claims, current, reserved = Claims(lambda: 0.0), dict[str, Claim](), set[str]()
-    for name, what, cns, scope, age, eligible, holds, attempt in changes:
+    for name, what, cns, scope, age, eligible, holds, attempt, here in changes:
         if what == "put":
             current[name] = claim(
                 name,
@@ -467,6 +469,7 @@ def test_whatever_the_order_of_changes_the_index_knows_what_is_claimed_now(chang
                 holds=f"cert_{name}" if holds else None,
                 attempt=attempt,
             )
+            current[name] = replace(current[name], is_here=here, attempts_here=here)
             claims.put(key_of(name), current[name])
         elif what == "drop":
             current.pop(name, None)
@@ -478,12 +481,25 @@ def test_whatever_the_order_of_changes_the_index_knows_what_is_claimed_now(chang
         elif what == "release":
             reserved.discard(name)
             claims.release(key_of(name))
-    for one in current.values():
-        group = [(other.seniority, name, other) for name, other in current.items() if other.group == one.group]
-        holding = [entry for entry in group if entry[2].holds(NOW, 0.0) or entry[1] in reserved]
-        by_rank = sorted(holding, key=lambda entry: entry[2].rank)
-        line = by_rank or sorted(entry for entry in group if entry[2].eligible)
-        assert owning(claims, one) == (line[0][1] if line else None)
+    for name, one in current.items():
+        group = {other: each for other, each in current.items() if each.group == one.group}
+        here = {other: each for other, each in group.items() if key_of(other).namespace == key_of(name).namespace}
+        holding = {other: each for other, each in group.items() if each.is_here and each.has_certificate(NOW)}
+        attempting = {
+            other: each
+            for other, each in here.items()
+            if (each.attempts_here and each.attempts(one.group.cns, 0.0, 3600.0)) or other in reserved
+        }
+        may = {other: each for other, each in here.items() if each.eligible}
+        line = (
+            sorted(holding, key=lambda other: current[other].rank)
+            or sorted(attempting, key=lambda other: current[other].rank)
+            or sorted(may, key=lambda other: current[other].seniority)
+        )
+        first = key_of(line[0]) if line else None
+        assert claims.owner(key_of(name), NOW) == first
+        assert first is None or first in claims.owners(one.group, NOW)
+        assert all(claims.owner(other, NOW) == other for other in claims.owners(one.group, NOW))
     for name in current:
         claims.put(key_of(name), None)
     assert not any(vars_of(claims)), "nothing is left behind"
@@ -509,7 +525,7 @@ def test_finding_an_owner_does_not_look_at_all_resources() -> None:
             claims.put(key_of(f"o{index}"), claim(f"o{index}", cns=frozenset({f"{index}.com"}), holds=f"cert_{index}"))
         Counting.reads = 0
         claims.ownership(key_of("r0"), NOW)
-        claims.owner(claim("r0").group, NOW)
+        claims.owners(claim("r0").group, NOW)
         claims.next_elsewhere(claim("r0").group, NOW)
         return Counting.reads
 

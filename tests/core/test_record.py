@@ -30,6 +30,7 @@ from vercel_certificate_operator.core.record import (
     Origin,
     Outcome,
     Superseded,
+    is_from,
     names_hash,
     request_hash,
     scope_of_team,
@@ -277,12 +278,21 @@ def test_a_value_of_the_renew_annotation_has_a_hash() -> None:
 
 
 def test_a_tokens_hash_says_nothing_and_differs_in_each_resource() -> None:
-    assert token_hash("secret", "web/site") == token_hash("secret", "web/site")
-    assert (
-        len({token_hash("secret", "web/site"), token_hash("secret", "web/shop"), token_hash("other", "web/site")}) == 3
-    )
-    assert "secret" not in token_hash("secret", "web/site")
-    assert len(token_hash("secret", "web/site")) == 32
+    place = ("web", "vercel", "token")
+    hashes = [
+        token_hash(text, resource, place) for text, resource in (("one", "web/a"), ("one", "web/b"), ("two", "web/a"))
+    ]
+    assert len({*hashes, token_hash("one", "web/a", place)}) == 3
+    assert {len(one) for one in hashes} == {41}
+    assert not any("one" in one or "vercel" in one for one in hashes)
+
+
+def test_a_tokens_hash_says_whether_the_token_is_in_a_place() -> None:
+    place = ("web", "vercel", "token")
+    assert is_from(token_hash("one", "web/a", place), place)
+    assert not is_from(token_hash("one", "web/a", place), None)
+    assert is_from(token_hash("one", "web/a", None), None)
+    assert is_from(None, place), "perhaps"
 
 
 @pytest.mark.parametrize(

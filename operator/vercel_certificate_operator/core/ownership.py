@@ -10,11 +10,11 @@ certificate for them.
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice, zip_longest
 from typing import Any, NamedTuple, TypeVar, cast
 
 from vercel_certificate_operator.core.certificate import Scope
@@ -71,10 +71,10 @@ class Claim:
     shares: bool = False
     """Whether it is recorded that others have certificates with these names."""
     deleting: bool = False
-
-    def holds(self, now: datetime, tick: Tick) -> bool:
-        """Returns whether it holds an unexpired certificate for the names, or may be about to."""
-        return self.has_certificate(now) or self.attempts(self.group.cns, tick, ATTEMPT_LIMIT.total_seconds())
+    is_here: bool = True
+    """Whether the current certificate was last seen in the scope of the group. The user may have changed the scope."""
+    attempts_here: bool = True
+    """The same for the attempt."""
 
     @property
     def covers(self) -> bool:
@@ -106,20 +106,30 @@ class Claim:
         return {cns for cns in (self.group.cns, self.attempt_cns) if cns}
 
     @property
-    def held(self) -> tuple[Names, Scope, Hashable]:
-        """The names of the current certificate, and where it certainly is."""
+    def held(self) -> Hashable:
+        """The names of the current certificate, and where it certainly is; None: that is not known."""
+        if self.certificate_id is None or not self.is_here:
+            return None
         return (self.certificate_cns, self.group.scope, self.group.token)
 
 
 @dataclass(slots=True)
 class _Members:
-    """The claims of a group: the holders by rank, the others by age."""
+    """The claims of a group: the holders by rank, the others of each namespace by age."""
 
     holders: list[tuple[bool, Seniority]] = field(default_factory=list)
-    eligible: list[Seniority] = field(default_factory=list)
+    eligible: dict[str, list[Seniority]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.holders or self.eligible)
+
+    @property
+    def oldest(self) -> Iterator[Key]:
+        """The oldest that is eligible, of each namespace."""
+        return (seniors[0].key for seniors in self.eligible.values())
+
+
+_NOBODY = _Members()
 
 
 class _Newest(NamedTuple):
@@ -152,7 +162,8 @@ class Claims:
         self._by_names: Index[Names, Group] = Index()
         # Of all scopes:
         self._attempting: Index[Names, Key] = Index()
-        self._newest: defaultdict[Names, list[_Newest]] = defaultdict(list)
+        self._newest: defaultdict[Names, dict[str, list[_Newest]]] = defaultdict(dict)
+        """By namespace."""
         self._sharing: Index[Hashable, Key] = Index()
         self._waiting: dict[Key, tuple[Names, Tick]] = {}
         """Those who wait for attempts of others, for which names and since when."""
@@ -174,7 +185,7 @@ class Claims:
         if self._may_hold(key, claim):
             insort(members.holders, claim.rank)
         if claim.eligible:
-            insort(members.eligible, claim.seniority)
+            insort(members.eligible.setdefault(key.namespace, []), claim.seniority)
         if members:
             self._by_names.add(claim.group.cns, claim.group)
         else:
@@ -183,27 +194,32 @@ class Claims:
             for cns in claim.attempted:
                 self._attempting.add(cns, key)
         if claim.covers:
-            insort(self._newest[claim.group.cns], _Newest.of(key, claim))
-        if claim.certificate_id is not None:
+            insort(self._newest[claim.group.cns].setdefault(key.namespace, []), _Newest.of(key, claim))
+        if claim.held is not None:
             self._sharing.add(claim.held, key)
 
     def _unindex(self, key: Key, before: Claim) -> None:
         members = self._groups[before.group]
         _remove(members.holders, before.rank)
-        _remove(members.eligible, before.seniority)
+        _remove_of(members.eligible, key.namespace, before.seniority)
         if not members:
             del self._groups[before.group]
             self._by_names.discard(before.group.cns, before.group)
         for cns in before.attempted:
             self._attempting.discard(cns, key)
         newest = self._newest[before.group.cns]
-        _remove(newest, _Newest.of(key, before))
+        _remove_of(newest, key.namespace, _Newest.of(key, before))
         if not newest:
             del self._newest[before.group.cns]
-        self._sharing.discard(before.held, key)
+        if before.held is not None:
+            self._sharing.discard(before.held, key)
 
     def _may_hold(self, key: Key, claim: Claim) -> bool:
-        return claim.covers or claim.attempt_seen is not None or key in self._reserved
+        return (
+            (claim.covers and claim.is_here)
+            or (claim.attempt_seen is not None and claim.attempts_here)
+            or key in self._reserved
+        )
 
     def reserve(self, key: Key) -> None:
         """Notes that a resource is about to record an attempt: no other one may, from this moment on."""
@@ -220,20 +236,46 @@ class Claims:
         claim = self._claims.get(key)
         return claim.group if claim is not None else None
 
-    def owner(self, group: Group, now: datetime) -> Key | None:
-        """Returns the owner: the oldest that holds a certificate or attempts; otherwise the oldest eligible one."""
-        members = self._groups.get(group)
+    def owner(self, key: Key, now: datetime) -> Key | None:
+        """Returns the owner of a resource's names: the first that holds a certificate for them.
+
+        Without one, it is for each namespace the first of it that attempts to get one, or the oldest that may. Whoever
+        comes first gets the certificate: an older resource of another tenant may have no token for this scope. Attempts
+        of other namespaces are waited for, see ``attempting``.
+        """
+        claim = self._claims.get(key)
+        members = self._groups.get(claim.group) if claim is not None else None
         if members is None:
             return None
+        attempting: Key | None = None
         for _, senior in members.holders:
-            if self._holds(senior.key, now):
+            if self._has_certificate(senior.key, now):
                 return senior.key
-        return members.eligible[0].key if members.eligible else None
+            if attempting is None and senior.key.namespace == key.namespace and self._is_attempting(senior.key):
+                attempting = senior.key
+        eligible = members.eligible.get(key.namespace)
+        return attempting or (eligible[0].key if eligible else None)
 
-    def _holds(self, key: Key, now: datetime) -> bool:
-        tick, reserved = self._monotonic(), self._reserved.get(key)
-        return self._claims[key].holds(now, tick) or (
-            reserved is not None and tick - reserved < ATTEMPT_LIMIT.total_seconds()
+    def owners(self, group: Group, now: datetime) -> set[Key]:
+        """Returns who is the owner for anyone: one resource, or one per namespace."""
+        members = self._groups.get(group, _NOBODY)
+        attempting: dict[str, Key] = {}
+        for _, senior in members.holders:
+            if self._has_certificate(senior.key, now):
+                return {senior.key}
+            if self._is_attempting(senior.key):
+                attempting.setdefault(senior.key.namespace, senior.key)
+        return {attempting.get(key.namespace, key) for key in (*members.oldest, *attempting.values())}
+
+    def _has_certificate(self, key: Key, now: datetime) -> bool:
+        claim = self._claims[key]
+        return claim.is_here and claim.has_certificate(now)
+
+    def _is_attempting(self, key: Key) -> bool:
+        claim, tick, limit = self._claims[key], self._monotonic(), ATTEMPT_LIMIT.total_seconds()
+        reserved = self._reserved.get(key)
+        return (claim.attempts_here and claim.attempts(claim.group.cns, tick, limit)) or (
+            reserved is not None and tick - reserved < limit
         )
 
     def may_hold(self, key: Key) -> bool:
@@ -251,9 +293,11 @@ class Claims:
             if other == group or group.scope.certainly_differs_from(other.scope):
                 continue
             members = self._groups[other]
-            if members.eligible and not any(self._holds(senior.key, now) for _, senior in members.holders):
-                first = members.eligible[0]
-                oldest[first.key.namespace] = min(first, oldest.get(first.key.namespace, first))
+            holders = (senior.key for _, senior in members.holders)
+            if any(self._has_certificate(key, now) or self._is_attempting(key) for key in holders):
+                continue
+            for namespace, (first, *_) in members.eligible.items():
+                oldest[namespace] = min(first, oldest.get(namespace, first))
         return [first.key for first in oldest.values()]
 
     def ownership(self, key: Key, now: datetime) -> Ownership:
@@ -262,10 +306,10 @@ class Claims:
         return Ownership() if claim is None else _OwnershipOf(self, key, claim, now)
 
     def attempting(self, key: Key, claim: Claim, now: datetime) -> Key | None:
-        """Returns another resource, of a scope that may be the same, that attempts to get a certificate.
+        """Returns another resource, whose scope may be the same, that attempts to get a certificate.
 
         If it has one already, that counts. Resources of other namespaces hold nobody up for longer than one turn,
-        however many there are: most have another account.
+        however many there are: most have another account, or no token for this scope.
         """
         tick = self._monotonic()
         _, since = self._waiting.get(key, (None, tick))
@@ -276,9 +320,11 @@ class Claims:
                 continue
             if has_waited and other_key.namespace != key.namespace:
                 continue
-            if other.group == claim.group or claim.group.scope.certainly_differs_from(other.group.scope):
+            if other.group == claim.group and other_key.namespace == key.namespace and other.attempts_here:
+                continue  # it is the owner
+            if claim.group.scope.certainly_differs_from(other.group.scope):
                 continue
-            if self._attempts(other_key, claim.group.cns, claim):
+            if other_key != key and self._attempts(other_key, claim.group.cns, key):
                 if key not in self._waiting:
                     self._waiting[key] = claim.group.cns, tick
                     self._lines[claim.group.cns].setdefault(key.namespace, {})[key] = None
@@ -306,15 +352,25 @@ class Claims:
         return claim.attempt_cns if claim is not None and claim.attempt_seen is not None else None
 
     def holders(self, claim: Claim, now: datetime) -> dict[str, str]:
-        """Returns the holders of certificates for the names, of scopes that may be the same, the newest first.
+        """Returns the holders of certificates for the names, of scopes that may be the same.
 
-        If it has one itself, only those that are older. Of many, some of the newest: a list has the others.
+        Those of the same namespace come first, then those of the others in turn, each time the newest. If the resource
+        has a certificate itself, only those that are older. Of many, only some: a list has the others.
         """
         has_one = claim.has_certificate(now)
         found: dict[str, str] = {}
-        for newest in islice(self._newest.get(claim.group.cns, ()), MOST_HOLDERS):
+        of = dict(self._newest.get(claim.group.cns, {}))
+        here = of.pop(claim.seniority.key.namespace, [])
+        others = (
+            newest
+            for turn in zip_longest(*(islice(one, MOST_HOLDERS) for one in islice(of.values(), MOST_HOLDERS)))
+            for newest in turn
+        )
+        for newest in islice(filter(None, chain(here, others)), MOST_HOLDERS):
             other = self._claims[newest.key]
-            if other.group == claim.group or claim.group.scope.certainly_differs_from(other.group.scope):
+            if other.group == claim.group and other.is_here:
+                continue  # it is the owner, or may become it
+            if claim.group.scope.certainly_differs_from(other.group.scope):
                 continue
             if other.has_certificate(now) and (not has_one or other.rank < claim.rank):
                 found.setdefault(newest.certificate_id, str(newest.key))
@@ -322,7 +378,7 @@ class Claims:
 
     def shared(self, key: Key, claim: Claim) -> bool:
         """Returns whether a resource has yet to record that others have certificates with the same names."""
-        if claim.certificate_id is None or claim.shares or claim.deleting:
+        if claim.held is None or claim.shares or claim.deleting:
             return False
         return any(
             self._claims[other].certificate_id != claim.certificate_id for other in self._sharing.get(claim.held)
@@ -339,7 +395,7 @@ class Claims:
         Only in the same scope: what another account has is nobody's business.
         """
         claim = self._claims.get(key)
-        if claim is None or claim.certificate_id is None:
+        if claim is None or claim.held is None:
             return []
         return [
             key
@@ -353,16 +409,24 @@ class Claims:
         """Returns whether another resource, whose scope may be the same, attempts to get a certificate for names."""
         claim = self._claims.get(key)
         return claim is not None and any(
-            self._attempts(other, cns, claim)
+            self._attempts(other, cns, key)
             for other in self._attempting.get(cns)
             if other != key and not claim.group.scope.certainly_differs_from(self._claims[other].group.scope)
         )
 
-    def _attempts(self, key: Key, cns: Names, waiting: Claim) -> bool:
+    def _attempts(self, key: Key, cns: Names, waiting: Key) -> bool:
         """Returns whether a resource attempts to get a certificate for names, so that another one has to wait."""
         claim = self._claims[key]
-        limit = ATTEMPT_LIMIT.total_seconds() if claim.group == waiting.group else self._turn
+        same = key.namespace == waiting.namespace and claim.group == self._claims[waiting].group
+        limit = ATTEMPT_LIMIT.total_seconds() if same else self._turn
         return claim.attempts(cns, self._monotonic(), limit) or (key in self._reserved and claim.group.cns == cns)
+
+
+def _remove_of(by_namespace: dict[str, list[T]], namespace: str, entry: T) -> None:
+    ordered = by_namespace.get(namespace, [])
+    _remove(ordered, entry)
+    if not ordered:
+        by_namespace.pop(namespace, None)
 
 
 def _remove(ordered: list[T], entry: T) -> None:
@@ -384,7 +448,7 @@ class _OwnershipOf(Ownership):
 
     @cached_property
     def owner(self) -> str | None:
-        owner = self._claims.owner(self._claim.group, self._now)
+        owner = self._claims.owner(self._key, self._now)
         return str(owner) if owner not in (None, self._key) else None
 
     @cached_property

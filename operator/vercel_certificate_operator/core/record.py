@@ -174,14 +174,34 @@ def request_hash(value: str) -> str:
     return hashlib.sha256(value.encode()).hexdigest()[:16]
 
 
-def token_hash(token: str, resource: str) -> str:
+def token_hash(token: str, resource: str, place: Iterable[str] | None) -> str:
     """Returns a name for a token that is different in each resource and says nothing about the token.
 
-    An HMAC-SHA-256, 32 hexadecimal digits.
+    An HMAC-SHA-256 of 32 hexadecimal digits, a hyphen, and 8 digits that depend only on where the token is.
 
     Args:
         token: the token.
         resource: its namespace and name, which are the key. Not its uid: a resource that was restored from a backup
             has another uid, and its token is still the same.
+        place: see ``is_from``.
     """
-    return hmac.new(resource.encode(), token.encode(), hashlib.sha256).hexdigest()[:32]
+    hashed = hmac.new(resource.encode(), token.encode(), hashlib.sha256).hexdigest()[:32]
+    return f"{hashed}-{_place_hash(place)}"
+
+
+def is_from(hashed: object, place: Iterable[str] | None) -> bool:
+    """Returns whether a token, of which this is the ``token_hash``, is in this place. Without a hash, it may be.
+
+    Args:
+        place: the namespace, name and key of a Secret; None: the operator's default token.
+    """
+    return not isinstance(hashed, str) or hashed.partition("-")[2] in ("", _place_hash(place))
+
+
+def is_same_token(one: str | None, other: str | None) -> bool:
+    """Returns whether two hashes of one resource are of the same token, wherever it was."""
+    return (one or "").partition("-")[0] == (other or "").partition("-")[0]
+
+
+def _place_hash(place: Iterable[str] | None) -> str:
+    return hashlib.sha256("/".join(place or ()).encode()).hexdigest()[:8]

@@ -72,7 +72,7 @@ class Token:
 
     def hash_for(self, key: Key) -> str:
         """Returns which token it is, for the record of a resource."""
-        return token_hash(self.value.get_secret_value(), f"{key.namespace}/{key.name}")
+        return token_hash(self.value.get_secret_value(), f"{key.namespace}/{key.name}", self.place)
 
     @classmethod
     def of(cls, text: str, where: str, place: Place | None = None) -> "Token":

@@ -32,8 +32,6 @@ def named_certificate_is_adopted(known: Known) -> Decision | None:
         )
     if not is_id(wanted):
         return _refused(known, f"an id has only letters, digits, - and _, at most {LONGEST_ID}", "Check the id.")
-    if wanted in known.held_elsewhere:
-        return _refused(known, "another resource manages it", CHOOSE)
     got = known.got.get(wanted)
     if got is None:
         return _read(known, wanted)
@@ -46,6 +44,8 @@ def named_certificate_is_adopted(known: Known) -> Decision | None:
         return _refused(
             known, f"Vercel has no such certificate in {known.scope} with {known.token}", "Check the id and the token."
         )
+    if wanted in known.held_elsewhere:  # only who can read it learns that
+        return _refused(known, "another resource manages it", CHOOSE)
     if not certificate.covers(resource.cns):
         missing = words.names(resource.cns - certificate.cns)
         return _refused(known, f"it does not cover {missing}", "Choose another certificate, or change spec.cns.")

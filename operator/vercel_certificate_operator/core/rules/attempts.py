@@ -53,6 +53,7 @@ from vercel_certificate_operator.core.record import (
     Origin,
     Outcome,
     Superseded,
+    is_same_token,
     names_hash,
     request_hash,
 )
@@ -434,7 +435,7 @@ def _must_be_what_was_requested(known: Known, attempt: Attempt, certificate: Cer
     """
     if attempt.known is None or certificate.cns != attempt.names or known.resource.status.shared_names:
         return False
-    if attempt.team is None and attempt.token_hash not in (None, known.token_hash):
+    if attempt.team is None and attempt.token_hash and not is_same_token(attempt.token_hash, known.token_hash):
         return False
     latest = attempt.start + timedelta(seconds=known.limits.grace) + CLOCK_TOLERANCE
     if attempt.fingerprint is None and certificate.created_at is not None and certificate.created_at > latest:

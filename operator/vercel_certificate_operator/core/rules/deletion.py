@@ -25,7 +25,7 @@ from vercel_certificate_operator.core.known import (
     Write,
 )
 from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.core.record import Origin
+from vercel_certificate_operator.core.record import Origin, is_same_token
 from vercel_certificate_operator.core.report import Problem, conditions
 from vercel_certificate_operator.core.resource import FINALIZER, Spec, Status
 from vercel_certificate_operator.core.rules.attempts import origin_of_answer
@@ -101,7 +101,7 @@ def _vercel_may_have_renewed(known: Known) -> bool:
     status = known.resource.status
     if not status.auto_renew:
         return False
-    if status.scope != known.scope or (status.team is None and known.token_hash != status.token_hash):
+    if status.scope != known.scope or (status.team is None and not is_same_token(known.token_hash, status.token_hash)):
         return False  # the list of another account says nothing
     half = _half_of_its_lifetime(status)
     return half is not None and known.now >= half

@@ -19,7 +19,7 @@ from vercel_certificate_operator.core.facts import (
 )
 from vercel_certificate_operator.core.known import Decision, Get, Known, List, Note, ReadToken, Write
 from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.core.record import Origin
+from vercel_certificate_operator.core.record import Origin, is_same_token
 from vercel_certificate_operator.core.report import Need, conditions, held, problem, succeeded
 from vercel_certificate_operator.core.resource import ADOPT_ANNOTATION, RENEW_ANNOTATION, Status
 from vercel_certificate_operator.core.schema import whole_seconds
@@ -41,9 +41,10 @@ def changed_token_is_checked(known: Known) -> Decision | None:
         return Decision(ReadToken())
     if known.token_hash is None or known.token_hash == status.token_hash:
         return None
-    if known.listing is None:
+    is_same = is_same_token(known.token_hash, status.token_hash)  # it is only in another place
+    if known.listing is None and not is_same:
         return Decision(List(known.tick - DRIFT_LIST_AGE, known.scope))
-    if known.listing.find(status.id) is not None:
+    if is_same or (known.listing is not None and known.listing.find(status.id) is not None):
         return Decision(Write(), unchanged(known).changed(token_hash=known.token_hash))
     if renew_pending(known) and suspected:
         after = status.superseding(since=known.now).without_certificate()

@@ -27,6 +27,7 @@ from vercel_certificate_operator.core.facts import (
 from vercel_certificate_operator.core.failures import (
     CALL_DENIED,
     CREDENTIALS_INVALID,
+    is_about_the_call,
     meaning,
 )
 from vercel_certificate_operator.core.known import (
@@ -80,18 +81,35 @@ def issued_when_needed(known: Known) -> Decision | None:
 
 
 def names_have_one_owner(known: Known, need: Need) -> Decision | None:
-    """Another resource owns these names in this scope: this one neither requests nor uses a certificate."""
+    """Another resource owns these names in this scope: this one neither requests nor uses a certificate.
+
+    One of another namespace is named only to who can list the scope: it may be another tenant's.
+    """
     owner = known.ownership.owner or _holder_in_this_scope(known)
     if owner is None:
         return None
+    may_know = _is_here(known, owner) or known.listing is not None
+    if not may_know and not known.blocked("list"):
+        return Decision(List(known.tick - DUPLICATE_CHECK.total_seconds(), known.scope))
+    advice = "Delete this resource, or change its spec.cns."
+    if may_know:
+        advice += (
+            f" To use this resource instead, set spec.deletionPolicy of {owner} to Retain before you delete {owner}: "
+            "otherwise its certificate is removed at Vercel."
+        )
     duplicate = problem(
         Reason.DUPLICATE_OF,
-        wrong=f"{owner} owns the certificate for {words.names(known.resource.cns)} in {known.scope}.",
-        advice="Delete this resource, or change its spec.cns. To use this resource instead, set spec.deletionPolicy "
-        f"of {owner} to Retain before you delete {owner}: otherwise its certificate is removed at Vercel.",
-        again=f"This resource takes over when {owner} is gone.",
+        wrong=f"{owner if may_know else 'A resource of another namespace'} owns the certificate for "
+        f"{words.names(known.resource.cns)} in {known.scope}.",
+        advice=advice,
+        again=f"This resource takes over when {owner if may_know else 'that one'} is gone.",
     )
     return reported(known, duplicate, action="Issue", until=known.now + DUPLICATE_CHECK)
+
+
+def _is_here(known: Known, holder: str) -> bool:
+    """Returns whether a resource is in the namespace of this one."""
+    return holder.startswith(f"{known.resource.key.namespace}/")
 
 
 def _holder_in_this_scope(known: Known) -> str | None:
@@ -109,12 +127,25 @@ def holders_are_in_other_scopes(known: Known, need: Need) -> Decision | None:
 
     A list may be older than they are. Of many, only the newest are read; the list has the others.
     """
-    for certificate_id in tuple(known.ownership.holders)[:MOST_HOLDERS_READ]:
-        if certificate_id not in known.got and not is_unreadable(known, certificate_id):
+    for certificate_id, holder in tuple(known.ownership.holders.items())[:MOST_HOLDERS_READ]:
+        read = certificate_id in known.got or is_unreadable(known, certificate_id)
+        if not read and not (_is_refused(known, certificate_id) and not _is_here(known, holder)):
             ask = Decision(Get(certificate_id, known.scope))
             waits = need.by_time and known.blocked("get", certificate_id)
             return _until_half_time(known, ask) if waits else ask
     return None
+
+
+def _is_refused(known: Known, certificate_id: str) -> bool:
+    """Returns whether a certificate of another namespace counts as one of another account, since it can't be read.
+
+    A token that can list a scope can read what is in it. Without a list, that it can't is believed after a while.
+    """
+    failed = known.failed.get(("get", certificate_id))
+    if failed is None or not is_about_the_call(failed.failure, "get"):
+        return False
+    denied = meaning(failed.failure, "get").reason == Reason.PERMISSION_DENIED and is_fresh(known, known.listing)
+    return denied or known.tick - failed.since >= known.limits.grace
 
 
 def attempts_for_the_same_names_take_turns(known: Known, need: Need) -> Decision | None:
@@ -244,8 +275,7 @@ def _has_holders_nearby(known: Known) -> bool:
 
     Those of other namespaces are other tenants, and must not prevent an issuance.
     """
-    here = f"{known.resource.key.namespace}/"
-    return any(holder.startswith(here) for holder in known.ownership.holders.values())
+    return any(_is_here(known, holder) for holder in known.ownership.holders.values())
 
 
 def _list_is_limited(known: Known) -> bool:
