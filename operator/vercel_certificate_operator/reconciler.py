@@ -333,6 +333,7 @@ class Reconciler:
             attempted_elsewhere=self._objects.attempted_elsewhere(key),
             not_removable=self._objects.not_removable(key),
             clock_skew=self._time.skew,
+            server_time=self._time.server_now,
         )
 
     def _wait(self, facts: Known, until: datetime | None) -> float:

@@ -13,6 +13,8 @@ logger = logging.getLogger(__name__)
 
 RESOLUTION = timedelta(seconds=2)
 """Offsets that differ by less are the same: Date headers have whole seconds, and an answer takes a while."""
+AGREEMENT = timedelta(seconds=10)
+"""Vercel's clock and the API server's agree if they differ by no more: both Date headers may be some seconds late."""
 REPORTED = timedelta(minutes=5)
 """An offset of the local clock that is worth a warning."""
 SKEW = timedelta(days=1)
@@ -59,6 +61,13 @@ class VercelTime:
             return None
         skew = self._vercel - self._kubernetes
         return skew if abs(skew) >= SKEW else None
+
+    @property
+    def server_now(self) -> datetime | None:
+        """The API server's time, if it differs from Vercel's by more than some seconds."""
+        if self._vercel is None or self._kubernetes is None or abs(self._vercel - self._kubernetes) <= AGREEMENT:
+            return None
+        return self._kubernetes + self._running
 
     def vercel_said(self, offset: timedelta) -> None:
         """Notes a Date header of Vercel.

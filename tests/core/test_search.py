@@ -331,6 +331,33 @@ def test_what_a_search_finds_is_the_operators_only_if_nobody_else_can_have_made_
 
 
 @pytest.mark.parametrize(
+    ("ahead", "created", "origin"),
+    [
+        pytest.param(HOUR, START - HOUR + SECOND, "Issued", id="by either clock, as issuers set it back"),
+        pytest.param(HOUR, START, "Found", id="by the API server's clock, the request was over"),
+        pytest.param(-HOUR, START, "Issued", id="by either clock"),
+        pytest.param(-3 * HOUR, START, "Found", id="by the API server's clock, too early"),
+        pytest.param(-10 * SECOND, START, "Found", id="by the API server's clock, between the list and the attempt"),
+    ],
+)
+def test_if_the_clocks_differed_a_found_certificate_must_fit_by_both(
+    ahead: timedelta, created: datetime, origin: str
+) -> None:
+    attempt = attempted(listed=START - SECOND, server_start=START - ahead)
+    status = resolved(searched(replace(FOUND, created_at=created, expires_at=NOW + 90 * DAY), attempt=attempt))
+    assert (status.id, status.origin) == ("cert_2", origin)
+
+
+@pytest.mark.parametrize(("ahead", "origin"), [(2 * SECOND, "Issued"), (3 * SECOND, "Found")], ids=str)
+def test_what_an_attempt_of_the_future_has_found_is_never_removed(ahead: timedelta, origin: str) -> None:
+    """It was recorded while a clock was wrong."""
+    found = replace(FOUND, created_at=LONG_AFTER)
+    attempt = attempted(start=LONG_AFTER + ahead)
+    status = resolved(searched(found, attempt=attempt, now=LONG_AFTER, listing=listed(found, begun=LONG_AFTER)))
+    assert (status.id, status.origin) == ("cert_2", origin)
+
+
+@pytest.mark.parametrize(
     ("listing", "taken"),
     [
         pytest.param([replace(DUE, expires_at=NOW + 90 * DAY)], True, id="a later expiry"),

@@ -96,6 +96,19 @@ def test_a_difference_of_a_day_between_vercel_and_the_api_server_is_a_skew(clock
     assert time.skew is None
 
 
+async def test_the_api_servers_time_is_known_if_it_differs_from_vercels(clock: TestClock, time: VercelTime) -> None:
+    time.kubernetes_said(http(clock, HOUR))
+    assert time.server_now is None, "Vercel has not said its own"
+    time.vercel_said(timedelta())
+    await clock.advance(60)
+    assert time.server_now == START + HOUR + timedelta(minutes=1)
+    assert time.skew is None
+    time.kubernetes_said(http(clock, timedelta(seconds=-11)))
+    assert time.server_now == clock.now() - timedelta(seconds=11)
+    time.kubernetes_said(http(clock, timedelta(seconds=10)))
+    assert time.server_now is None, "both headers may be late"
+
+
 @pytest.mark.parametrize("header", [None, "", "yesterday"])
 def test_a_header_that_is_no_date_says_nothing(time: VercelTime, header: str | None) -> None:
     time.kubernetes_said(header)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from reported.acts import behave, posts
+from reported.acts import behave, deleted, fails, held, posts, theirs
 from support.acting import DAY, HOUR, MINUTE, advance_to
 from support.memory_api import SimulatedWorld, simulated_world
 
@@ -65,3 +65,45 @@ async def test_a_certificate_that_is_issued_before_the_clock_is_ahead_is_used_ag
     await world.advance(7 * HOUR)
     assert await world.ready("site") == ("True", "Issued")
     assert posts(world) == 1
+
+
+# --- whose a certificate is -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ahead", [3 * HOUR, 23 * HOUR, 3 * DAY], ids=str)
+async def test_what_a_colleague_makes_when_the_clock_is_right_again_is_never_removed(
+    world: SimulatedWorld, ahead: timedelta
+) -> None:
+    """A request is lost while Vercel's clock is ahead. The operator is down until shortly before that future."""
+    behave(world, date_offset=ahead.total_seconds())
+    fails(world, "issue", action="reset", when="before")
+    await world.apply("site", A)
+    await world.quiet()
+    await world.crash()
+    behave(world, date_offset=0)
+    await world.clock.advance((ahead - HOUR).total_seconds())
+    theirs(world, *A, age=timedelta(), left=90 * DAY)
+    world.start()
+    await world.advance(2 * DAY)
+    assert (await world.status("site"))["origin"] == "Found"
+    await deleted(world)
+    assert "cert_theirs" in world.live()
+
+
+@pytest.mark.parametrize("age", [15 * MINUTE, 3 * HOUR], ids=str)
+@pytest.mark.parametrize("behind", [5 * HOUR, 3 * DAY], ids=str)
+async def test_an_existing_certificate_that_vercel_answers_with_is_never_removed(
+    world: SimulatedWorld, behind: timedelta, age: timedelta
+) -> None:
+    """The lists fail, and Vercel's clock is behind: by that clock, the colleague's certificate is from after it."""
+    behave(world, date_offset=-behind.total_seconds(), reissue="old")
+    theirs(world, *A, age=age, left=80 * DAY)
+    down = fails(world, "list", times=None, status=500)
+    await world.apply("site", A, existingCertificate="Ignore")
+    await world.advance(HOUR)
+    behave(world, date_offset=0)
+    world.emulator.faults.remove(down.id, "continue")
+    await world.advance(DAY)
+    assert await held(world) == ["cert_theirs"]
+    await deleted(world)
+    assert "cert_theirs" in world.live()

@@ -122,8 +122,10 @@ def origin_of_answer(
         return Origin.FOUND  # nobody requested that: the answer may have been for someone else
     if listed or certificate.id in held_elsewhere or certificate.id in (attempt.known or ()):
         return Origin.FOUND
-    # Vercel may answer with what its list doesn't show yet.
-    return Origin.FOUND if _may_have_existed(attempt, certificate, LATE_IN_LIST) else Origin.ISSUED
+    # Vercel may answer with what its list doesn't show yet. Without a list, only the clocks say what existed before.
+    clocks = (attempt,) if attempt.known is not None else attempt.by_each_clock
+    existed = any(_may_have_existed(dated, certificate, LATE_IN_LIST) for dated in clocks)
+    return Origin.FOUND if existed else Origin.ISSUED
 
 
 def _may_have_existed(attempt: Attempt, certificate: Certificate, lag: timedelta = LIST_LAG) -> bool:
@@ -431,15 +433,24 @@ def _must_be_what_was_requested(known: Known, attempt: Attempt, certificate: Cer
     """Returns whether nobody else can have made the only candidate.
 
     A list showed what existed before, in the same account. Nobody else has these names, so it is no renewal of theirs.
+    It was created during the request, whichever clock was right then. An attempt of the future has a wrong time.
     """
     if attempt.known is None or certificate.cns != attempt.names or known.resource.status.shared_names:
         return False
     if attempt.team is None and attempt.token_hash not in (None, known.token_hash):
         return False
+    if attempt.start > known.now + CLOCK_TOLERANCE or _may_be_uploaded(attempt, certificate):
+        return False
+    return not any(
+        _is_too_late(known, dated, certificate) or _may_have_existed(dated, certificate)
+        for dated in attempt.by_each_clock
+    )
+
+
+def _is_too_late(known: Known, attempt: Attempt, certificate: Certificate) -> bool:
+    """Returns whether a certificate was created when the request was over."""
     latest = attempt.start + timedelta(seconds=known.limits.grace) + CLOCK_TOLERANCE
-    if attempt.fingerprint is None and certificate.created_at is not None and certificate.created_at > latest:
-        return False  # the request was over by then
-    return not _may_be_uploaded(attempt, certificate) and not _may_have_existed(attempt, certificate)
+    return attempt.fingerprint is None and certificate.created_at is not None and certificate.created_at > latest
 
 
 def _may_be_uploaded(attempt: Attempt, certificate: Certificate) -> bool:

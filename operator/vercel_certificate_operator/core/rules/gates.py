@@ -356,6 +356,7 @@ def attempt_is_made(known: Known, need: Need) -> Decision:
     attempt = Attempt(
         id=known.new_attempt_id,
         start=whole_seconds(known.now),
+        server_start=whole_seconds(known.server_time) if known.server_time is not None else None,
         generation=resource.generation,
         cns=tuple(sorted(cns)),
         reason=str(need.reason),
