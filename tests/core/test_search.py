@@ -185,10 +185,16 @@ def test_a_candidate_may_be_back_dated_by_its_issuer(created: datetime | None) -
     assert resolved(searched(replace(FOUND, created_at=created))).id == "cert_2"
 
 
+TOO_OLD = replace(FOUND, created_at=START - 2 * HOUR - SECOND)
+MANY = [f"cert_k{number}" for number in range(100)]
+
+
 @pytest.mark.parametrize(
     ("certificate", "more"),
     [
-        pytest.param(replace(FOUND, created_at=START - 2 * HOUR - SECOND), {}, id="created earlier"),
+        pytest.param(TOO_OLD, {"attempt": attempted(known=MANY)}, id="created earlier, and not all were recorded"),
+        pytest.param(replace(TOO_OLD, expires_at=NOW), {}, id="created earlier, and expired"),
+        pytest.param(replace(TOO_OLD, cns=WITH_WWW), {}, id="created earlier, with more names"),
         pytest.param(FOUND, {"attempt": attempted(known=["cert_2"])}, id="known before"),
         pytest.param(FOUND, {"held_elsewhere": {"cert_2"}}, id="in another status"),
         pytest.param(FOUND, {"status": ready(FOUND)}, id="the current one"),
@@ -201,6 +207,38 @@ def test_what_cannot_be_its_outcome_is_not_taken(certificate: Certificate, more:
     decision = decide(searched(certificate, **more))
     assert isinstance(decision.action, Wait)
     assert conditions_of(decision)[1] == ("True", "OutcomeUnknown")
+
+
+@pytest.mark.parametrize("created", [TOO_OLD.created_at, START - 40 * DAY], ids=["a little", "far"])
+def test_what_is_too_old_is_used_if_nothing_else_is_new_and_never_removed(created: datetime) -> None:
+    """A clock was wrong. Without it, a second one would be issued for the same need."""
+    old = replace(FOUND, created_at=created)
+    status = resolved(searched(old, attempt=attempted(known=MANY[:99])))
+    assert (status.id, status.origin, outcome(status)) == ("cert_2", "Found", "Issued")
+    status = resolved(searched(old, OTHER))
+    assert (status.id, status.origin, outcome(status)) == ("cert_3", "Issued", "Issued")
+
+
+@pytest.mark.parametrize(
+    ("ahead", "many", "created", "taken"),
+    [
+        (DAY, MANY, START - DAY - 2 * HOUR, True),
+        (DAY, MANY, START - DAY - 2 * HOUR - SECOND, False),
+        (-DAY, MANY, START - 2 * HOUR, True),
+        (DAY, None, START - DAY - 2 * SECOND, True),
+        (DAY, None, START - DAY - 3 * SECOND, False),
+    ],
+)
+def test_if_the_clocks_differed_the_one_that_was_behind_says_what_is_too_old(
+    ahead: timedelta, many: list[str] | None, created: datetime, taken: bool
+) -> None:
+    attempt = attempted(known=many, server_start=START - ahead)
+    before = searched(replace(FOUND, created_at=created), attempt=attempt)
+    if not taken:
+        assert isinstance(decide(before).action, Wait)
+        return
+    status = resolved(before)
+    assert (status.id, status.origin) == ("cert_2", "Found")
 
 
 @pytest.mark.parametrize(("auto_renew", "origin"), [(True, "Issued"), (None, "Issued"), (False, "Found")])

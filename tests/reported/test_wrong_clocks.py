@@ -107,3 +107,26 @@ async def test_an_existing_certificate_that_vercel_answers_with_is_never_removed
     assert await held(world) == ["cert_theirs"]
     await deleted(world)
     assert "cert_theirs" in world.live()
+
+
+@pytest.mark.parametrize("need", ["first", "renew"])
+@pytest.mark.parametrize("ahead", [3 * HOUR, 23 * HOUR, YEAR], ids=str)
+async def test_one_certificate_is_issued_although_the_answer_is_lost_while_the_clock_is_ahead(
+    world: SimulatedWorld, ahead: timedelta, need: str
+) -> None:
+    """By Vercel's clock, what it issued is older than the attempt."""
+    if need == "renew":
+        await world.apply("site", A)
+        await world.advance(HOUR)
+    before = posts(world)
+    behave(world, date_offset=ahead.total_seconds())
+    fails(world, "issue", action="reset", when="after")
+    if need == "renew":
+        await world.annotate("site", "renew", "1")
+    else:
+        await world.apply("site", A)
+    await world.advance(HOUR)
+    behave(world, date_offset=0)
+    await world.advance(DAY)
+    assert posts(world) - before == 1
+    assert await world.ready("site") == ("True", "Issued")

@@ -60,7 +60,14 @@ from vercel_certificate_operator.core.report import Need, Problem, conditions, f
 from vercel_certificate_operator.core.resource import ADOPT_ANNOTATION, RENEW_ANNOTATION, Status
 from vercel_certificate_operator.core.rules.adoption import named_certificate_is_adopted
 from vercel_certificate_operator.core.schema import whole_seconds
-from vercel_certificate_operator.core.times import BACK_DATED, CLOCK_TOLERANCE, FIRST_LIST_AFTER, LATE_IN_LIST, LIST_LAG
+from vercel_certificate_operator.core.times import (
+    BACK_DATED,
+    CLOCK_TOLERANCE,
+    FIRST_LIST_AFTER,
+    LATE_IN_LIST,
+    LIST_LAG,
+    MOST_KNOWN,
+)
 
 WHY: Mapping[str, str] = {
     Reason.NAMES_CHANGED: ", because spec.cns changed",
@@ -548,23 +555,28 @@ def _later(after: datetime | None, before: datetime | None) -> bool:
 
 
 def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:
-    """Returns the listed certificates that can be what came of an attempt."""
+    """Returns the listed certificates that can be what came of an attempt.
+
+    If the attempt's list has all that existed before, what is not in it is new. So if nothing young enough is there, an
+    older one is a candidate too: clocks may have been wrong.
+    """
     listing, status = known.listing, known.resource.status
     if listing is None:
         return ()
     if attempt.fingerprint is not None:
         return _uploaded_candidates(known, attempt, listing)
-    earliest_creation = attempt.start - (BACK_DATED if attempt.known is not None else CLOCK_TOLERANCE)
-    young = tuple(
+    new = tuple(
         certificate
         for certificate in listing.covering(attempt.names)
-        if (certificate.created_at is None or certificate.created_at >= earliest_creation)
-        and certificate.id not in (attempt.known or ())
+        if certificate.id not in (attempt.known or ())
         and certificate.id not in status.certificate_ids
         and certificate.id not in known.held_elsewhere
         and certificate.id not in known.left_behind
         and not _is_not_there(known, certificate.id)
     )
+    earliest_start = min(dated.start for dated in attempt.by_each_clock)
+    earliest_creation = earliest_start - (BACK_DATED if attempt.known is not None else CLOCK_TOLERANCE)
+    young = tuple(one for one in new if one.created_at is None or one.created_at >= earliest_creation)
     exact = tuple(certificate for certificate in young if certificate.cns == attempt.names)
     if exact:
         return exact
@@ -572,7 +584,11 @@ def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:
     current = listing.find(status.id)
     if current is not None and attempt.names <= current.cns and _later(current.expires_at, status.expires_at):
         return (current,)  # renewed under the same id
-    return young if len(young) == 1 else ()
+    if len(young) == 1:
+        return young
+    if attempt.known is None or len(attempt.known) >= MOST_KNOWN:
+        return ()  # there may have been others before
+    return tuple(one for one in new if one.cns == attempt.names and _is_usable(one, one.cns, _earlier_clock(known)))
 
 
 def _uploaded_candidates(known: Known, attempt: Attempt, listing: Listing) -> tuple[Certificate, ...]:
