@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from reported.acts import behave, deleted, fails, held, posts, theirs
+from reported.acts import behave, deleted, fails, held, posts, renewed_by_vercel, theirs
 from support.acting import DAY, HOUR, MINUTE, advance_to
 from support.memory_api import SimulatedWorld, simulated_world
 
@@ -130,3 +130,19 @@ async def test_one_certificate_is_issued_although_the_answer_is_lost_while_the_c
     await world.advance(DAY)
     assert posts(world) - before == 1
     assert await world.ready("site") == ("True", "Issued")
+
+
+async def test_a_renewal_by_vercel_is_used_although_its_clock_is_a_year_ahead(world: SimulatedWorld) -> None:
+    """By that clock, the new certificate has expired."""
+    await world.apply("site", A)
+    await world.quiet()
+    [old] = await held(world)
+    await world.advance(50 * DAY)
+    behave(world, date_offset=YEAR.total_seconds())
+    new = renewed_by_vercel(world, old, removes_old=True).id
+    await world.advance(16 * HOUR)
+    behave(world, date_offset=0)
+    await world.advance(DAY)
+    assert posts(world) == 1
+    assert (await held(world))[0] == new
+    assert (await world.status("site"))["origin"] == "Issued"

@@ -8,6 +8,7 @@ from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.facts import (
     NEVER,
+    earlier_clock,
     earliest,
     is_unreadable,
     kept,
@@ -179,7 +180,7 @@ def certificate_is_recorded(
         after = after.changed(shared_names=True)
     needed = _needed(known, attempt)
     same = renewed_nothing and certificate.id == before.id and certificate.covers(needed)
-    if not same and not _is_usable(certificate, needed, _earlier_clock(known)):
+    if not same and not _is_usable(certificate, needed, earlier_clock(known)):
         return _unexpected(known, attempt, after, certificate)
     if renewed_nothing:
         return _not_renewed(known, attempt, after, certificate)
@@ -265,15 +266,6 @@ def _current_rank(known: Known, status: Status) -> Rank:
 
 def _is_usable(certificate: Certificate, cns: frozenset[str], now: datetime) -> bool:
     return certificate.covers(cns) and certificate.expires_at is not None and certificate.expires_at > now
-
-
-def _earlier_clock(known: Known) -> datetime:
-    """Returns the time by the clock that is behind, if Vercel's and the API server's differ by a day or more.
-
-    Whichever of the two is right, a certificate that has not expired by it may be usable.
-    """
-    ahead = known.clock_skew
-    return known.now - ahead if ahead is not None and ahead > timedelta() else known.now
 
 
 def _renewed_nothing(before: Status, certificate: Certificate, attempt: Attempt, origin: Origin) -> bool:
@@ -588,7 +580,7 @@ def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:
         return young
     if attempt.known is None or len(attempt.known) >= MOST_KNOWN:
         return ()  # there may have been others before
-    return tuple(one for one in new if one.cns == attempt.names and _is_usable(one, one.cns, _earlier_clock(known)))
+    return tuple(one for one in new if one.cns == attempt.names and _is_usable(one, one.cns, earlier_clock(known)))
 
 
 def _uploaded_candidates(known: Known, attempt: Attempt, listing: Listing) -> tuple[Certificate, ...]:
