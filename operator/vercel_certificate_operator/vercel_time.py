@@ -38,7 +38,7 @@ class VercelTime:
         self._kubernetes: datetime | None = None
         self._warned_of = timedelta()
         self.stepped: Callable[[], None] = lambda: None
-        """Called when it is later than all waits were planned with, and the API server agrees."""
+        """Called when it differs from the time that all waits were planned with, and the API server agrees."""
 
     def now(self) -> datetime:
         """Returns Vercel's time. Before Vercel's first answer: the API server's, or else the local clock's."""
@@ -77,7 +77,7 @@ class VercelTime:
         """
         before = self.now()
         self._vercel = self._start(self._vercel, offset)
-        if self.now() - before > REPORTED and self.skew is None:
+        if abs(self.now() - before) > REPORTED and self.skew is None:
             self.stepped()
         warned_of, self._warned_of = self._warned_of, _steady(self._warned_of, offset)
         if self._warned_of != warned_of and abs(offset) > REPORTED:

@@ -9,7 +9,7 @@ from reported.acts import behave, deleted, fails, held, posts, renewed_by_vercel
 from support.acting import DAY, HOUR, MINUTE, advance_to
 from support.memory_api import SimulatedWorld, simulated_world
 
-A = ["a.example.com"]
+A, B = ["a.example.com"], ["b.example.com"]
 YEAR = 365 * DAY
 
 
@@ -117,6 +117,7 @@ async def test_one_certificate_is_issued_although_the_answer_is_lost_while_the_c
     """By Vercel's clock, what it issued is older than the attempt."""
     if need == "renew":
         await world.apply("site", A)
+        await world.quiet()
         await world.advance(HOUR)
     before = posts(world)
     behave(world, date_offset=ahead.total_seconds())
@@ -146,3 +147,53 @@ async def test_a_renewal_by_vercel_is_used_although_its_clock_is_a_year_ahead(wo
     assert posts(world) == 1
     assert (await held(world))[0] == new
     assert (await world.status("site"))["origin"] == "Issued"
+
+
+# --- what is recorded -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("ahead", [3 * DAY, YEAR], ids=str)
+async def test_what_was_replaced_while_the_clock_was_ahead_is_removed_in_time(
+    world: SimulatedWorld, ahead: timedelta, restart: bool
+) -> None:
+    await world.apply("site", A)
+    await world.quiet()
+    await world.advance(HOUR)
+    behave(world, date_offset=ahead.total_seconds())
+    await world.annotate("site", "renew", "1")
+    await world.quiet()
+    behave(world, date_offset=0)
+    if restart:
+        await world.restart()
+    await world.advance(7 * HOUR)
+    assert list(world.live()) == await held(world)
+
+
+async def flipping(world: SimulatedWorld, offsets: list[timedelta]) -> None:
+    """Two tools set the names in turn, every 20 minutes, while Vercel's clock is as wrong as this."""
+    for number, offset in enumerate(offsets):
+        behave(world, date_offset=offset.total_seconds())
+        await world.apply("site", [A, B][number % 2], existingCertificate="Ignore")
+        await world.quiet()
+        await world.advance(20 * MINUTE)
+
+
+@pytest.mark.parametrize("alternates", [False, True])
+@pytest.mark.parametrize("offset", [8 * DAY, YEAR, -8 * DAY, -YEAR], ids=str)
+async def test_the_issuance_limit_holds_although_the_clock_is_wrong_for_a_while(
+    world: SimulatedWorld, offset: timedelta, alternates: bool
+) -> None:
+    wrong = [number % 4 < 2 if alternates else 6 <= number < 14 for number in range(24)]
+    await flipping(world, [offset * is_wrong for is_wrong in wrong])
+    assert posts(world) == 5
+
+
+@pytest.mark.parametrize("ahead", [3 * DAY, YEAR], ids=str)
+async def test_the_issuance_limit_ends_a_week_after_the_clock_was_ahead(
+    world: SimulatedWorld, ahead: timedelta
+) -> None:
+    await flipping(world, [ahead] * 6)
+    behave(world, date_offset=0)
+    await world.advance(8 * DAY)
+    assert await world.ready("site") == ("True", "Issued")

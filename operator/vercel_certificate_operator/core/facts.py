@@ -226,6 +226,11 @@ def earlier_clock(known: Known) -> datetime:
     return min(known.now, known.now - (known.clock_skew or timedelta()))
 
 
+def later_clock(known: Known) -> datetime:
+    """Returns the time by the clock that is ahead, if Vercel's and the API server's differ by a day or more."""
+    return max(known.now, known.now - (known.clock_skew or timedelta()))
+
+
 def is_recent(known: Known, listing: Listing | None) -> bool:
     """Returns whether what a list shows may still be acted on."""
     return listing is not None and known.tick - listing.begun <= listing.longest_age

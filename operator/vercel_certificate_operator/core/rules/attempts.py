@@ -13,6 +13,7 @@ from vercel_certificate_operator.core.facts import (
     is_unreadable,
     kept,
     kept_waiting,
+    later_clock,
     list_is_unavailable,
     next_moment,
     open_attempt,
@@ -345,7 +346,7 @@ def _answered(after: Status, before: Status, attempt: Attempt) -> Status:
 def _counted(known: Known, after: Status, attempt: Attempt) -> Status:
     """Returns status in which this attempt counts for the issuance limit, unless the user requested it."""
     requested = request_hash(attempt.renew_request or "") if attempt.requested else None
-    new = Issuance(time=whole_seconds(known.now), names_hash=names_hash(attempt.cns), request_hash=requested)
+    new = Issuance(time=whole_seconds(later_clock(known)), names_hash=names_hash(attempt.cns), request_hash=requested)
     all_of_them = (*after.issuances, new)
     most = min(known.limits.issuances, MOST_ISSUANCES)
     by_request = [entry for entry in all_of_them if entry.request_hash is not None]
