@@ -69,6 +69,11 @@ class VercelTime:
             return None
         return self._kubernetes + self._running
 
+    def by_each_clock(self) -> tuple[datetime, ...]:
+        """Returns Vercel's time and, if it differs, the API server's."""
+        server = self.server_now
+        return (self.now(),) if server is None else (self.now(), server)
+
     def vercel_said(self, offset: timedelta) -> None:
         """Notes a Date header of Vercel.
 

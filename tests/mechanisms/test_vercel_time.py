@@ -107,6 +107,9 @@ async def test_the_api_servers_time_is_known_if_it_differs_from_vercels(clock: T
     assert time.server_now == clock.now() - timedelta(seconds=11)
     time.kubernetes_said(http(clock, timedelta(seconds=10)))
     assert time.server_now is None, "both headers may be late"
+    assert time.by_each_clock() == (time.now(),)
+    time.kubernetes_said(http(clock, DAY))
+    assert time.by_each_clock() == (time.now(), time.now() + DAY)
 
 
 @pytest.mark.parametrize("header", [None, "", "yesterday"])

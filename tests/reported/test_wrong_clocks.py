@@ -8,6 +8,7 @@ import pytest
 from reported.acts import behave, deleted, fails, held, posts, renewed_by_vercel, theirs
 from support.acting import DAY, HOUR, MINUTE, advance_to
 from support.memory_api import SimulatedWorld, simulated_world
+from vercel_emulator.models import RateLimit
 
 A, B = ["a.example.com"], ["b.example.com"]
 YEAR = 365 * DAY
@@ -197,3 +198,27 @@ async def test_the_issuance_limit_ends_a_week_after_the_clock_was_ahead(
     behave(world, date_offset=0)
     await world.advance(8 * DAY)
     assert await world.ready("site") == ("True", "Issued")
+
+
+# --- how long to wait -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dated", [True, False])
+@pytest.mark.parametrize("offset", [5 * HOUR, 3 * DAY, -5 * HOUR, -3 * DAY], ids=str)
+async def test_a_rate_limit_is_waited_for_as_long_as_it_lasts_although_a_clock_is_wrong(
+    world: SimulatedWorld, offset: timedelta, dated: bool
+) -> None:
+    """Vercel says at what time a minute ends. Its own Date is wrong, or it sends none and the node's clock is wrong."""
+    if dated:
+        behave(world, date_offset=offset.total_seconds())
+    else:
+        behave(world, date_header=False)
+        world.clock.step(offset.total_seconds())
+    limit = RateLimit(limit=1, window=60, calls=["issue"], retry_after=False, retry_after_ms=False, limit_in_body=True)
+    world.emulator.limits.add(limit)
+    await world.apply("site", A)
+    await world.apply("shop", B)
+    await world.quiet()
+    await world.advance(3 * MINUTE)
+    assert len(world.live()) == 2
+    assert posts(world) <= 4
