@@ -36,6 +36,7 @@ class VercelTime:
         self._vercel: datetime | None = None
         """The time at Vercel when the monotonic clock was 0. The same for the API server:"""
         self._kubernetes: datetime | None = None
+        self._kubernetes_said_at = float("-inf")
         self._warned_of = timedelta()
         self.stepped: Callable[[], None] = lambda: None
         """Called when it differs from the time that all waits were planned with, and the API server agrees."""
@@ -69,6 +70,10 @@ class VercelTime:
             return None
         return self._kubernetes + self._running
 
+    def server_is_silent(self, seconds: float) -> bool:
+        """Returns whether the API server has not said its time for so long."""
+        return self._clock.monotonic() - self._kubernetes_said_at >= seconds
+
     def by_each_clock(self) -> tuple[datetime, ...]:
         """Returns Vercel's time and, if it differs, the API server's."""
         server = self.server_now
@@ -96,6 +101,7 @@ class VercelTime:
     def kubernetes_said(self, header: str | None) -> None:
         """Notes a Date header of the API server, if it can be read."""
         if (date := http_date(header)) is not None:
+            self._kubernetes_said_at = self._clock.monotonic()
             self._kubernetes = self._start(self._kubernetes, date - self._clock.now())
 
     def _start(self, before: datetime | None, offset: timedelta) -> datetime:

@@ -112,6 +112,18 @@ async def test_the_api_servers_time_is_known_if_it_differs_from_vercels(clock: T
     assert time.by_each_clock() == (time.now(), time.now() + DAY)
 
 
+async def test_the_api_server_is_silent_if_it_has_not_said_its_time_for_so_long(
+    clock: TestClock, time: VercelTime
+) -> None:
+    assert time.server_is_silent(60)
+    time.kubernetes_said(http(clock))
+    await clock.advance(59)
+    time.kubernetes_said(None)
+    assert not time.server_is_silent(60)
+    await clock.advance(1)
+    assert time.server_is_silent(60)
+
+
 @pytest.mark.parametrize("header", [None, "", "yesterday"])
 def test_a_header_that_is_no_date_says_nothing(time: VercelTime, header: str | None) -> None:
     time.kubernetes_said(header)

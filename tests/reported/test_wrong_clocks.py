@@ -222,3 +222,24 @@ async def test_a_rate_limit_is_waited_for_as_long_as_it_lasts_although_a_clock_i
     await world.advance(3 * MINUTE)
     assert len(world.live()) == 2
     assert posts(world) <= 4
+
+
+async def test_when_the_api_servers_clock_is_corrected_the_operator_continues_in_minutes(world: SimulatedWorld) -> None:
+    """In a cluster where nothing else happens, nothing else asks the API server for its time."""
+    refused = fails(world, "issue", times=None, status=402, skip=2)
+    await world.apply("site", A)
+    await world.apply("shop", B)
+    await world.quiet()
+    expires = (await world.status("site"))["expiresAt"]
+    await advance_to(world, expires, plus=-HOUR.total_seconds())
+    world.server_clock.offset = (3 * DAY).total_seconds()
+    await world.restart()
+    await world.advance(40 * HOUR)
+    assert (await world.issuing("site"))[1] == "ClockSkew"
+    world.emulator.faults.remove(refused.id, "continue")
+    asked_before = len(world.memory.asked)
+    await world.advance(HOUR)
+    assert len(world.memory.asked) - asked_before <= 30 + 2, "every two minutes, for all resources together"
+    world.server_clock.offset = 0
+    await world.advance(4 * MINUTE)
+    assert await world.ready("site") == ("True", "Issued")
