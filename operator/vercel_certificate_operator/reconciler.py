@@ -7,6 +7,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, assert_never
@@ -41,6 +42,7 @@ from vercel_certificate_operator.core.resource import Key, Resource, Status
 from vercel_certificate_operator.core.rules.failed_calls import call_of, waits_for_its_turn
 from vercel_certificate_operator.core.sightings import ScopeKey
 from vercel_certificate_operator.core.source import Source, SourceProblem
+from vercel_certificate_operator.core.times import DRIFT_LIST_AGE
 from vercel_certificate_operator.drift_watch import DriftWatch
 from vercel_certificate_operator.intake import Intake
 from vercel_certificate_operator.kube.errors import Conflict, Gone, KubeError, Refused
@@ -262,6 +264,7 @@ class Reconciler:
         return min(first * 2.0 ** min(failures - 1, 10), most)
 
     async def _round(self, key: Key) -> float | None:
+        await self._compare_clocks(key)
         self._memories.setdefault(key, Memory(seen=(None, self._clock.monotonic())))
         round_ = self._rounds.pop(key, None) or Round()
         for _ in range(MOST_STEPS):
@@ -288,6 +291,12 @@ class Reconciler:
                 return None  # a POST is in flight
             round_ = next_round
         raise RuntimeError(f"{decision.policy} never settles: the last of {MOST_STEPS} steps was {decision.action}")
+
+    async def _compare_clocks(self, key: Key) -> None:
+        """Asks the API server for its time while its clock and Vercel's disagree: nothing else may ask it for long."""
+        if self._time.skew is not None and self._time.server_is_silent(DRIFT_LIST_AGE):
+            with suppress(KubeError):  # the next round asks again
+                await self._kube.get(key)
 
     async def _while_waiting(self, facts: Known, number: int) -> float:
         """Waits for a slot or a list. A resource that has not reported anything yet reports that after some seconds.
@@ -333,6 +342,7 @@ class Reconciler:
             attempted_elsewhere=self._objects.attempted_elsewhere(key),
             not_removable=self._objects.not_removable(key),
             clock_skew=self._time.skew,
+            server_time=self._time.server_now,
         )
 
     def _wait(self, facts: Known, until: datetime | None) -> float:

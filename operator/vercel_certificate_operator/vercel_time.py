@@ -13,6 +13,8 @@ logger = logging.getLogger(__name__)
 
 RESOLUTION = timedelta(seconds=2)
 """Offsets that differ by less are the same: Date headers have whole seconds, and an answer takes a while."""
+AGREEMENT = timedelta(seconds=10)
+"""Vercel's clock and the API server's agree if they differ by no more: both Date headers may be some seconds late."""
 REPORTED = timedelta(minutes=5)
 """An offset of the local clock that is worth a warning."""
 SKEW = timedelta(days=1)
@@ -34,9 +36,10 @@ class VercelTime:
         self._vercel: datetime | None = None
         """The time at Vercel when the monotonic clock was 0. The same for the API server:"""
         self._kubernetes: datetime | None = None
+        self._kubernetes_said_at = float("-inf")
         self._warned_of = timedelta()
         self.stepped: Callable[[], None] = lambda: None
-        """Called when it is later than all waits were planned with, and the API server agrees."""
+        """Called when it differs from the time that all waits were planned with, and the API server agrees."""
 
     def now(self) -> datetime:
         """Returns Vercel's time. Before Vercel's first answer: the API server's, or else the local clock's."""
@@ -60,6 +63,22 @@ class VercelTime:
         skew = self._vercel - self._kubernetes
         return skew if abs(skew) >= SKEW else None
 
+    @property
+    def server_now(self) -> datetime | None:
+        """The API server's time, if it differs from Vercel's by more than some seconds."""
+        if self._vercel is None or self._kubernetes is None or abs(self._vercel - self._kubernetes) <= AGREEMENT:
+            return None
+        return self._kubernetes + self._running
+
+    def server_is_silent(self, seconds: float) -> bool:
+        """Returns whether the API server has not said its time for so long."""
+        return self._clock.monotonic() - self._kubernetes_said_at >= seconds
+
+    def by_each_clock(self) -> tuple[datetime, ...]:
+        """Returns Vercel's time and, if it differs, the API server's."""
+        server = self.server_now
+        return (self.now(),) if server is None else (self.now(), server)
+
     def vercel_said(self, offset: timedelta) -> None:
         """Notes a Date header of Vercel.
 
@@ -68,7 +87,7 @@ class VercelTime:
         """
         before = self.now()
         self._vercel = self._start(self._vercel, offset)
-        if self.now() - before > REPORTED and self.skew is None:
+        if abs(self.now() - before) > REPORTED and self.skew is None:
             self.stepped()
         warned_of, self._warned_of = self._warned_of, _steady(self._warned_of, offset)
         if self._warned_of != warned_of and abs(offset) > REPORTED:
@@ -82,6 +101,7 @@ class VercelTime:
     def kubernetes_said(self, header: str | None) -> None:
         """Notes a Date header of the API server, if it can be read."""
         if (date := http_date(header)) is not None:
+            self._kubernetes_said_at = self._clock.monotonic()
             self._kubernetes = self._start(self._kubernetes, date - self._clock.now())
 
     def _start(self, before: datetime | None, offset: timedelta) -> datetime:

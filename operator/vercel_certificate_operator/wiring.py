@@ -123,6 +123,7 @@ def build(
         fence=fence,
         observe=counted.request,
         dated=time.vercel_said,
+        clocks=time.by_each_clock,
     )
     limits = Limits(
         post=timedelta(seconds=settings.post_timeout),

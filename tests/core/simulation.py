@@ -250,6 +250,7 @@ class World:
             attempted_elsewhere=frozenset(),
             not_removable=frozenset(),
             clock_skew=None,
+            server_time=None,
         )
 
     def _noticed(self) -> Listing | None:

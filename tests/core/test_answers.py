@@ -238,6 +238,17 @@ def test_without_a_list_only_a_certificate_since_the_start_is_ours(created: Any,
     assert status.origin == origin
 
 
+@pytest.mark.parametrize(
+    ("server", "origin"),
+    [(START - HOUR, "Issued"), (START + 2 * SECOND, "Issued"), (START + 3 * SECOND, "Found"), (START + DAY, "Found")],
+    ids=["behind", "within the tolerance", "ahead", "far ahead"],
+)
+def test_without_a_list_an_answer_must_be_ours_by_both_clocks(server: Any, origin: str) -> None:
+    attempt = attempted(known=None, server_start=server)
+    assert after_answer(replace(NEW, created_at=START), attempt=attempt).origin == origin
+    assert after_answer(replace(NEW, created_at=START), attempt=attempted(server_start=server)).origin == "Issued"
+
+
 def test_whose_an_answer_is_can_be_asked_without_a_resource() -> None:
     assert origin_of_answer(ATTEMPT, NEW, ()) is Origin.ISSUED
     assert origin_of_answer(ATTEMPT, NEW, {"cert_2"}) is Origin.FOUND

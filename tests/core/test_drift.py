@@ -236,6 +236,13 @@ RENEWAL = cert("cert_2", created=MIDDLE)
         pytest.param(replace(RENEWAL, created_at=None), {}, False, id="of unknown age"),
         pytest.param(replace(RENEWAL, expires_at=None), {}, False, id="of unknown expiry"),
         pytest.param(replace(RENEWAL, expires_at=LATER), {}, False, id="expired"),
+        pytest.param(
+            replace(RENEWAL, expires_at=LATER), {"clock_skew": DAY}, True, id="expired by the clock that is ahead"
+        ),
+        pytest.param(replace(RENEWAL, expires_at=LATER - DAY), {"clock_skew": DAY}, False, id="expired by both clocks"),
+        pytest.param(
+            replace(RENEWAL, expires_at=LATER), {"clock_skew": -DAY}, False, id="expired by the clock that is behind"
+        ),
         pytest.param(replace(RENEWAL, auto_renew=False), {}, False, id="not renewed automatically: a user's own"),
         pytest.param(replace(RENEWAL, auto_renew=None), {}, True, id="autoRenew unknown"),
         pytest.param(replace(RENEWAL, cns=WITH_WWW), {}, False, id="more names"),

@@ -227,7 +227,11 @@ def test_while_the_clocks_disagree_nothing_is_issued_because_of_time(
     ids=["first", "requested", "names"],
 )
 def test_what_is_not_needed_because_of_time_is_issued_all_the_same(facts: Known) -> None:
-    attempt = issued_by(replace(facts, clock_skew=DAY), *([cert()] if facts.resource.status.id else []))
+    server = NOW - DAY - timedelta(milliseconds=1)
+    attempt = issued_by(
+        replace(facts, clock_skew=DAY, server_time=server), *([cert()] if facts.resource.status.id else [])
+    )
+    assert (attempt.start, attempt.server_start) == (NOW, NOW - DAY - SECOND), "the record has both times"
     assert attempt.names == facts.resource.cns
 
 

@@ -87,10 +87,7 @@ def test_it_is_reported_once() -> None:
         pytest.param(
             issuances(NOW - 7 * DAY + SECOND, *(NOW - n * DAY for n in range(4))), NOW + SECOND, id="a second less"
         ),
-        pytest.param(issuances(*(NOW + 7 * DAY for _ in range(5))), NOW + 14 * DAY, id="up to a week ahead"),
-        pytest.param(
-            issuances(*(NOW + 7 * DAY + SECOND for _ in range(5))), None, id="too far ahead: a clock was wrong"
-        ),
+        pytest.param(issuances(*(NOW + MINUTE for _ in range(5))), NOW + 7 * DAY + MINUTE, id="in a moment"),
         pytest.param(issuances(*(NOW - DAY for _ in range(5)), cns=B), None, id="for other names"),
         pytest.param(
             (*issuances(*(NOW - DAY for _ in range(4)), cns=B), *issuances(NOW)),

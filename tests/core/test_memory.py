@@ -337,6 +337,7 @@ def test_what_a_decision_is_made_from() -> None:
         "attempted_elsewhere": {frozenset({"example.com"})},
         "not_removable": {"cert_6"},
         "clock_skew": timedelta(days=2),
+        "server_time": NOW - timedelta(days=2),
     }
     seen = resource()
     facts = known(memory, round_, seen, **arguments)

@@ -185,10 +185,16 @@ def test_a_candidate_may_be_back_dated_by_its_issuer(created: datetime | None) -
     assert resolved(searched(replace(FOUND, created_at=created))).id == "cert_2"
 
 
+TOO_OLD = replace(FOUND, created_at=START - 2 * HOUR - SECOND)
+MANY = [f"cert_k{number}" for number in range(100)]
+
+
 @pytest.mark.parametrize(
     ("certificate", "more"),
     [
-        pytest.param(replace(FOUND, created_at=START - 2 * HOUR - SECOND), {}, id="created earlier"),
+        pytest.param(TOO_OLD, {"attempt": attempted(known=MANY)}, id="created earlier, and not all were recorded"),
+        pytest.param(replace(TOO_OLD, expires_at=NOW), {}, id="created earlier, and expired"),
+        pytest.param(replace(TOO_OLD, cns=WITH_WWW), {}, id="created earlier, with more names"),
         pytest.param(FOUND, {"attempt": attempted(known=["cert_2"])}, id="known before"),
         pytest.param(FOUND, {"held_elsewhere": {"cert_2"}}, id="in another status"),
         pytest.param(FOUND, {"status": ready(FOUND)}, id="the current one"),
@@ -201,6 +207,38 @@ def test_what_cannot_be_its_outcome_is_not_taken(certificate: Certificate, more:
     decision = decide(searched(certificate, **more))
     assert isinstance(decision.action, Wait)
     assert conditions_of(decision)[1] == ("True", "OutcomeUnknown")
+
+
+@pytest.mark.parametrize("created", [TOO_OLD.created_at, START - 40 * DAY], ids=["a little", "far"])
+def test_what_is_too_old_is_used_if_nothing_else_is_new_and_never_removed(created: datetime) -> None:
+    """A clock was wrong. Without it, a second one would be issued for the same need."""
+    old = replace(FOUND, created_at=created)
+    status = resolved(searched(old, attempt=attempted(known=MANY[:99])))
+    assert (status.id, status.origin, outcome(status)) == ("cert_2", "Found", "Issued")
+    status = resolved(searched(old, OTHER))
+    assert (status.id, status.origin, outcome(status)) == ("cert_3", "Issued", "Issued")
+
+
+@pytest.mark.parametrize(
+    ("ahead", "many", "created", "taken"),
+    [
+        (DAY, MANY, START - DAY - 2 * HOUR, True),
+        (DAY, MANY, START - DAY - 2 * HOUR - SECOND, False),
+        (-DAY, MANY, START - 2 * HOUR, True),
+        (DAY, None, START - DAY - 2 * SECOND, True),
+        (DAY, None, START - DAY - 3 * SECOND, False),
+    ],
+)
+def test_if_the_clocks_differed_the_one_that_was_behind_says_what_is_too_old(
+    ahead: timedelta, many: list[str] | None, created: datetime, taken: bool
+) -> None:
+    attempt = attempted(known=many, server_start=START - ahead)
+    before = searched(replace(FOUND, created_at=created), attempt=attempt)
+    if not taken:
+        assert isinstance(decide(before).action, Wait)
+        return
+    status = resolved(before)
+    assert (status.id, status.origin) == ("cert_2", "Found")
 
 
 @pytest.mark.parametrize(("auto_renew", "origin"), [(True, "Issued"), (None, "Issued"), (False, "Found")])
@@ -327,6 +365,33 @@ def test_what_a_search_finds_is_the_operators_only_if_nobody_else_can_have_made_
 ) -> None:
     attempt = attempted(token_hash="t1", team=more.pop("team", "team_a"))
     status = resolved(searched(FOUND, attempt=attempt, **more))
+    assert (status.id, status.origin) == ("cert_2", origin)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "created", "origin"),
+    [
+        pytest.param(HOUR, START - HOUR + SECOND, "Issued", id="by either clock, as issuers set it back"),
+        pytest.param(HOUR, START, "Found", id="by the API server's clock, the request was over"),
+        pytest.param(-HOUR, START, "Issued", id="by either clock"),
+        pytest.param(-3 * HOUR, START, "Found", id="by the API server's clock, too early"),
+        pytest.param(-10 * SECOND, START, "Found", id="by the API server's clock, between the list and the attempt"),
+    ],
+)
+def test_if_the_clocks_differed_a_found_certificate_must_fit_by_both(
+    ahead: timedelta, created: datetime, origin: str
+) -> None:
+    attempt = attempted(listed=START - SECOND, server_start=START - ahead)
+    status = resolved(searched(replace(FOUND, created_at=created, expires_at=NOW + 90 * DAY), attempt=attempt))
+    assert (status.id, status.origin) == ("cert_2", origin)
+
+
+@pytest.mark.parametrize(("ahead", "origin"), [(2 * SECOND, "Issued"), (3 * SECOND, "Found")], ids=str)
+def test_what_an_attempt_of_the_future_has_found_is_never_removed(ahead: timedelta, origin: str) -> None:
+    """It was recorded while a clock was wrong."""
+    found = replace(FOUND, created_at=LONG_AFTER)
+    attempt = attempted(start=LONG_AFTER + ahead)
+    status = resolved(searched(found, attempt=attempt, now=LONG_AFTER, listing=listed(found, begun=LONG_AFTER)))
     assert (status.id, status.origin) == ("cert_2", origin)
 
 

@@ -520,6 +520,7 @@ def from_memory(read_at: float | None, tick_now: float, source: Source = LEAF) -
         attempted_elsewhere=(),
         not_removable=(),
         clock_skew=None,
+        server_time=None,
     )
 
 

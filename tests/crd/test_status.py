@@ -22,6 +22,7 @@ ISSUING = {**READY, "type": "Issuing", "status": "False", "reason": "PaymentRequ
 ATTEMPT = {
     "id": "a1b2c3d4e5f60718",
     "start": "2026-01-02T03:00:00Z",
+    "serverStart": "2026-01-02T00:00:00Z",
     "generation": 1,
     "cns": ["*.example.com", "example.com"],
     "reason": "RenewRequested",

@@ -96,6 +96,34 @@ def test_a_difference_of_a_day_between_vercel_and_the_api_server_is_a_skew(clock
     assert time.skew is None
 
 
+async def test_the_api_servers_time_is_known_if_it_differs_from_vercels(clock: TestClock, time: VercelTime) -> None:
+    time.kubernetes_said(http(clock, HOUR))
+    assert time.server_now is None, "Vercel has not said its own"
+    time.vercel_said(timedelta())
+    await clock.advance(60)
+    assert time.server_now == START + HOUR + timedelta(minutes=1)
+    assert time.skew is None
+    time.kubernetes_said(http(clock, timedelta(seconds=-11)))
+    assert time.server_now == clock.now() - timedelta(seconds=11)
+    time.kubernetes_said(http(clock, timedelta(seconds=10)))
+    assert time.server_now is None, "both headers may be late"
+    assert time.by_each_clock() == (time.now(),)
+    time.kubernetes_said(http(clock, DAY))
+    assert time.by_each_clock() == (time.now(), time.now() + DAY)
+
+
+async def test_the_api_server_is_silent_if_it_has_not_said_its_time_for_so_long(
+    clock: TestClock, time: VercelTime
+) -> None:
+    assert time.server_is_silent(60)
+    time.kubernetes_said(http(clock))
+    await clock.advance(59)
+    time.kubernetes_said(None)
+    assert not time.server_is_silent(60)
+    await clock.advance(1)
+    assert time.server_is_silent(60)
+
+
 @pytest.mark.parametrize("header", [None, "", "yesterday"])
 def test_a_header_that_is_no_date_says_nothing(time: VercelTime, header: str | None) -> None:
     time.kubernetes_said(header)

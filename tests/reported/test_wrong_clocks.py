@@ -5,11 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from reported.acts import behave, posts
+from reported.acts import behave, deleted, fails, held, posts, renewed_by_vercel, theirs
 from support.acting import DAY, HOUR, MINUTE, advance_to
 from support.memory_api import SimulatedWorld, simulated_world
+from vercel_emulator.models import RateLimit
 
-A = ["a.example.com"]
+A, B = ["a.example.com"], ["b.example.com"]
 YEAR = 365 * DAY
 
 
@@ -65,3 +66,180 @@ async def test_a_certificate_that_is_issued_before_the_clock_is_ahead_is_used_ag
     await world.advance(7 * HOUR)
     assert await world.ready("site") == ("True", "Issued")
     assert posts(world) == 1
+
+
+# --- whose a certificate is -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ahead", [3 * HOUR, 23 * HOUR, 3 * DAY], ids=str)
+async def test_what_a_colleague_makes_when_the_clock_is_right_again_is_never_removed(
+    world: SimulatedWorld, ahead: timedelta
+) -> None:
+    """A request is lost while Vercel's clock is ahead. The operator is down until shortly before that future."""
+    behave(world, date_offset=ahead.total_seconds())
+    fails(world, "issue", action="reset", when="before")
+    await world.apply("site", A)
+    await world.quiet()
+    await world.crash()
+    behave(world, date_offset=0)
+    await world.clock.advance((ahead - HOUR).total_seconds())
+    theirs(world, *A, age=timedelta(), left=90 * DAY)
+    world.start()
+    await world.advance(2 * DAY)
+    assert (await world.status("site"))["origin"] == "Found"
+    await deleted(world)
+    assert "cert_theirs" in world.live()
+
+
+@pytest.mark.parametrize("age", [15 * MINUTE, 3 * HOUR], ids=str)
+@pytest.mark.parametrize("behind", [5 * HOUR, 3 * DAY], ids=str)
+async def test_an_existing_certificate_that_vercel_answers_with_is_never_removed(
+    world: SimulatedWorld, behind: timedelta, age: timedelta
+) -> None:
+    """The lists fail, and Vercel's clock is behind: by that clock, the colleague's certificate is from after it."""
+    behave(world, date_offset=-behind.total_seconds(), reissue="old")
+    theirs(world, *A, age=age, left=80 * DAY)
+    down = fails(world, "list", times=None, status=500)
+    await world.apply("site", A, existingCertificate="Ignore")
+    await world.advance(HOUR)
+    behave(world, date_offset=0)
+    world.emulator.faults.remove(down.id, "continue")
+    await world.advance(DAY)
+    assert await held(world) == ["cert_theirs"]
+    await deleted(world)
+    assert "cert_theirs" in world.live()
+
+
+@pytest.mark.parametrize("need", ["first", "renew"])
+@pytest.mark.parametrize("ahead", [3 * HOUR, 23 * HOUR, YEAR], ids=str)
+async def test_one_certificate_is_issued_although_the_answer_is_lost_while_the_clock_is_ahead(
+    world: SimulatedWorld, ahead: timedelta, need: str
+) -> None:
+    """By Vercel's clock, what it issued is older than the attempt."""
+    if need == "renew":
+        await world.apply("site", A)
+        await world.quiet()
+        await world.advance(HOUR)
+    before = posts(world)
+    behave(world, date_offset=ahead.total_seconds())
+    fails(world, "issue", action="reset", when="after")
+    if need == "renew":
+        await world.annotate("site", "renew", "1")
+    else:
+        await world.apply("site", A)
+    await world.advance(HOUR)
+    behave(world, date_offset=0)
+    await world.advance(DAY)
+    assert posts(world) - before == 1
+    assert await world.ready("site") == ("True", "Issued")
+
+
+async def test_a_renewal_by_vercel_is_used_although_its_clock_is_a_year_ahead(world: SimulatedWorld) -> None:
+    """By that clock, the new certificate has expired."""
+    await world.apply("site", A)
+    await world.quiet()
+    [old] = await held(world)
+    await world.advance(50 * DAY)
+    behave(world, date_offset=YEAR.total_seconds())
+    new = renewed_by_vercel(world, old, removes_old=True).id
+    await world.advance(16 * HOUR)
+    behave(world, date_offset=0)
+    await world.advance(DAY)
+    assert posts(world) == 1
+    assert (await held(world))[0] == new
+    assert (await world.status("site"))["origin"] == "Issued"
+
+
+# --- what is recorded -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("ahead", [3 * DAY, YEAR], ids=str)
+async def test_what_was_replaced_while_the_clock_was_ahead_is_removed_in_time(
+    world: SimulatedWorld, ahead: timedelta, restart: bool
+) -> None:
+    await world.apply("site", A)
+    await world.quiet()
+    await world.advance(HOUR)
+    behave(world, date_offset=ahead.total_seconds())
+    await world.annotate("site", "renew", "1")
+    await world.quiet()
+    behave(world, date_offset=0)
+    if restart:
+        await world.restart()
+    await world.advance(7 * HOUR)
+    assert list(world.live()) == await held(world)
+
+
+async def flipping(world: SimulatedWorld, offsets: list[timedelta]) -> None:
+    """Two tools set the names in turn, every 20 minutes, while Vercel's clock is as wrong as this."""
+    for number, offset in enumerate(offsets):
+        behave(world, date_offset=offset.total_seconds())
+        await world.apply("site", [A, B][number % 2], existingCertificate="Ignore")
+        await world.quiet()
+        await world.advance(20 * MINUTE)
+
+
+@pytest.mark.parametrize("alternates", [False, True])
+@pytest.mark.parametrize("offset", [8 * DAY, YEAR, -8 * DAY, -YEAR], ids=str)
+async def test_the_issuance_limit_holds_although_the_clock_is_wrong_for_a_while(
+    world: SimulatedWorld, offset: timedelta, alternates: bool
+) -> None:
+    wrong = [number % 4 < 2 if alternates else 6 <= number < 14 for number in range(24)]
+    await flipping(world, [offset * is_wrong for is_wrong in wrong])
+    assert posts(world) == 5
+
+
+@pytest.mark.parametrize("ahead", [3 * DAY, YEAR], ids=str)
+async def test_the_issuance_limit_ends_a_week_after_the_clock_was_ahead(
+    world: SimulatedWorld, ahead: timedelta
+) -> None:
+    await flipping(world, [ahead] * 6)
+    behave(world, date_offset=0)
+    await world.advance(8 * DAY)
+    assert await world.ready("site") == ("True", "Issued")
+
+
+# --- how long to wait -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dated", [True, False])
+@pytest.mark.parametrize("offset", [5 * HOUR, 3 * DAY, -5 * HOUR, -3 * DAY], ids=str)
+async def test_a_rate_limit_is_waited_for_as_long_as_it_lasts_although_a_clock_is_wrong(
+    world: SimulatedWorld, offset: timedelta, dated: bool
+) -> None:
+    """Vercel says at what time a minute ends. Its own Date is wrong, or it sends none and the node's clock is wrong."""
+    if dated:
+        behave(world, date_offset=offset.total_seconds())
+    else:
+        behave(world, date_header=False)
+        world.clock.step(offset.total_seconds())
+    limit = RateLimit(limit=1, window=60, calls=["issue"], retry_after=False, retry_after_ms=False, limit_in_body=True)
+    world.emulator.limits.add(limit)
+    await world.apply("site", A)
+    await world.apply("shop", B)
+    await world.quiet()
+    await world.advance(3 * MINUTE)
+    assert len(world.live()) == 2
+    assert posts(world) <= 4
+
+
+async def test_when_the_api_servers_clock_is_corrected_the_operator_continues_in_minutes(world: SimulatedWorld) -> None:
+    """In a cluster where nothing else happens, nothing else asks the API server for its time."""
+    refused = fails(world, "issue", times=None, status=402, skip=2)
+    await world.apply("site", A)
+    await world.apply("shop", B)
+    await world.quiet()
+    expires = (await world.status("site"))["expiresAt"]
+    await advance_to(world, expires, plus=-HOUR.total_seconds())
+    world.server_clock.offset = (3 * DAY).total_seconds()
+    await world.restart()
+    await world.advance(40 * HOUR)
+    assert (await world.issuing("site"))[1] == "ClockSkew"
+    world.emulator.faults.remove(refused.id, "continue")
+    asked_before = len(world.memory.asked)
+    await world.advance(HOUR)
+    assert len(world.memory.asked) - asked_before <= 30 + 2, "every two minutes, for all resources together"
+    world.server_clock.offset = 0
+    await world.advance(4 * MINUTE)
+    assert await world.ready("site") == ("True", "Issued")

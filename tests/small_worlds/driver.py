@@ -296,6 +296,7 @@ class Driver:
             attempted_elsewhere=self.objects.attempted_elsewhere(key),
             not_removable=self.objects.not_removable(key),
             clock_skew=self._skew,
+            server_time=self.now - self._skew if self._skew is not None else None,
         )
 
     def _publish(self, note: Note | None) -> None:

@@ -58,8 +58,11 @@ DATED = {"date": http(VERCEL_NOW)}
         # bounds
         (429, {"retry-after": "0"}, {}, 0),
         (429, {"retry-after": "-5"}, {"retryAfter": 17}, 0),
-        (429, {"retry-after": http(NOW - timedelta(hours=5))}, {}, 0),
-        (429, {"x-ratelimit-reset": epoch(NOW - timedelta(hours=5))}, {}, 0),
+        (429, {"retry-after": http(NOW - timedelta(hours=5))}, {}, None),
+        (429, {"retry-after": http(NOW - timedelta(hours=5))}, {"retryAfter": 17}, 17),
+        (429, {"x-ratelimit-reset": epoch(NOW - timedelta(hours=5))}, {}, None),
+        (429, {"x-ratelimit-reset": epoch(NOW)}, {}, None),
+        (429, {"x-ratelimit-reset": epoch(NOW)}, {"limit": {"reset": epoch(NOW + timedelta(seconds=11))}}, 11),
         (429, {"retry-after": "99999999999999999999"}, {}, LONGEST_WAIT),
         (429, {"retry-after": http(NOW + timedelta(days=5))}, {}, LONGEST_WAIT),
         (429, {}, {"retryAfterMs": 1e300}, LONGEST_WAIT),
@@ -70,6 +73,33 @@ def test_how_long_to_wait_is_read_from_wherever_it_is_said(
     status: int, headers: dict[str, str], error: dict[str, Any], seconds: float | None
 ) -> None:
     assert retry_after(status, headers, error, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("clocks", "dated", "seconds"),
+    [
+        ([timedelta()], False, 60),
+        ([timedelta(hours=5)], False, None),
+        ([timedelta(hours=5), timedelta()], False, 60),
+        ([timedelta(hours=-5), timedelta()], False, 60),
+        ([timedelta(), timedelta(hours=5)], False, 60),
+        ([timedelta(), timedelta(hours=-5)], False, 60),
+        ([timedelta(hours=5), timedelta(hours=6)], False, None),
+        ([timedelta(hours=5)], True, 60),
+        ([timedelta(hours=5), timedelta(seconds=50)], True, 10),
+    ],
+)
+@pytest.mark.parametrize("where", ["retry-after", "x-ratelimit-reset", "body"])
+def test_of_clocks_that_differ_the_one_by_which_a_time_comes_first_counts(
+    clocks: list[timedelta], dated: bool, seconds: float | None, where: str
+) -> None:
+    """One of them is wrong. Otherwise the operator would wait for hours, or not at all."""
+    then = NOW + timedelta(seconds=60)
+    headers = {"retry-after": {"retry-after": http(then)}, "x-ratelimit-reset": {"x-ratelimit-reset": epoch(then)}}
+    error = {"limit": {"resetMs": epoch(then) + "000"}} if where == "body" else {}
+    date = {"date": http(NOW)} if dated else {}
+    shown = [NOW + offset for offset in clocks]
+    assert retry_after(429, {**headers.get(where, {}), **date}, error, *shown) == seconds
 
 
 @given(st.text(), st.text(), st.text(), st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()))
@@ -115,7 +145,10 @@ def left(limit: str = "100", remaining: str = "7", reset: str = epoch(VERCEL_NOW
 def test_rate_limit_headers_say_how_many_requests_are_left_and_for_how_long() -> None:
     assert allowance({**left(), **DATED}, NOW) == Allowance(100, 7, 11.0)
     assert allowance(left(reset=epoch(NOW + timedelta(seconds=3))), NOW) == Allowance(100, 7, 3.0)
-    assert allowance(left(reset=epoch(NOW - timedelta(seconds=3))), NOW) == Allowance(100, 7, 0.0)
+    assert allowance(left(reset=epoch(NOW - timedelta(seconds=3))), NOW) is None, "that window has ended"
+    assert allowance(left(reset=epoch(NOW)), NOW) is None
+    clocks = NOW + timedelta(hours=1), NOW, NOW - timedelta(hours=1)
+    assert allowance(left(reset=epoch(NOW + timedelta(seconds=3))), *clocks) == Allowance(100, 7, 3.0)
 
 
 @pytest.mark.parametrize(

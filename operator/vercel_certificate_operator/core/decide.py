@@ -20,6 +20,7 @@ from vercel_certificate_operator.core.rules.attempts import (
     outcome_is_recorded,
     void_attempt_is_recorded,
 )
+from vercel_certificate_operator.core.rules.clocks import times_of_the_future_are_corrected
 from vercel_certificate_operator.core.rules.deletion import (
     certificates_are_removed_then_released,
     deletion_without_finalizer_is_left_alone,
@@ -65,6 +66,7 @@ POLICIES: tuple[Policy, ...] = (
     # Before all that issues or keeps; after the search, so that no certificate is left behind.
     certificates_are_removed_then_released,
     record_must_be_stored,  # before all that writes to the record: what is dropped would seem to be news each time
+    times_of_the_future_are_corrected,  # before all that compares them with the time
     superseded_is_removed_in_time,  # before all that reports a problem and waits
     named_certificate_is_adopted,  # before what it can end: a changed token, a vanished scope, an unexpected answer
     shared_names_are_recorded,  # before all that takes a renewal

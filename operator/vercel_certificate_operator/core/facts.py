@@ -188,7 +188,7 @@ def vercels_renewals(known: Known) -> Sequence[Certificate]:
         return ()
     if status.created_at is None or status.expires_at is None:
         return ()
-    others = [other for other in unclaimed(known, listing, status.names) if not _expired(other, known.now)]
+    others = [other for other in unclaimed(known, listing, status.names) if not _expired(known, other)]
     if any(other.id in known.left_behind for other in others):
         return ()  # another resource left it there
     chain = sorted(others, key=youth)
@@ -211,11 +211,24 @@ def vercels_renewal(known: Known) -> Certificate | None:
 
 def foreign(known: Known, listing: Listing, cns: frozenset[str]) -> bool:
     """Returns whether a list has an unexpired certificate with exactly these names that is in no status."""
-    return any(not _expired(other, known.now) for other in unclaimed(known, listing, cns))
+    return any(not _expired(known, other) for other in unclaimed(known, listing, cns))
 
 
-def _expired(certificate: Certificate, now: datetime) -> bool:
-    return certificate.expires_at is not None and certificate.expires_at <= now
+def _expired(known: Known, certificate: Certificate) -> bool:
+    return certificate.expires_at is not None and certificate.expires_at <= earlier_clock(known)
+
+
+def earlier_clock(known: Known) -> datetime:
+    """Returns the time by the clock that is behind, if Vercel's and the API server's differ by a day or more.
+
+    Whichever of the two is right, a certificate that has not expired by it may be usable.
+    """
+    return min(known.now, known.now - (known.clock_skew or timedelta()))
+
+
+def later_clock(known: Known) -> datetime:
+    """Returns the time by the clock that is ahead, if Vercel's and the API server's differ by a day or more."""
+    return max(known.now, known.now - (known.clock_skew or timedelta()))
 
 
 def is_recent(known: Known, listing: Listing | None) -> bool:

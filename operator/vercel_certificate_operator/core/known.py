@@ -235,6 +235,8 @@ class Known:
     """Of these, the ones whose holder stays, or wouldn't remove them when it goes."""
     clock_skew: timedelta | None = None
     """Vercel's time minus the API server's, if they differ by a day or more."""
+    server_time: datetime | None = None
+    """The API server's time, if it differs from Vercel's by more than some seconds."""
 
     @property
     def token(self) -> str:

@@ -240,6 +240,7 @@ def known(
     attempted_elsewhere: Container[frozenset[str]],
     not_removable: Container[str],
     clock_skew: timedelta | None,
+    server_time: datetime | None,
 ) -> Known:
     """Returns what a decision is made from. The arguments are those of ``Known``."""
     since = memory.schema_outdated_since
@@ -278,6 +279,7 @@ def known(
         attempted_elsewhere=attempted_elsewhere,
         not_removable=not_removable,
         clock_skew=clock_skew,
+        server_time=server_time,
     )
 
 

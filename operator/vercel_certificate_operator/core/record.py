@@ -55,6 +55,8 @@ class Attempt(Model):
     id: str
     start: Time
     """By Vercel's clock, as far as it was known then."""
+    server_start: Time | None = None
+    """By the API server's clock, if the two differed. One of them was wrong, and nobody knows which."""
     generation: int = 0
     """The generation of the spec for which it was made."""
     cns: Texts = ()
@@ -108,6 +110,14 @@ class Attempt(Model):
     @property
     def scope(self) -> Scope:
         return scope_of_team(self.team)
+
+    @property
+    def by_each_clock(self) -> tuple["Attempt", ...]:
+        """The attempt with its times by Vercel's clock and, if that differed, with those by the API server's."""
+        if self.server_start is None:
+            return (self,)
+        listed = self.listed - (self.start - self.server_start) if self.listed is not None else None
+        return self, self.changed(start=self.server_start, listed=listed)
 
     def closed(self, outcome: Outcome, *, reason: str | None = None, retry_time: datetime | None = None) -> "Attempt":
         """Returns a copy with its outcome."""

@@ -4,6 +4,8 @@ from datetime import timedelta
 
 CLOCK_TOLERANCE = timedelta(seconds=2)
 """How far Vercel's clock can be misjudged: its Date header has whole seconds, and an answer takes a while."""
+LATE_DATE = timedelta(minutes=1)
+"""How far in the future a time may seem to be that was recorded a moment ago: an answer, and its Date, may be late."""
 BACK_DATED = timedelta(hours=2)
 """How long before its attempt a certificate can claim to have been created. Issuers set notBefore back by an hour."""
 LIST_LAG = timedelta(seconds=30)

@@ -112,6 +112,7 @@ class VercelClient:
         fence: Callable[[], str | None] = lambda: None,
         observe: Callable[[str, str, float], None] = lambda call, code, seconds: None,
         dated: Callable[[timedelta], None] = lambda offset: None,
+        clocks: Callable[[], tuple[datetime, ...]] | None = None,
     ) -> None:
         """
         Args:
@@ -133,6 +134,8 @@ class VercelClient:
                 ``remove``, ``config``), the HTTP status as text (``none``: sent but not answered; ``not-sent``), and
                 the duration in seconds.
             dated: called with each new ``clock_offset``.
+            clocks: returns the time by each clock that may be right, Vercel's first, for the times in rate-limit
+                headers. None: ``clock``.
 
         Raises:
             ValueError: an argument or the environment can't be used. The message does not contain the token.
@@ -147,6 +150,7 @@ class VercelClient:
         self._fence = fence
         self._observe = observe
         self._dated = dated
+        self._clocks = clocks or (lambda: (clock(),))
         self.clock_offset = None
         self._allowed = allowed
         self._hidden: Counter[str] = Counter()
@@ -277,7 +281,7 @@ class VercelClient:
         finally:
             sent = answer.request_started or isinstance(failure, OutcomeUnknown)
             self._observe(call, str(answer.status or ("none" if sent else "not-sent")), monotonic() - began)
-        if answer.received is not None and (said := allowance(answer.headers, answer.received)) is not None:
+        if answer.clocks and (said := allowance(answer.headers, *answer.clocks)) is not None:
             self._allowed(call, said)
         if failure is not None and not answer.is_whole:
             # Not in the handler above: an exception that is raised there keeps httpx's exception, and with it the token
@@ -291,12 +295,13 @@ class VercelClient:
         limits = httpx.Timeout(seconds, connect=_part(CONNECT_TIMEOUT, seconds), pool=_part(POOL_TIMEOUT, seconds))
         extensions = {"trace": answer.trace}
         async with self._http.stream(method, url, json=json, timeout=limits, extensions=extensions) as response:
-            answer.received = self._clock()
+            received = self._clock()
             answer.status = response.status_code
             answer.headers = response.headers
             if (date := http_date(response.headers.get("date"))) is not None:
-                self.clock_offset = date - answer.received
+                self.clock_offset = date - received
                 self._dated(self.clock_offset)
+            answer.clocks = self._clocks()
             async for chunk in response.aiter_raw():
                 answer.body += chunk
                 if answer.is_too_large:
@@ -420,7 +425,8 @@ class _Answer:
     request_started: bool = False
     status: int | None = None
     headers: httpx.Headers = field(default_factory=httpx.Headers, repr=False)
-    received: datetime | None = None
+    clocks: tuple[datetime, ...] = ()
+    """What the clocks showed when its headers arrived; empty before."""
     body: bytearray = field(default_factory=bytearray, repr=False)
 
     @property
@@ -471,9 +477,9 @@ class _Answer:
         Args:
             error: the error in the body, if it can be read.
         """
-        if self.status is None or self.received is None or self.status < 400:
+        if self.status is None or not self.clocks or self.status < 400:
             return None
-        return retry_after(self.status, self.headers, error or {}, self.received)
+        return retry_after(self.status, self.headers, error or {}, *self.clocks)
 
 
 class _BearerAuth(httpx.Auth):

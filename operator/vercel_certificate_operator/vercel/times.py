@@ -46,7 +46,9 @@ def http_date(value: str | None) -> datetime | None:
         return None
 
 
-def retry_after(status: int, headers: Mapping[str, str], error: Mapping[str, object], now: datetime) -> float | None:
+def retry_after(
+    status: int, headers: Mapping[str, str], error: Mapping[str, object], *clocks: datetime
+) -> float | None:
     """Returns the seconds that an error answer asks to wait, 0 to ``LONGEST_WAIT``; None if it does not say.
 
     The first of these that is present and readable counts:
@@ -60,19 +62,20 @@ def retry_after(status: int, headers: Mapping[str, str], error: Mapping[str, obj
         status: the HTTP status.
         headers: by lower-case name, or case-insensitive.
         error: the body's ``error`` object; empty if there is none.
-        now: the local time, aware. It counts only if the answer has no ``Date`` header.
+        clocks: the time by each clock that may be right, aware. The first is Vercel's: the answer's ``Date`` replaces
+            it. A wait until a time ends by the first clock that shows it; a time that has passed by all says nothing.
     """
-    now = http_date(headers.get("date")) or now
+    clocks = _by_answer(headers, clocks)
     header = headers.get("retry-after")
-    waits = [_number(header), _until(http_date(header), now)]
+    waits = [_number(header), _until(http_date(header), clocks)]
     if status == 429:
         reset = _number(headers.get("x-ratelimit-reset"))
-        waits.append(_until(None if reset is None else from_epoch(reset), now))
+        waits.append(_until(None if reset is None else from_epoch(reset), clocks))
         limit = error.get("limit")
         if isinstance(limit, dict):
             for field in ("resetMs", "reset"):
                 reset = _number(limit.get(field))
-                waits.append(_until(None if reset is None else from_epoch(reset), now))
+                waits.append(_until(None if reset is None else from_epoch(reset), clocks))
     milliseconds = _number(error.get("retryAfterMs"))
     waits.append(None if milliseconds is None else milliseconds / 1000)
     waits.append(_number(error.get("retryAfter")))
@@ -91,24 +94,31 @@ class Allowance:
     """Until the window ends."""
 
 
-def allowance(headers: Mapping[str, str], now: datetime) -> Allowance | None:
+def allowance(headers: Mapping[str, str], *clocks: datetime) -> Allowance | None:
     """Returns what ``X-RateLimit-Limit``, ``-Remaining`` and ``-Reset`` (epoch seconds) say; None: they don't.
 
     Args:
         headers: by lower-case name or without regard to case.
-        now: our time, for an answer without a ``Date``.
+        clocks: as for ``retry_after``. A window that has ended by all of them says nothing.
 
     Source: Vercel's REST API reference, "Rate limits".
     """
     limit, remaining, reset = (_number(headers.get(f"x-ratelimit-{name}")) for name in ("limit", "remaining", "reset"))
     if limit is None or remaining is None or reset is None or not 0 <= remaining <= limit or limit < 1:
         return None
-    seconds = _until(from_epoch(reset), http_date(headers.get("date")) or now)
-    return Allowance(int(limit), int(remaining), max(seconds, 0.0)) if seconds is not None else None
+    seconds = _until(from_epoch(reset), _by_answer(headers, clocks))
+    return Allowance(int(limit), int(remaining), seconds) if seconds is not None else None
 
 
-def _until(time: datetime | None, now: datetime) -> float | None:
-    return None if time is None else (time - now).total_seconds()
+def _by_answer(headers: Mapping[str, str], clocks: tuple[datetime, ...]) -> tuple[datetime, ...]:
+    """Returns the clocks with the answer's ``Date``, if it has one, as the first."""
+    return (http_date(headers.get("date")) or clocks[0], *clocks[1:])
+
+
+def _until(time: datetime | None, clocks: tuple[datetime, ...]) -> float | None:
+    """Returns the seconds until a time, by the clock by which it comes first; None if it has passed by all of them."""
+    waits = [(time - now).total_seconds() for now in clocks if time > now] if time is not None else []
+    return min(waits, default=None)
 
 
 def _number(value: object) -> float | None:

@@ -8,10 +8,12 @@ from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.facts import (
     NEVER,
+    earlier_clock,
     earliest,
     is_unreadable,
     kept,
     kept_waiting,
+    later_clock,
     list_is_unavailable,
     next_moment,
     open_attempt,
@@ -61,7 +63,14 @@ from vercel_certificate_operator.core.report import Need, Problem, conditions, f
 from vercel_certificate_operator.core.resource import ADOPT_ANNOTATION, RENEW_ANNOTATION, Status
 from vercel_certificate_operator.core.rules.adoption import named_certificate_is_adopted
 from vercel_certificate_operator.core.schema import whole_seconds
-from vercel_certificate_operator.core.times import BACK_DATED, CLOCK_TOLERANCE, FIRST_LIST_AFTER, LATE_IN_LIST, LIST_LAG
+from vercel_certificate_operator.core.times import (
+    BACK_DATED,
+    CLOCK_TOLERANCE,
+    FIRST_LIST_AFTER,
+    LATE_IN_LIST,
+    LIST_LAG,
+    MOST_KNOWN,
+)
 
 WHY: Mapping[str, str] = {
     Reason.NAMES_CHANGED: ", because spec.cns changed",
@@ -123,8 +132,10 @@ def origin_of_answer(
         return Origin.FOUND  # nobody requested that: the answer may have been for someone else
     if listed or certificate.id in held_elsewhere or certificate.id in (attempt.known or ()):
         return Origin.FOUND
-    # Vercel may answer with what its list doesn't show yet.
-    return Origin.FOUND if _may_have_existed(attempt, certificate, LATE_IN_LIST) else Origin.ISSUED
+    # Vercel may answer with what its list doesn't show yet. Without a list, only the clocks say what existed before.
+    clocks = (attempt,) if attempt.known is not None else attempt.by_each_clock
+    existed = any(_may_have_existed(dated, certificate, LATE_IN_LIST) for dated in clocks)
+    return Origin.FOUND if existed else Origin.ISSUED
 
 
 def _may_have_existed(attempt: Attempt, certificate: Certificate, lag: timedelta = LIST_LAG) -> bool:
@@ -171,7 +182,7 @@ def certificate_is_recorded(
         after = after.changed(shared_names=True)
     needed = _needed(known, attempt)
     same = renewed_nothing and certificate.id == before.id and certificate.covers(needed)
-    if not same and not _is_usable(certificate, needed, _earlier_clock(known)):
+    if not same and not _is_usable(certificate, needed, earlier_clock(known)):
         return _unexpected(known, attempt, after, certificate)
     if renewed_nothing:
         return _not_renewed(known, attempt, after, certificate)
@@ -259,15 +270,6 @@ def _is_usable(certificate: Certificate, cns: frozenset[str], now: datetime) -> 
     return certificate.covers(cns) and certificate.expires_at is not None and certificate.expires_at > now
 
 
-def _earlier_clock(known: Known) -> datetime:
-    """Returns the time by the clock that is behind, if Vercel's and the API server's differ by a day or more.
-
-    Whichever of the two is right, a certificate that has not expired by it may be usable.
-    """
-    ahead = known.clock_skew
-    return known.now - ahead if ahead is not None and ahead > timedelta() else known.now
-
-
 def _renewed_nothing(before: Status, certificate: Certificate, attempt: Attempt, origin: Origin) -> bool:
     """Returns whether the answer is neither younger than the current certificate nor expires later.
 
@@ -345,7 +347,7 @@ def _answered(after: Status, before: Status, attempt: Attempt) -> Status:
 def _counted(known: Known, after: Status, attempt: Attempt) -> Status:
     """Returns status in which this attempt counts for the issuance limit, unless the user requested it."""
     requested = request_hash(attempt.renew_request or "") if attempt.requested else None
-    new = Issuance(time=whole_seconds(known.now), names_hash=names_hash(attempt.cns), request_hash=requested)
+    new = Issuance(time=whole_seconds(later_clock(known)), names_hash=names_hash(attempt.cns), request_hash=requested)
     all_of_them = (*after.issuances, new)
     most = min(known.limits.issuances, MOST_ISSUANCES)
     by_request = [entry for entry in all_of_them if entry.request_hash is not None]
@@ -432,15 +434,24 @@ def _must_be_what_was_requested(known: Known, attempt: Attempt, certificate: Cer
     """Returns whether nobody else can have made the only candidate.
 
     A list showed what existed before, in the same account. Nobody else has these names, so it is no renewal of theirs.
+    It was created during the request, whichever clock was right then. An attempt of the future has a wrong time.
     """
     if attempt.known is None or certificate.cns != attempt.names or known.resource.status.shared_names:
         return False
     if attempt.team is None and attempt.token_hash and not is_same_token(attempt.token_hash, known.token_hash):
         return False
+    if attempt.start > known.now + CLOCK_TOLERANCE or _may_be_uploaded(attempt, certificate):
+        return False
+    return not any(
+        _is_too_late(known, dated, certificate) or _may_have_existed(dated, certificate)
+        for dated in attempt.by_each_clock
+    )
+
+
+def _is_too_late(known: Known, attempt: Attempt, certificate: Certificate) -> bool:
+    """Returns whether a certificate was created when the request was over."""
     latest = attempt.start + timedelta(seconds=known.limits.grace) + CLOCK_TOLERANCE
-    if attempt.fingerprint is None and certificate.created_at is not None and certificate.created_at > latest:
-        return False  # the request was over by then
-    return not _may_be_uploaded(attempt, certificate) and not _may_have_existed(attempt, certificate)
+    return attempt.fingerprint is None and certificate.created_at is not None and certificate.created_at > latest
 
 
 def _may_be_uploaded(attempt: Attempt, certificate: Certificate) -> bool:
@@ -538,23 +549,28 @@ def _later(after: datetime | None, before: datetime | None) -> bool:
 
 
 def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:
-    """Returns the listed certificates that can be what came of an attempt."""
+    """Returns the listed certificates that can be what came of an attempt.
+
+    If the attempt's list has all that existed before, what is not in it is new. So if nothing young enough is there, an
+    older one is a candidate too: clocks may have been wrong.
+    """
     listing, status = known.listing, known.resource.status
     if listing is None:
         return ()
     if attempt.fingerprint is not None:
         return _uploaded_candidates(known, attempt, listing)
-    earliest_creation = attempt.start - (BACK_DATED if attempt.known is not None else CLOCK_TOLERANCE)
-    young = tuple(
+    new = tuple(
         certificate
         for certificate in listing.covering(attempt.names)
-        if (certificate.created_at is None or certificate.created_at >= earliest_creation)
-        and certificate.id not in (attempt.known or ())
+        if certificate.id not in (attempt.known or ())
         and certificate.id not in status.certificate_ids
         and certificate.id not in known.held_elsewhere
         and certificate.id not in known.left_behind
         and not _is_not_there(known, certificate.id)
     )
+    earliest_start = min(dated.start for dated in attempt.by_each_clock)
+    earliest_creation = earliest_start - (BACK_DATED if attempt.known is not None else CLOCK_TOLERANCE)
+    young = tuple(one for one in new if one.created_at is None or one.created_at >= earliest_creation)
     exact = tuple(certificate for certificate in young if certificate.cns == attempt.names)
     if exact:
         return exact
@@ -562,7 +578,11 @@ def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:
     current = listing.find(status.id)
     if current is not None and attempt.names <= current.cns and _later(current.expires_at, status.expires_at):
         return (current,)  # renewed under the same id
-    return young if len(young) == 1 else ()
+    if len(young) == 1:
+        return young
+    if attempt.known is None or len(attempt.known) >= MOST_KNOWN:
+        return ()  # there may have been others before
+    return tuple(one for one in new if one.cns == attempt.names and _is_usable(one, one.cns, earlier_clock(known)))
 
 
 def _uploaded_candidates(known: Known, attempt: Attempt, listing: Listing) -> tuple[Certificate, ...]:

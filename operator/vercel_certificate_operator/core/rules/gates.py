@@ -9,6 +9,7 @@ from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.durations import readable
 from vercel_certificate_operator.core.facts import (
     current_certificate,
+    earlier_clock,
     earliest,
     half_time,
     is_for_the_same,
@@ -346,17 +347,18 @@ def _limited_until(known: Known) -> datetime | None:
         return None
     if wanted not in {entry.names_hash for entry in _unrequested(known)}:
         return None
-    return counting[-known.limits.issuances] + _issuance_window(known)
+    behind = known.now - earlier_clock(known)
+    return counting[-known.limits.issuances] + _issuance_window(known) + behind
 
 
 def _counting(known: Known) -> list[datetime]:
     """Returns the times of the issuances in the window, the oldest first.
 
-    Times far ahead were recorded while a clock was wrong and don't count.
+    They were recorded by the clock that was ahead, and leave the window by the one that is behind. So a clock that is
+    wrong for a while makes the operator forget none.
     """
-    window = _issuance_window(known)
-    times = (entry.time for entry in _unrequested(known))
-    return sorted(time for time in times if known.now - window < time <= known.now + window)
+    start = earlier_clock(known) - _issuance_window(known)
+    return sorted(entry.time for entry in _unrequested(known) if entry.time > start)
 
 
 def _unrequested(known: Known) -> list[Issuance]:
@@ -386,6 +388,7 @@ def attempt_is_made(known: Known, need: Need) -> Decision:
     attempt = Attempt(
         id=known.new_attempt_id,
         start=whole_seconds(known.now),
+        server_start=whole_seconds(known.server_time) if known.server_time is not None else None,
         generation=resource.generation,
         cns=tuple(sorted(cns)),
         reason=str(need.reason),

@@ -1,0 +1,21 @@
+"""What is recorded with a time that a wrong clock showed."""
+
+from vercel_certificate_operator.core.facts import later_clock, unchanged
+from vercel_certificate_operator.core.known import Decision, Known, Write
+from vercel_certificate_operator.core.schema import whole_seconds
+from vercel_certificate_operator.core.times import LATE_DATE
+
+
+def times_of_the_future_are_corrected(known: Known) -> Decision | None:
+    """What was replaced or issued in the future by both clocks was recorded while one was ahead: it counts from now on.
+
+    Otherwise a replaced certificate would stay, and an issuance would count, for as much longer as the clock was ahead.
+    """
+    status, latest = known.resource.status, later_clock(known)
+    times = [entry.since for entry in status.superseded] + [entry.time for entry in status.issuances]
+    if max(times, default=latest) <= latest + LATE_DATE:
+        return None
+    now = whole_seconds(latest)
+    superseded = tuple(one.model_copy(update={"since": min(one.since, now)}) for one in status.superseded)
+    issuances = tuple(one.model_copy(update={"time": min(one.time, now)}) for one in status.issuances)
+    return Decision(Write(), unchanged(known).changed(superseded=superseded, issuances=issuances))
