@@ -28,6 +28,7 @@ from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.core.rules.failed_calls import pause_message, used_up_message
 from vercel_certificate_operator.core.sightings import Place, ScopeKey, tenant_of
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing
+from vercel_certificate_operator.list_room import ListRoom
 from vercel_certificate_operator.shares import MOST_CALLS, Shares
 from vercel_certificate_operator.vercel import NotSent, VercelClient, VercelError
 from vercel_certificate_operator.vercel.times import Allowance
@@ -46,8 +47,6 @@ URGENT_IN_A_ROW = 3
 """Urgent calls after which one that is not urgent is next."""
 LIST_KEPT = 3600.0
 """Seconds for which a list is kept: longer than it is used."""
-MOST_KEPT = 20_000
-"""Certificates in the lists that are kept for one tenant. Each takes about 700 bytes."""
 FAILED_LIST_KEPT = 600.0
 """Seconds for which it is remembered that a list failed: for a key that waited for it, which may be gone, and for how
 often in a row, after the back-off."""
@@ -98,6 +97,10 @@ def _party(key: Hashable) -> Hashable:
     return tenant_of(key) if isinstance(key, Key | ScopeKey) else key
 
 
+def _namespace(place: Place | None) -> str | None:
+    return place[0] if place is not None else None
+
+
 @dataclass(slots=True)
 class _Limit:
     allowed: int = 1
@@ -120,12 +123,14 @@ class Account:
         slots: int,
         wake: "Callable[[Hashable, Account], None]",
         shares: Shares | None = None,
+        room: ListRoom | None = None,
     ) -> None:
         """
         Args:
             slots: calls at a time.
             wake: called with each key that waited for a slot or a list and may go on.
             shares: what each tenant has in flight with all tokens.
+            room: the room for the lists of all tokens.
         """
         self._new_client = new_client
         self._client: VercelClient | None = None
@@ -134,15 +139,16 @@ class Account:
         """Which token it is: its hash."""
         self.places: dict[Place | None, Tick] = {}
         """Where the token is, each with when it was last used from there."""
+        self.namespaces: Counter[str | None] = Counter()
+        """The number of these places in each namespace; None: it is the default token."""
         self.unused: Callable[[Account], None] = lambda account: None
         """Called when no place has the token any longer, and nothing uses it or waits for it."""
-        self.listed: Callable[[Hashable, Account, Scope], None] = lambda party, account, scope: None
-        """Called with each new list, and with whose it is."""
         self._token = token
         self._clock = clock
         self._slots = self._allowed = slots
         self._wake = wake
         self._shares = shares or Shares()
+        self._room = room or ListRoom()
         self._taken = 0
         self._held: Counter[Hashable] = Counter()
         """The slots that each party has."""
@@ -287,7 +293,7 @@ class Account:
         """Drops lists and failures that are too old for anything."""
         now = self._clock.monotonic()
         for scope in [scope for scope, known in self._listings.items() if now - known.begun > LIST_KEPT]:
-            del self._listings[scope]
+            self._drop_list(scope)
         for scope in [scope for scope, rest in self._rests.items() if now - rest.until > FAILED_LIST_KEPT]:
             del self._rests[scope]
         for key in [key for key, (at, _, _) in self._failed_lists.items() if now - at > FAILED_LIST_KEPT]:
@@ -399,7 +405,7 @@ class Account:
         if not self._rejected or self._taken or self._reading:
             return
         client, self._client = self._client, None
-        self._listings.clear()
+        self.drop_lists()
         if client is not None:
             closing = asyncio.create_task(client.aclose(), name="close a client")
             self._closing.add(closing)
@@ -472,14 +478,19 @@ class Account:
         known = self._listings.get(scope)
         return known if known is not None and known.is_new_enough(begun_after, self._clock.monotonic()) else None
 
-    def drop_list(self, scope: Scope) -> None:
-        """Drops the newest list of a scope: it is made again when someone needs it."""
-        self._listings.pop(scope, None)
+    def drop_lists(self) -> None:
+        """Drops all lists: they are made again when someone needs them."""
+        for scope in tuple(self._listings):
+            self._drop_list(scope)
 
-    def length_of_list(self, scope: Scope) -> int:
-        """Returns how many certificates the newest list of a scope has; 0: there is none."""
-        known = self._listings.get(scope)
-        return len(known.certificates) if known is not None else 0
+    def _drop_list(self, scope: Scope) -> None:
+        del self._listings[scope]
+        self._room.release((self, scope))
+
+    @property
+    def _payer(self) -> Hashable:
+        """For whom its lists count: the namespaces that have the token. The default token's lists are for everyone."""
+        return self if not self.namespaces or None in self.namespaces else frozenset(self.namespaces)
 
     def failed_list(self, key: Hashable, scope: Scope) -> VercelError | None:
         """Returns, once, why the list of this scope for which a key waited failed."""
@@ -529,10 +540,12 @@ class Account:
     async def _list(self, scope: Scope, key: Hashable, begun: Tick) -> None:
         error: VercelError | None = None
         try:
-            certificates = await self.client.list(scope)
+            payer = self._payer
+            with self._room.reading(payer) as reading:
+                certificates = await self.client.list(scope, reading)
             took = self._clock.monotonic() - begun
             self._listings[scope] = Listing(begun, Certificates(certificates), took)
-            self.listed(_party(key), self, scope)
+            self._room.keep(payer, (self, scope), reading.size, lambda: self._drop_list(scope))
             self._rests.pop(scope, None)
             self.succeeded("list", scope)
         except VercelError as failed:
@@ -606,10 +619,7 @@ class Accounts:
         self._tokens_of: defaultdict[str, Counter[bytes]] = defaultdict(Counter)
         """For each namespace, its tokens, each with the number of places where it is."""
         self._waiting_at: dict[Hashable, Account] = {}
-        self._kept: defaultdict[Hashable, dict[tuple[Account, Scope], int]] = defaultdict(dict)
-        """The lists of each tenant with their lengths, the oldest first."""
-        self._lengths: Counter[Hashable] = Counter()
-        """The sums of these lengths."""
+        self._room = ListRoom()
         self._swept: Tick = clock.monotonic()
         self._closing: set[asyncio.Task[None]] = set()
         self.wake: Callable[[Hashable, Account], None] = lambda key, account: None
@@ -631,10 +641,15 @@ class Accounts:
             self._check_namespace(token, identity)
         if account is None:
             account = Account(
-                self._new_client, token, self._clock, slots=self._slots, wake=self._woken, shares=self._shares
+                self._new_client,
+                token,
+                self._clock,
+                slots=self._slots,
+                wake=self._woken,
+                shares=self._shares,
+                room=self._room,
             )
-            account.identity, account.unused = identity, self._drop
-            account.waiting_at, account.listed = self._waiting_at, self._listed
+            account.identity, account.unused, account.waiting_at = identity, self._drop, self._waiting_at
             self._accounts[identity] = account
         if before is not account:
             self._move(token.place, account)
@@ -647,11 +662,15 @@ class Accounts:
         if account is not None:
             self.by_place[place] = account
             account.places[place] = self._clock.monotonic()
+            account.namespaces[_namespace(place)] += 1
             if place is not None:
                 self._tokens_of[place[0]][account.identity] += 1
         if before is None:
             return
         del before.places[place]
+        before.namespaces[_namespace(place)] -= 1
+        if not before.namespaces[_namespace(place)]:
+            del before.namespaces[_namespace(place)]
         if place is not None:
             tokens = self._tokens_of[place[0]]
             tokens[before.identity] -= 1
@@ -676,16 +695,6 @@ class Accounts:
     def _woken(self, key: Hashable, account: Account) -> None:
         self.wake(key, account)
 
-    def _listed(self, tenant: Hashable, account: Account, scope: Scope) -> None:
-        """Of many long lists of a tenant, only the newest are kept: all of its tokens may be for the same account."""
-        kept, length = self._kept[tenant], account.length_of_list(scope)
-        self._lengths[tenant] += length - kept.pop((account, scope), 0)
-        kept[account, scope] = length
-        while self._lengths[tenant] > MOST_KEPT and len(kept) > 1:
-            oldest, of = next(iter(kept))
-            self._lengths[tenant] -= kept.pop((oldest, of))
-            oldest.drop_list(of)
-
     @property
     def lists(self) -> list[asyncio.Task[None]]:
         """All lists in progress."""
@@ -699,11 +708,6 @@ class Accounts:
         self._swept = now
         for account in tuple(self._accounts.values()):
             account.forget_what_is_old()
-        for tenant, lists in tuple(self._kept.items()):
-            for account, scope in [one for one in lists if not one[0].length_of_list(one[1])]:
-                self._lengths[tenant] -= lists.pop((account, scope))
-            if not lists:
-                del self._kept[tenant], self._lengths[tenant]
         for account in tuple(self._accounts.values()):
             kept = KEPT_REJECTED if account.rejected else KEPT
             if account.idle and now - account.used_at > kept:
@@ -718,6 +722,7 @@ class Accounts:
         if self._accounts.get(account.identity) is not account:
             return  # it was dropped before, and there may be a new one for its token
         del self._accounts[account.identity]
+        account.drop_lists()
         closing = asyncio.create_task(account.aclose(), name="close a client")
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)

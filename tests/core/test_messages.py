@@ -165,6 +165,16 @@ PROBLEMS: dict[str, Row] = {
         f"Change the Vercel account or the token as Vercel's message says. {GO_ANYWAY}",
         AGAIN,
     ),
+    "ListTooLong": Row(
+        replace(
+            waits("list", Failure(Fate.TOO_LONG, "the list is too long for this operator")),
+            resource=known(token_secret_ref=OWN, status=ready(DUE)).resource,
+        ),
+        f"{NOT_LISTED} with {TOKEN}:",
+        "the list is too long for this operator.",
+        "Remove certificates that you don't need at Vercel, or move domains to another team.",
+        AGAIN,
+    ),
     "VercelUnavailable": Row(
         removes(refusal(500, "internal_server_error")),
         "Can't remove certificate cert_1 at Vercel:",
