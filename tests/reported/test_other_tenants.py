@@ -26,7 +26,7 @@ from support.acting import DAY, HOUR, MINUTE, REF, asked, put_secret
 from support.memory_api import simulated_world
 from support.world import TOKEN
 from vercel_certificate_operator.core.certificate import Scope
-from vercel_certificate_operator.kube import tokens
+from vercel_certificate_operator.kube import tls_contents, tokens
 from vercel_certificate_operator.list_room import Reading
 from vercel_emulator.models import Fault, Injection
 
@@ -303,6 +303,33 @@ async def test_keys_of_a_secret_are_not_sorted_for_each_resource_that_names_a_mi
             await town.apply(f"x-{one}", [f"x{one}.evil.example"], tokenSecretRef=ref)
     await town.quiet()
     assert seen[0] <= 10 * number
+
+
+@pytest.mark.parametrize("number", [3, 9])
+async def test_a_secret_is_parsed_once_however_many_resources_upload_it(
+    town: Town, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each change of an annotation reads it again. To check a chain takes milliseconds, in which nothing else runs."""
+    parsed = [0]
+    parse = tls_contents.read
+
+    def counted(*args: Any) -> Any:
+        parsed[0] += 1
+        return parse(*args)
+
+    monkeypatch.setattr(tls_contents, "read", counted)
+    with town.at("evil"):
+        annotations = {"vercel-operator.io/allow-upload": "true"}
+        kind = "kubernetes.io/tls"
+        await put_keys(town, {"tls.crt": "?"}, name="tls", type=kind, metadata={"annotations": annotations})
+        for one in range(number):
+            await town.apply(f"x-{one}", NAMES, certificateSecretRef={"name": "tls"})
+        await town.quiet()
+        for turn in range(5):
+            for one in range(number):
+                await town.annotate(f"x-{one}", "renew", str(turn))
+            await town.quiet()
+    assert parsed[0] == 1
 
 
 @pytest.mark.parametrize("number", [5, 10])
