@@ -314,7 +314,6 @@ MORE: dict[str, Row] = {
         f"{NOT_LISTED}:",
         "Secret web/vercel does not exist.",
         "The operator reads the token again within a minute.",
-        AGAIN,
     ),
     "a token that is paused": Row(
         known(
@@ -368,8 +367,8 @@ MORE: dict[str, Row] = {
     ),
 }
 ROWS = PROBLEMS | MORE
-NO_TIME = {"Suspended", "ScopeChanged", "AttemptLost"}
-"""The first two end when a user acts; the last one is tried again at once."""
+NO_TIME = {"Suspended", "ScopeChanged", "AttemptLost", "a token that is missing"}
+"""The first two end when a user acts; the third one is tried again at once, the last one each minute."""
 NEEDS = {
     Reason.FIRST_ISSUE,
     Reason.NAMES_CHANGED,

@@ -221,6 +221,19 @@ async def test_who_waits_for_attempts_writes_a_bounded_number_of_times(town: Tow
     assert patches(town) <= 10 * number
 
 
+async def test_a_token_that_is_missing_is_not_written_into_status_each_minute(town: Town) -> None:
+    with town.at("evil"):
+        await town.apply("x", ["x.evil.example"], tokenSecretRef=REF)
+        await town.quiet()
+        before = patches(town)
+        await town.advance(HOUR)
+        assert patches(town) == before
+        grants(town)
+        await put_secret(town, EVIL)
+        await town.advance(MINUTE)
+        assert await town.ready("x") == ("True", "Issued")
+
+
 async def test_who_waits_for_an_attempt_does_not_poll(town: Town) -> None:
     hangs(town, "issue", cns=NAMES, team="personal")
     await squatters(town, 10)
