@@ -5,6 +5,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pydantic import SecretStr
@@ -50,6 +51,8 @@ LIST_KEPT = 3600.0
 FAILED_LIST_KEPT = 600.0
 """Seconds for which it is remembered that a list failed: for a key that waited for it, which may be gone, and for how
 often in a row, after the back-off."""
+CALLED = 10.0
+"""Seconds for which a slot is kept for a key that was woken because it is its tenant's turn."""
 MOST_TOKENS = 1000
 """Tokens that one namespace may use."""
 
@@ -159,6 +162,13 @@ class Account:
         self.waiting_at: dict[Hashable, Account] = {}
         """The account with which each key waits for a slot. All accounts share it."""
         self._urgent_in_a_row = 0
+        self._passed_over: dict[Call, dict[Hashable, Hashable]] = {}
+        """For each kind of call, the parties that ran into its rate limit and have begun none since, each with a key.
+        So nobody's turn is lost because the calls of others use up the limit again."""
+        self._served: dict[tuple[Call, Hashable], Tick] = {}
+        """When a call of each kind succeeded last for each party; the oldest first."""
+        self._called: dict[Hashable, tuple[Tick, Call]] = {}
+        """Keys of such parties that were woken for their turn: a slot is kept for each."""
         self._pauses: dict[PauseKey, _Pause] = {}
         self._refusals: dict[PauseKey, tuple[int, Tick]] = {}
         """How often in a row something was refused, and when; the oldest first."""
@@ -239,8 +249,14 @@ class Account:
         self._drop_what_a_rejected_token_has()
         return pause.for_token(str(token or self._token))
 
-    def succeeded(self, call: Call, scope: Scope) -> None:
-        """Notes that a call succeeded."""
+    def succeeded(self, call: Call, scope: Scope, key: Hashable = None) -> None:
+        """Notes that a call succeeded.
+
+        Args:
+            key: for which it was made.
+        """
+        self._served.pop((call, _party(key)), None)
+        self._served[call, _party(key)] = self._clock.monotonic()
         for key in ((call, None), (None, None), (None, scope)):
             self._refusals.pop(key, None)
         for rested in [rested for rested, rest in self._rests.items() if isinstance(rest.error, NotSent)]:
@@ -298,6 +314,8 @@ class Account:
             del self._rests[scope]
         for key in [key for key, (at, _, _) in self._failed_lists.items() if now - at > FAILED_LIST_KEPT]:
             del self._failed_lists[key]
+        while self._served and now - next(iter(self._served.values())) > LIST_KEPT:
+            del self._served[next(iter(self._served))]
         for paused in [key for key, pause in self._pauses.items() if now >= pause.until]:
             del self._pauses[paused]
         for refused in [key for key in self._refusals if not self._times_refused(key, now)]:
@@ -308,6 +326,56 @@ class Account:
         if not self.places and not self.busy:
             self.unused(self)
 
+    def keep_turn(self, key: Hashable, call: Call, *, urgent: bool) -> None:
+        """Notes that a key ran into a rate limit: after the pause, it is its tenant's turn before others go again."""
+        waiting = self._passed_over.setdefault(call, {})
+        if urgent:
+            waiting[_party(key)] = key
+        else:
+            waiting.setdefault(_party(key), key)
+
+    @property
+    def _free(self) -> int:
+        """The slots that are neither taken nor kept for a key that was called."""
+        now = self._clock.monotonic()
+        while self._called and now - next(iter(self._called.values()))[0] >= CALLED:
+            del self._called[next(iter(self._called))]
+        return self._allowed - self._taken - len(self._called)
+
+    def _call_next(self, party: Hashable | None = None) -> bool:
+        """Wakes a key of the party that was passed over and served longest ago. Returns False if there is none.
+
+        Args:
+            party: one that is here already. If it is its turn, nobody is woken.
+        """
+        if not self._passed_over:
+            return False
+        paused = self._paused_now()
+        for call, waiting in self._passed_over.items():
+            about_to = sum(kind == call for _, kind in self._called.values())
+            if not paused.isdisjoint((None, call)) or not self._may(call, urgent=True, others=about_to):
+                continue
+            allowed = [other for other in waiting if self._shares.allow(other)]
+            if not allowed:
+                continue
+            other = min(allowed, key=partial(self._served_at, call))
+            if party is not None and other == party:
+                return False
+            key = waiting[other]
+            self._had_its_turn(other, call)
+            self._called[key] = self._clock.monotonic(), call
+            self._wake(key, self)
+            return True
+        return False
+
+    def _served_at(self, call: Call, party: Hashable) -> Tick:
+        return self._served.get((call, party), 0.0)
+
+    def _had_its_turn(self, party: Hashable, call: Call) -> None:
+        waiting = self._passed_over.get(call)
+        if waiting is not None and waiting.pop(party, None) is not None and not waiting:
+            del self._passed_over[call]
+
     def take_slot(self, key: Hashable, call: Call, *, urgent: bool = True) -> bool:
         """Takes a slot for a call, at once or not at all. Without one, the key is woken when one is free.
 
@@ -315,10 +383,14 @@ class Account:
             urgent: whether it goes before those that are not.
         """
         party = _party(key)
+        if self._called.pop(key, None) is None:
+            while self._free > 0 and self._call_next(party):
+                pass
         if not self._shares.allow(party):
             self._shares.wait(party, self.wake_waiting)
-        elif self._taken < self._allowed and self._may(call, urgent=urgent) and not self._must_yield(party, Counter()):
+        elif self._free > 0 and self._may(call, urgent=urgent) and not self._must_yield(party, Counter()):
             self.stop_waiting(key)
+            self._had_its_turn(party, call)
             self._taken += 1
             self._held[party] += 1
             self._budgets.begin(call)
@@ -394,6 +466,7 @@ class Account:
 
     def pass_on(self, key: Hashable) -> None:
         """Wakes those who may have what a key doesn't need, or needs no longer: a slot, or its tenant's share."""
+        self._called.pop(key, None)
         self.wake_waiting()
         self._shares.wake(_party(key))
 
@@ -420,7 +493,10 @@ class Account:
         paused = self._paused_everywhere()
         calls: Counter[Call] = Counter()
         parties: Counter[Hashable] = Counter()
-        free, woken = self._allowed - self._taken, 0
+        woken = 0
+        while self._free > 0 and self._call_next():
+            woken += 1
+        free = self._free
         while (found := self._next_waiting(calls, parties, paused, free=free > 0)) is not None:
             urgent, party, call = found
             if call not in paused:
@@ -434,10 +510,14 @@ class Account:
 
     def _paused_everywhere(self) -> frozenset[Call]:
         """Returns the kinds of call that wait and that a pause prevents in every scope."""
-        now = self._clock.monotonic()
-        of = {call for (call, scope), pause in self._pauses.items() if scope is None and now < pause.until}
+        of = self._paused_now()
         waited_for = {call for line in self._waiting.values() for of_party in line.values() for call in of_party}
         return frozenset(call for call in waited_for if not of.isdisjoint((None, call)))
+
+    def _paused_now(self) -> set[Call | None]:
+        """Returns the kinds of call that a pause prevents in every scope. None: all."""
+        now = self._clock.monotonic()
+        return {call for (call, scope), pause in self._pauses.items() if scope is None and now < pause.until}
 
     def _next_waiting(
         self, woken: Counter[Call], parties: Counter[Hashable], paused: frozenset[Call], *, free: bool
@@ -547,7 +627,7 @@ class Account:
             self._listings[scope] = Listing(begun, Certificates(certificates), took)
             self._room.keep(payer, (self, scope), reading.size, lambda: self._drop_list(scope))
             self._rests.pop(scope, None)
-            self.succeeded("list", scope)
+            self.succeeded("list", scope, key)
         except VercelError as failed:
             error = failed
             self._rest(scope, error)
