@@ -5,6 +5,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pydantic import SecretStr
@@ -28,6 +29,7 @@ from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.core.rules.failed_calls import pause_message, used_up_message
 from vercel_certificate_operator.core.sightings import Place, ScopeKey, tenant_of
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing
+from vercel_certificate_operator.list_room import ListRoom
 from vercel_certificate_operator.shares import MOST_CALLS, Shares
 from vercel_certificate_operator.vercel import NotSent, VercelClient, VercelError
 from vercel_certificate_operator.vercel.times import Allowance
@@ -46,11 +48,11 @@ URGENT_IN_A_ROW = 3
 """Urgent calls after which one that is not urgent is next."""
 LIST_KEPT = 3600.0
 """Seconds for which a list is kept: longer than it is used."""
-MOST_KEPT = 20_000
-"""Certificates in the lists that are kept for one tenant. Each takes about 700 bytes."""
 FAILED_LIST_KEPT = 600.0
 """Seconds for which it is remembered that a list failed: for a key that waited for it, which may be gone, and for how
 often in a row, after the back-off."""
+CALLED = 10.0
+"""Seconds for which a slot is kept for a key that was woken because it is its tenant's turn."""
 MOST_TOKENS = 1000
 """Tokens that one namespace may use."""
 
@@ -98,6 +100,10 @@ def _party(key: Hashable) -> Hashable:
     return tenant_of(key) if isinstance(key, Key | ScopeKey) else key
 
 
+def _namespace(place: Place | None) -> str | None:
+    return place[0] if place is not None else None
+
+
 @dataclass(slots=True)
 class _Limit:
     allowed: int = 1
@@ -120,12 +126,14 @@ class Account:
         slots: int,
         wake: "Callable[[Hashable, Account], None]",
         shares: Shares | None = None,
+        room: ListRoom | None = None,
     ) -> None:
         """
         Args:
             slots: calls at a time.
             wake: called with each key that waited for a slot or a list and may go on.
             shares: what each tenant has in flight with all tokens.
+            room: the room for the lists of all tokens.
         """
         self._new_client = new_client
         self._client: VercelClient | None = None
@@ -134,15 +142,16 @@ class Account:
         """Which token it is: its hash."""
         self.places: dict[Place | None, Tick] = {}
         """Where the token is, each with when it was last used from there."""
+        self.namespaces: Counter[str | None] = Counter()
+        """The number of these places in each namespace; None: it is the default token."""
         self.unused: Callable[[Account], None] = lambda account: None
         """Called when no place has the token any longer, and nothing uses it or waits for it."""
-        self.listed: Callable[[Hashable, Account, Scope], None] = lambda party, account, scope: None
-        """Called with each new list, and with whose it is."""
         self._token = token
         self._clock = clock
         self._slots = self._allowed = slots
         self._wake = wake
         self._shares = shares or Shares()
+        self._room = room or ListRoom()
         self._taken = 0
         self._held: Counter[Hashable] = Counter()
         """The slots that each party has."""
@@ -153,6 +162,13 @@ class Account:
         self.waiting_at: dict[Hashable, Account] = {}
         """The account with which each key waits for a slot. All accounts share it."""
         self._urgent_in_a_row = 0
+        self._passed_over: dict[Call, dict[Hashable, Hashable]] = {}
+        """For each kind of call, the parties that ran into its rate limit and have begun none since, each with a key.
+        So nobody's turn is lost because the calls of others use up the limit again."""
+        self._served: dict[tuple[Call, Hashable], Tick] = {}
+        """When a call of each kind succeeded last for each party; the oldest first."""
+        self._called: dict[Hashable, tuple[Tick, Call]] = {}
+        """Keys of such parties that were woken for their turn: a slot is kept for each."""
         self._pauses: dict[PauseKey, _Pause] = {}
         self._refusals: dict[PauseKey, tuple[int, Tick]] = {}
         """How often in a row something was refused, and when; the oldest first."""
@@ -233,8 +249,14 @@ class Account:
         self._drop_what_a_rejected_token_has()
         return pause.for_token(str(token or self._token))
 
-    def succeeded(self, call: Call, scope: Scope) -> None:
-        """Notes that a call succeeded."""
+    def succeeded(self, call: Call, scope: Scope, key: Hashable = None) -> None:
+        """Notes that a call succeeded.
+
+        Args:
+            key: for which it was made.
+        """
+        self._served.pop((call, _party(key)), None)
+        self._served[call, _party(key)] = self._clock.monotonic()
         for key in ((call, None), (None, None), (None, scope)):
             self._refusals.pop(key, None)
         for rested in [rested for rested, rest in self._rests.items() if isinstance(rest.error, NotSent)]:
@@ -287,11 +309,13 @@ class Account:
         """Drops lists and failures that are too old for anything."""
         now = self._clock.monotonic()
         for scope in [scope for scope, known in self._listings.items() if now - known.begun > LIST_KEPT]:
-            del self._listings[scope]
+            self._drop_list(scope)
         for scope in [scope for scope, rest in self._rests.items() if now - rest.until > FAILED_LIST_KEPT]:
             del self._rests[scope]
         for key in [key for key, (at, _, _) in self._failed_lists.items() if now - at > FAILED_LIST_KEPT]:
             del self._failed_lists[key]
+        while self._served and now - next(iter(self._served.values())) > LIST_KEPT:
+            del self._served[next(iter(self._served))]
         for paused in [key for key, pause in self._pauses.items() if now >= pause.until]:
             del self._pauses[paused]
         for refused in [key for key in self._refusals if not self._times_refused(key, now)]:
@@ -302,6 +326,56 @@ class Account:
         if not self.places and not self.busy:
             self.unused(self)
 
+    def keep_turn(self, key: Hashable, call: Call, *, urgent: bool) -> None:
+        """Notes that a key ran into a rate limit: after the pause, it is its tenant's turn before others go again."""
+        waiting = self._passed_over.setdefault(call, {})
+        if urgent:
+            waiting[_party(key)] = key
+        else:
+            waiting.setdefault(_party(key), key)
+
+    @property
+    def _free(self) -> int:
+        """The slots that are neither taken nor kept for a key that was called."""
+        now = self._clock.monotonic()
+        while self._called and now - next(iter(self._called.values()))[0] >= CALLED:
+            del self._called[next(iter(self._called))]
+        return self._allowed - self._taken - len(self._called)
+
+    def _call_next(self, party: Hashable | None = None) -> bool:
+        """Wakes a key of the party that was passed over and served longest ago. Returns False if there is none.
+
+        Args:
+            party: one that is here already. If it is its turn, nobody is woken.
+        """
+        if not self._passed_over:
+            return False
+        paused = self._paused_now()
+        for call, waiting in self._passed_over.items():
+            about_to = sum(kind == call for _, kind in self._called.values())
+            if not paused.isdisjoint((None, call)) or not self._may(call, urgent=True, others=about_to):
+                continue
+            allowed = [other for other in waiting if self._shares.allow(other)]
+            if not allowed:
+                continue
+            other = min(allowed, key=partial(self._served_at, call))
+            if party is not None and other == party:
+                return False
+            key = waiting[other]
+            self._had_its_turn(other, call)
+            self._called[key] = self._clock.monotonic(), call
+            self._wake(key, self)
+            return True
+        return False
+
+    def _served_at(self, call: Call, party: Hashable) -> Tick:
+        return self._served.get((call, party), 0.0)
+
+    def _had_its_turn(self, party: Hashable, call: Call) -> None:
+        waiting = self._passed_over.get(call)
+        if waiting is not None and waiting.pop(party, None) is not None and not waiting:
+            del self._passed_over[call]
+
     def take_slot(self, key: Hashable, call: Call, *, urgent: bool = True) -> bool:
         """Takes a slot for a call, at once or not at all. Without one, the key is woken when one is free.
 
@@ -309,10 +383,14 @@ class Account:
             urgent: whether it goes before those that are not.
         """
         party = _party(key)
+        if self._called.pop(key, None) is None:
+            while self._free > 0 and self._call_next(party):
+                pass
         if not self._shares.allow(party):
             self._shares.wait(party, self.wake_waiting)
-        elif self._taken < self._allowed and self._may(call, urgent=urgent) and not self._must_yield(party, Counter()):
+        elif self._free > 0 and self._may(call, urgent=urgent) and not self._must_yield(party, Counter()):
             self.stop_waiting(key)
+            self._had_its_turn(party, call)
             self._taken += 1
             self._held[party] += 1
             self._budgets.begin(call)
@@ -388,6 +466,7 @@ class Account:
 
     def pass_on(self, key: Hashable) -> None:
         """Wakes those who may have what a key doesn't need, or needs no longer: a slot, or its tenant's share."""
+        self._called.pop(key, None)
         self.wake_waiting()
         self._shares.wake(_party(key))
 
@@ -399,7 +478,7 @@ class Account:
         if not self._rejected or self._taken or self._reading:
             return
         client, self._client = self._client, None
-        self._listings.clear()
+        self.drop_lists()
         if client is not None:
             closing = asyncio.create_task(client.aclose(), name="close a client")
             self._closing.add(closing)
@@ -414,7 +493,10 @@ class Account:
         paused = self._paused_everywhere()
         calls: Counter[Call] = Counter()
         parties: Counter[Hashable] = Counter()
-        free, woken = self._allowed - self._taken, 0
+        woken = 0
+        while self._free > 0 and self._call_next():
+            woken += 1
+        free = self._free
         while (found := self._next_waiting(calls, parties, paused, free=free > 0)) is not None:
             urgent, party, call = found
             if call not in paused:
@@ -428,10 +510,14 @@ class Account:
 
     def _paused_everywhere(self) -> frozenset[Call]:
         """Returns the kinds of call that wait and that a pause prevents in every scope."""
-        now = self._clock.monotonic()
-        of = {call for (call, scope), pause in self._pauses.items() if scope is None and now < pause.until}
+        of = self._paused_now()
         waited_for = {call for line in self._waiting.values() for of_party in line.values() for call in of_party}
         return frozenset(call for call in waited_for if not of.isdisjoint((None, call)))
+
+    def _paused_now(self) -> set[Call | None]:
+        """Returns the kinds of call that a pause prevents in every scope. None: all."""
+        now = self._clock.monotonic()
+        return {call for (call, scope), pause in self._pauses.items() if scope is None and now < pause.until}
 
     def _next_waiting(
         self, woken: Counter[Call], parties: Counter[Hashable], paused: frozenset[Call], *, free: bool
@@ -472,14 +558,19 @@ class Account:
         known = self._listings.get(scope)
         return known if known is not None and known.is_new_enough(begun_after, self._clock.monotonic()) else None
 
-    def drop_list(self, scope: Scope) -> None:
-        """Drops the newest list of a scope: it is made again when someone needs it."""
-        self._listings.pop(scope, None)
+    def drop_lists(self) -> None:
+        """Drops all lists: they are made again when someone needs them."""
+        for scope in tuple(self._listings):
+            self._drop_list(scope)
 
-    def length_of_list(self, scope: Scope) -> int:
-        """Returns how many certificates the newest list of a scope has; 0: there is none."""
-        known = self._listings.get(scope)
-        return len(known.certificates) if known is not None else 0
+    def _drop_list(self, scope: Scope) -> None:
+        del self._listings[scope]
+        self._room.release((self, scope))
+
+    @property
+    def _payer(self) -> Hashable:
+        """For whom its lists count: the namespaces that have the token. The default token's lists are for everyone."""
+        return self if not self.namespaces or None in self.namespaces else frozenset(self.namespaces)
 
     def failed_list(self, key: Hashable, scope: Scope) -> VercelError | None:
         """Returns, once, why the list of this scope for which a key waited failed."""
@@ -529,12 +620,14 @@ class Account:
     async def _list(self, scope: Scope, key: Hashable, begun: Tick) -> None:
         error: VercelError | None = None
         try:
-            certificates = await self.client.list(scope)
+            payer = self._payer
+            with self._room.reading(payer) as reading:
+                certificates = await self.client.list(scope, reading)
             took = self._clock.monotonic() - begun
             self._listings[scope] = Listing(begun, Certificates(certificates), took)
-            self.listed(_party(key), self, scope)
+            self._room.keep(payer, (self, scope), reading.size, lambda: self._drop_list(scope))
             self._rests.pop(scope, None)
-            self.succeeded("list", scope)
+            self.succeeded("list", scope, key)
         except VercelError as failed:
             error = failed
             self._rest(scope, error)
@@ -606,10 +699,7 @@ class Accounts:
         self._tokens_of: defaultdict[str, Counter[bytes]] = defaultdict(Counter)
         """For each namespace, its tokens, each with the number of places where it is."""
         self._waiting_at: dict[Hashable, Account] = {}
-        self._kept: defaultdict[Hashable, dict[tuple[Account, Scope], int]] = defaultdict(dict)
-        """The lists of each tenant with their lengths, the oldest first."""
-        self._lengths: Counter[Hashable] = Counter()
-        """The sums of these lengths."""
+        self._room = ListRoom()
         self._swept: Tick = clock.monotonic()
         self._closing: set[asyncio.Task[None]] = set()
         self.wake: Callable[[Hashable, Account], None] = lambda key, account: None
@@ -631,10 +721,15 @@ class Accounts:
             self._check_namespace(token, identity)
         if account is None:
             account = Account(
-                self._new_client, token, self._clock, slots=self._slots, wake=self._woken, shares=self._shares
+                self._new_client,
+                token,
+                self._clock,
+                slots=self._slots,
+                wake=self._woken,
+                shares=self._shares,
+                room=self._room,
             )
-            account.identity, account.unused = identity, self._drop
-            account.waiting_at, account.listed = self._waiting_at, self._listed
+            account.identity, account.unused, account.waiting_at = identity, self._drop, self._waiting_at
             self._accounts[identity] = account
         if before is not account:
             self._move(token.place, account)
@@ -647,11 +742,15 @@ class Accounts:
         if account is not None:
             self.by_place[place] = account
             account.places[place] = self._clock.monotonic()
+            account.namespaces[_namespace(place)] += 1
             if place is not None:
                 self._tokens_of[place[0]][account.identity] += 1
         if before is None:
             return
         del before.places[place]
+        before.namespaces[_namespace(place)] -= 1
+        if not before.namespaces[_namespace(place)]:
+            del before.namespaces[_namespace(place)]
         if place is not None:
             tokens = self._tokens_of[place[0]]
             tokens[before.identity] -= 1
@@ -676,16 +775,6 @@ class Accounts:
     def _woken(self, key: Hashable, account: Account) -> None:
         self.wake(key, account)
 
-    def _listed(self, tenant: Hashable, account: Account, scope: Scope) -> None:
-        """Of many long lists of a tenant, only the newest are kept: all of its tokens may be for the same account."""
-        kept, length = self._kept[tenant], account.length_of_list(scope)
-        self._lengths[tenant] += length - kept.pop((account, scope), 0)
-        kept[account, scope] = length
-        while self._lengths[tenant] > MOST_KEPT and len(kept) > 1:
-            oldest, of = next(iter(kept))
-            self._lengths[tenant] -= kept.pop((oldest, of))
-            oldest.drop_list(of)
-
     @property
     def lists(self) -> list[asyncio.Task[None]]:
         """All lists in progress."""
@@ -699,11 +788,6 @@ class Accounts:
         self._swept = now
         for account in tuple(self._accounts.values()):
             account.forget_what_is_old()
-        for tenant, lists in tuple(self._kept.items()):
-            for account, scope in [one for one in lists if not one[0].length_of_list(one[1])]:
-                self._lengths[tenant] -= lists.pop((account, scope))
-            if not lists:
-                del self._kept[tenant], self._lengths[tenant]
         for account in tuple(self._accounts.values()):
             kept = KEPT_REJECTED if account.rejected else KEPT
             if account.idle and now - account.used_at > kept:
@@ -718,6 +802,7 @@ class Accounts:
         if self._accounts.get(account.identity) is not account:
             return  # it was dropped before, and there may be a new one for its token
         del self._accounts[account.identity]
+        account.drop_lists()
         closing = asyncio.create_task(account.aclose(), name="close a client")
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)

@@ -177,7 +177,7 @@ class Posts:
                 certificate = await account.client.upload(upload, attempt.scope)
             else:
                 certificate = await account.client.issue(attempt.names, attempt.scope)
-            account.succeeded(attempt.call, attempt.scope)
+            account.succeeded(attempt.call, attempt.scope, key)
             self._remember(key, attempt, certificate)
         except VercelError as error:
             failure = failure_of(error)

@@ -11,6 +11,7 @@ from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import Call, Failure, meaning
 from vercel_certificate_operator.core.known import Got, Listing, Pause, Tick
+from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.core.sightings import ScopeKey
 from vercel_certificate_operator.kube.tokens import Token
@@ -58,13 +59,25 @@ class VercelCalls:
     def take_slot(self, key: Key | ScopeKey, call: Call, scope: Scope, token: Token, *, urgent: bool = True) -> Account:
         """Returns the token's account with a slot for one call. Give it back with ``give_slot_back``."""
         account = self._accounts.of(token)
-        self._check_pauses(account, call, scope, token, urgent=urgent)
+        self._check_pauses(key, account, call, scope, token, urgent=urgent)
         if not account.take_slot(key, call, urgent=urgent):
             raise Waiting(account.waiting)
         return account
 
-    def _check_pauses(self, account: Account, call: Call, scope: Scope, token: Token, *, urgent: bool = True) -> None:
-        pause = account.pause(call, scope, token) or account.used_up(call, token, urgent=urgent)
+    def _check_pauses(
+        self,
+        key: Key | ScopeKey,
+        account: Account,
+        call: Call,
+        scope: Scope,
+        token: Token,
+        *,
+        urgent: bool = True,
+    ) -> None:
+        pause = account.pause(call, scope, token)
+        if pause is not None and pause.reason == Reason.RATE_LIMITED:
+            account.keep_turn(key, call, urgent=urgent)
+        pause = pause or account.used_up(call, token, urgent=urgent)
         if pause is not None:
             raise Paused(call, pause)
 
@@ -82,7 +95,7 @@ class VercelCalls:
         """Makes a call with a slot that was taken for it, notes how it ended, and gives the slot back."""
         try:
             yield
-            account.succeeded(call, scope)
+            account.succeeded(call, scope, key)
         except VercelError as error:
             self.note_failure(account, call, scope, failure_of(error), token)
             raise
@@ -150,7 +163,7 @@ class VercelCalls:
             self.note_failure(account, "list", scope, failure_of(error), token)
             raise error.with_traceback(None)
         if not account.join_list(scope, key):
-            self._check_pauses(account, "list", scope, token)
+            self._check_pauses(key, account, "list", scope, token)
             if (error := account.resting_list(scope)) is not None:
                 raise error.with_traceback(None)  # it is raised for many
             self.take_slot(key, "list", scope, token)

@@ -3,14 +3,15 @@
 from datetime import timedelta
 
 from vercel_certificate_operator.core.failures import Failure, Fate
-from vercel_certificate_operator.vercel import ApiError, NotSent, VercelError
+from vercel_certificate_operator.vercel import ApiError, ListTooLong, NotSent, VercelError
 
 
 def failure_of(error: VercelError) -> Failure:
     """Returns what the edge raised, in the core's terms."""
     retry_after = timedelta(seconds=error.retry_after) if error.retry_after is not None else None
     if not isinstance(error, ApiError):
-        fate = Fate.NOT_SENT if isinstance(error, NotSent) else Fate.UNKNOWN
+        fates = {NotSent: Fate.NOT_SENT, ListTooLong: Fate.TOO_LONG}
+        fate = fates.get(type(error), Fate.UNKNOWN)
         return Failure(fate, error.message, error.status, error.code, retry_after)
     return Failure(
         Fate.REFUSED,

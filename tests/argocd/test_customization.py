@@ -23,6 +23,8 @@ NOT_ON_READY = {
     Reason.SOURCE_CHANGED,
     # A certificate that was not renewed is usable until it expires; then the reason is Expired.
     Reason.NOT_RENEWED,
+    # A certificate that is usable until it expires; then another one is requested without a list.
+    Reason.LIST_TOO_LONG,
     # Only in Events.
     Reason.RENEWED,
     Reason.REUSED,

@@ -75,10 +75,8 @@ from vercel_certificate_operator.core.rules.failed_calls import call_of, pause_m
         ("get", refusal(403), "PermissionDenied"),
         ("get", refusal(401), "CredentialsInvalid"),
         ("get", refusal(429), "RateLimited"),
-        ("get", NO_TOKEN, "CredentialsInvalid"),
         ("list", NOT_SENT, "VercelUnreachable"),
         ("list", refusal(403), "CredentialsInvalid"),
-        ("issue", NO_TOKEN, "CredentialsInvalid"),
     ],
 )
 def test_a_failed_call_is_reported_and_made_again(call: Call, failure: Failure, reason: str) -> None:
@@ -96,6 +94,31 @@ def test_a_failed_call_is_reported_and_made_again(call: Call, failure: Failure, 
     assert decision.status.failed_attempts == 0, "no attempt has failed"
     assert (decision.status.last_failure_time, decision.status.next_attempt_time) == (NOW, NOW + MINUTE)
     assert_in_order(before, decision)
+
+
+@pytest.mark.parametrize("call", ["get", "issue"])
+def test_a_token_that_is_missing_is_reported_once(call: Call) -> None:
+    """It is looked for each minute. Nothing in status changes with that."""
+    at_hand: dict[str, Any] = {"got": got(DUE), "listing": listed(DUE)} if call == "issue" else {}
+    before = known(status=ready(DUE), failed=failing(call, NO_TOKEN), token_read=True, **at_hand)
+    decision = decide(before)
+    assert conditions_of(decision) == (READY, ("False", "CredentialsInvalid"))
+    assert decision.action == Wait(NOW + MINUTE)
+    assert decision.note is not None
+    assert message(decision, "Issuing") == decision.note.text
+    assert decision.status is not None
+    assert (decision.status.last_failure_time, decision.status.next_attempt_time) == (NOW, None)
+    assert_in_order(before, decision)
+    again = known(
+        status=decision.status,
+        now=NOW + MINUTE,
+        failed=failing(call, NO_TOKEN, until=NOW + 2 * MINUTE),
+        just_failed=(call, "cert_1" if call == "get" else None),
+        token_read=True,
+        **at_hand,
+    )
+    assert decide(again).status in (None, decision.status)
+    assert decide(again).note is None
 
 
 @pytest.mark.parametrize(

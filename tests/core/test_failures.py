@@ -299,6 +299,7 @@ CALLS: list[Call] = ["get", "list", "remove"]
         (refusal(429), *LIMITED),
         (NOT_SENT, *UNREACHABLE),
         (NO_TOKEN, Reason.CREDENTIALS_INVALID, 5 * SECOND, MINUTE),
+        (Failure(Fate.TOO_LONG, "too long"), Reason.LIST_TOO_LONG, 5 * MINUTE, HOUR),
     ],
     ids=str,
 )

@@ -165,6 +165,16 @@ PROBLEMS: dict[str, Row] = {
         f"Change the Vercel account or the token as Vercel's message says. {GO_ANYWAY}",
         AGAIN,
     ),
+    "ListTooLong": Row(
+        replace(
+            waits("list", Failure(Fate.TOO_LONG, "the list is too long for this operator")),
+            resource=known(token_secret_ref=OWN, status=ready(DUE)).resource,
+        ),
+        f"{NOT_LISTED} with {TOKEN}:",
+        "the list is too long for this operator.",
+        "Remove certificates that you don't need at Vercel, or move domains to another team.",
+        AGAIN,
+    ),
     "VercelUnavailable": Row(
         removes(refusal(500, "internal_server_error")),
         "Can't remove certificate cert_1 at Vercel:",
@@ -304,7 +314,6 @@ MORE: dict[str, Row] = {
         f"{NOT_LISTED}:",
         "Secret web/vercel does not exist.",
         "The operator reads the token again within a minute.",
-        AGAIN,
     ),
     "a token that is paused": Row(
         known(
@@ -358,8 +367,8 @@ MORE: dict[str, Row] = {
     ),
 }
 ROWS = PROBLEMS | MORE
-NO_TIME = {"Suspended", "ScopeChanged", "AttemptLost"}
-"""The first two end when a user acts; the last one is tried again at once."""
+NO_TIME = {"Suspended", "ScopeChanged", "AttemptLost", "a token that is missing"}
+"""The first two end when a user acts; the third one is tried again at once, the last one each minute."""
 NEEDS = {
     Reason.FIRST_ISSUE,
     Reason.NAMES_CHANGED,

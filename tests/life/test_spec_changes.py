@@ -12,7 +12,6 @@ from support.acting import (
     events,
     notes,
     put_secret,
-    seconds_until,
     superseded,
     time,
 )
@@ -357,4 +356,3 @@ async def test_a_token_secret_ref_to_nowhere_leaves_a_good_certificate_ready(wor
     issuing, reason, message = await world.condition("site", "Issuing")
     assert (issuing, reason) == ("False", "CredentialsInvalid")
     assert "vercel does not exist" in message
-    assert seconds_until(world, (await world.status("site"))["nextAttemptTime"]) <= 66

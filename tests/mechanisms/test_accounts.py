@@ -16,6 +16,7 @@ from vercel_certificate_operator.core.failures import Call, Failure, Fate, meani
 from vercel_certificate_operator.core.known import Listing, Pause
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing
 from vercel_certificate_operator.vercel import OutcomeUnknown, VercelClient
+from vercel_certificate_operator.vercel.client import Room
 
 TEAM, OTHER_TEAM = Scope(team_id="team_a"), Scope(team_id="team_b")
 TOKEN = Token.of("test-token-not-a-secret", "a file", ("web", "vercel", "token"))
@@ -33,7 +34,7 @@ class Vercel:
         self.configs: list[asyncio.Future[DomainConfig]] = []
         self.closed = False
 
-    async def list(self, scope: Scope) -> tuple[Certificate, ...]:
+    async def list(self, scope: Scope, room: Room | None = None) -> tuple[Certificate, ...]:
         self.begun.append(scope)
         answer: asyncio.Future[tuple[Certificate, ...]] = asyncio.get_running_loop().create_future()
         self.in_progress.append(answer)

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from support.tls import ALLOWED, Authority, Key, Leaf, key_pem, new_key, pem_of, secrets_of, tls_secret
 from vercel_certificate_operator.core.source import Source, SourceProblem
+from vercel_certificate_operator.kube import tls_contents
 from vercel_certificate_operator.kube.errors import Denied, Gone, KubeError, Unavailable
 from vercel_certificate_operator.kube.secrets import Secrets
 from vercel_certificate_operator.kube.tls_secrets import TlsSecrets
@@ -275,6 +276,85 @@ async def test_a_secret_is_read_in_the_namespace_of_the_resource_only() -> None:
     secrets = OneSecret(tls_secret("shop-tls", LEAF))
     await TlsSecrets(secrets, allowed=True).source("web", "shop-tls")
     assert secrets.asked == [("web", "shop-tls")]
+
+
+# --- what is remembered -----------------------------------------------------------------------------------------------
+
+
+def versioned(leaf: Leaf, version: str = "1", uid: str = "a", **entries: str | bytes | None) -> Mapping[str, Any]:
+    secret = tls_secret("shop-tls", leaf, entries)
+    secret["metadata"] |= {"uid": uid, "resourceVersion": version}
+    return secret
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The Secrets that were parsed."""
+    seen: list[Any] = []
+    parse = tls_contents.read
+
+    def counted(secret: Mapping[str, Any], where: str) -> Read:
+        seen.append(secret)
+        return parse(secret, where)
+
+    monkeypatch.setattr(tls_contents, "read", counted)
+    return seen
+
+
+async def test_a_secret_that_has_not_changed_is_parsed_once(parsed: list[Any]) -> None:
+    sources = TlsSecrets(OneSecret(versioned(LEAF)), allowed=True)
+    first, again = await sources.read("web", "shop-tls"), await sources.read("web", "shop-tls")
+    assert first == again
+    assert not isinstance(again, SourceProblem)
+    assert again[1].key.get_secret_value() == LEAF.key_pem
+    assert len(parsed) == 1
+    await sources.read("web", "other")
+    assert len(parsed) == 2
+
+
+async def test_a_secret_that_can_not_be_used_is_parsed_once(parsed: list[Any]) -> None:
+    sources = TlsSecrets(OneSecret(versioned(LEAF, key="?")), allowed=True)
+    first, again = await sources.read("web", "shop-tls"), await sources.read("web", "shop-tls")
+    assert first == again
+    assert isinstance(first, SourceProblem)
+    assert len(parsed) == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        versioned(AUTHORITY.leaf(NAMES, START), "2"),
+        versioned(AUTHORITY.leaf(NAMES, START), uid="b"),
+        pytest.param(versioned(AUTHORITY.leaf(NAMES, START)), id="after a restore of etcd"),
+    ],
+)
+async def test_a_secret_that_has_changed_is_parsed_again(parsed: list[Any], changed: Mapping[str, Any]) -> None:
+    secrets = OneSecret(versioned(LEAF))
+    sources = TlsSecrets(secrets, allowed=True)
+    await sources.read("web", "shop-tls")
+    secrets.found = changed
+    found = await sources.read("web", "shop-tls")
+    assert not isinstance(found, SourceProblem)
+    assert found[0].fingerprint != LEAF.fingerprint
+    assert len(parsed) == 2
+
+
+async def test_what_is_remembered_is_bounded_and_has_no_key(monkeypatch: pytest.MonkeyPatch, parsed: list[Any]) -> None:
+    monkeypatch.setattr("vercel_certificate_operator.kube.tls_secrets.MOST_KEPT", 10_000)
+    secrets = OneSecret(versioned(LEAF))
+    sources = TlsSecrets(secrets, allowed=True)
+    for number in range(30):
+        await sources.read("web", f"shop-{number}")
+    assert 2 <= len(sources._checked) <= 10
+    assert sources._size == sum(checked.size for checked in sources._checked.values()) <= 10_000
+    assert not any(line in repr(sources._checked) for line in secrets_of(LEAF.key_pem))
+    await sources.read("web", "shop-29")
+    assert len(parsed) == 30
+    secrets.found = Gone("gone")
+    for number in range(30):
+        await sources.read("web", f"shop-{number}")
+    assert not sources._checked
+    assert sources._size == 0
 
 
 # --- the key is never shown -------------------------------------------------------------------------------------------

@@ -10,11 +10,19 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from support.clock import TestClock
+from support.clock import TestClock, settle
 from vercel_certificate_operator.core.resource import Key, TokenSecretRef
 from vercel_certificate_operator.kube.errors import Denied, Gone, KubeError, Unavailable
 from vercel_certificate_operator.kube.secrets import Secrets
-from vercel_certificate_operator.kube.tokens import DefaultToken, Token, TokenMissing, Tokens
+from vercel_certificate_operator.kube.tokens import (
+    MOST_READ,
+    READ_SHARED,
+    REMEMBERED,
+    DefaultToken,
+    Token,
+    TokenMissing,
+    Tokens,
+)
 
 TOKEN = "test-token-not-a-secret"
 REF = TokenSecretRef(name="vercel")
@@ -441,6 +449,66 @@ def test_the_record_tells_tokens_apart_and_says_nothing_about_them() -> None:
     )
     assert one.hash_for(KEY) == one.hash_for(KEY._replace(uid="restored")), "a backup is restored with another uid"
     assert one.fingerprint not in one.hash_for(KEY)
+
+
+def characters(tokens: Tokens) -> int:
+    """How much is kept of Secrets."""
+    return sum(
+        len(key) + len(value) for read in tokens._reads.values() for key, value in read.task.result().data.items()
+    )
+
+
+async def test_what_was_read_is_forgotten_in_time(tokens: Tokens, secrets: SecretsInMemory, clock: TestClock) -> None:
+    """Also if nothing is read any longer."""
+    secrets.put(TOKEN)
+    await value(tokens)
+    await settle()
+    assert tokens._reads
+    await clock.advance(READ_SHARED)
+    assert not tokens._reads
+    assert tokens._remembered
+    await clock.advance(REMEMBERED)
+    assert not tokens._remembered
+    await value(tokens)
+    assert secrets.reads == 2
+    await clock.advance(REMEMBERED)
+    assert not tokens._remembered, "again"
+
+
+async def test_of_a_large_secret_only_the_keys_that_somebody_waits_for_are_kept(
+    tokens: Tokens, secrets: SecretsInMemory
+) -> None:
+    keys = [f"key-{number:04}" for number in range(3000)]
+    secrets.data["web", "vercel"] = dict.fromkeys(keys, base64.b64encode(TOKEN.encode()).decode())
+    wanted = [TokenSecretRef(name="vercel", key=key) for key in keys[:10]]
+    found = await asyncio.gather(*(value(tokens, ref) for ref in wanted))
+    assert found == [TOKEN] * 10
+    await settle()
+    assert secrets.reads == 1
+    assert characters(tokens) < 1000
+    assert await value(tokens, TokenSecretRef(name="vercel", key=keys[20])) == TOKEN
+    assert secrets.reads == 2
+
+
+async def test_what_is_too_long_for_a_token_is_not_kept(tokens: Tokens, secrets: SecretsInMemory) -> None:
+    long = base64.b64encode(b"x" * 10_000).decode()
+    secrets.data["web", "vercel"] = {"token": long, "other": base64.b64encode(TOKEN.encode()).decode()}
+    with pytest.raises(TokenMissing, match="does not hold a token: it has more than 512 characters"):
+        await value(tokens)
+    await settle()
+    assert characters(tokens) < 2000
+    assert await value(tokens, TokenSecretRef(name="vercel", key="other")) == TOKEN
+    assert secrets.reads == 1, "one read serves all keys of a Secret that is not large"
+
+
+async def test_of_many_secrets_the_newest_are_kept(tokens: Tokens, secrets: SecretsInMemory) -> None:
+    for number in range(3 * MOST_READ):
+        secrets.data["web", f"vercel-{number}"] = {"token": base64.b64encode(TOKEN.encode()).decode()}
+    refs = [TokenSecretRef(name=f"vercel-{number}") for number in range(3 * MOST_READ)]
+    assert await asyncio.gather(*(value(tokens, ref) for ref in refs)) == [TOKEN] * 3 * MOST_READ
+    await settle()
+    assert len(tokens._reads) == MOST_READ
+    assert not tokens._reading
 
 
 async def test_a_read_in_progress_ends_with_the_process() -> None:

@@ -106,6 +106,23 @@ def test_a_certificate_with_a_huge_key_is_not_uploaded() -> None:
     )
 
 
+@pytest.mark.parametrize(("bits", "refused"), [(64, False), (65, True), (3000, True)])
+def test_a_certificate_whose_key_has_a_huge_exponent_is_not_checked(bits: int, refused: bool) -> None:
+    """A check of its signature takes a hundred times as long, in which nothing else runs."""
+    numbers = rsa.RSAPublicNumbers((1 << bits - 1) + 1, (1 << 3071) + 1)
+    name = AUTHORITY.intermediate.subject
+    issuer = (x509.CertificateBuilder(name, name, numbers.public_key(), 1, START, START + timedelta(days=90))).sign(
+        AUTHORITY.key, hashes.SHA256()
+    )
+    found = read(tls_secret("huge", LEAF, {"crt": LEAF.pem + pem_of([issuer])}))
+    assert isinstance(found, str)
+    assert refused == (
+        found
+        == "tls.crt of Secret evil/huge holds a certificate whose RSA key has a public exponent of more than 64 bits: "
+        "the operator does not upload it"
+    )
+
+
 @pytest.mark.parametrize(
     ("count", "sentence"),
     [

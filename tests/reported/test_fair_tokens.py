@@ -15,7 +15,7 @@ from support.acting import HOUR, MINUTE, asked, put_secret
 from support.clock import TestClock, settle
 from support.memory_api import SimulatedWorld, simulated_world
 from support.world import TOKEN
-from vercel_certificate_operator.accounts import KEPT, Account, Accounts
+from vercel_certificate_operator.accounts import CALLED, KEPT, Account, Accounts
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.failures import Failure, Fate, meaning
 from vercel_certificate_operator.core.known import Note
@@ -26,7 +26,7 @@ from vercel_certificate_operator.kube.tokens import READ_SHARED, Token
 from vercel_certificate_operator.shares import MOST_CALLS, Shares
 from vercel_certificate_operator.vercel import VercelClient
 from vercel_certificate_operator.workqueue import WorkQueue
-from vercel_emulator.models import Fault, Injection, TokenGrant
+from vercel_emulator.models import Fault, Injection, RateLimit, TokenGrant
 
 EVIL = "evil-token-of-a-tenant-0123456789"
 NEVER = 365 * 86400.0
@@ -544,6 +544,114 @@ async def moments(town: Town, number: int = 30) -> None:
     for _ in range(number):
         await town.sync()
         await settle()
+
+
+def limits(one: Account) -> None:
+    one.failed("issue", Scope(), LIMITED, meaning(LIMITED, "issue"))
+
+
+async def passes(one: Account, seconds: float = 140) -> None:
+    await cast(TestClock, one._clock).advance(seconds)
+
+
+async def test_after_a_pause_each_namespace_has_its_turn_before_one_has_another() -> None:
+    """Whose renewals are due at the end of the pause used to come first each time, and used up the limit again."""
+    woken: list[Hashable] = []
+    shared = account(woken, slots=8)
+    limits(shared)
+    for number in range(20):
+        shared.keep_turn(key("evil", number), "issue", urgent=True)
+    shared.keep_turn(key("web"), "issue", urgent=False)
+    await passes(shared)
+    assert shared.take_slot(key("evil", 0), "issue"), "it was here first"
+    shared.succeeded("issue", Scope(), key("evil", 0))
+    assert not shared.take_slot(key("evil", 1), "issue")
+    shared.give_slot_back(key("evil", 0), "issue")
+    assert woken == [key("web")]
+    assert not shared.take_slot(key("evil", 2), "issue"), "the slot is kept for the other one"
+    assert shared.take_slot(key("web"), "issue", urgent=False)
+    shared.succeeded("issue", Scope(), key("web"))
+    shared.give_slot_back(key("web"), "issue")
+    assert woken == [key("web"), key("evil", 1)]
+
+
+async def test_who_was_served_longest_ago_is_next_after_each_pause() -> None:
+    """Three namespaces, and a limit of two calls."""
+    woken: list[Hashable] = []
+    shared = account(woken, slots=8)
+    tenants = [key("evil"), key("mean"), key("web")]
+    served: Counter[Hashable] = Counter()
+    for _ in range(6):
+        limits(shared)
+        for tenant in tenants:
+            shared.keep_turn(tenant, "issue", urgent=True)
+        await passes(shared, 3600)
+        left, woken[:] = 2, []
+        shared.wake_waiting()
+        while woken and left:
+            one = woken.pop(0)
+            assert shared.take_slot(one, "issue")
+            shared.succeeded("issue", Scope(), one)
+            served[one] += 1
+            left -= 1
+            shared.give_slot_back(one, "issue")
+            await passes(shared, 1)
+        for refused in woken:
+            assert shared.take_slot(refused, "issue")
+            shared.give_slot_back(refused, "issue")
+    assert set(served.values()) == {4}
+
+
+async def test_a_slot_is_not_kept_for_long_for_a_key_that_does_not_come() -> None:
+    woken: list[Hashable] = []
+    shared = account(woken)
+    limits(shared)
+    shared.keep_turn(key("web"), "issue", urgent=True)
+    await passes(shared)
+    assert not shared.take_slot(key("evil"), "issue")
+    assert woken == [key("web")]
+    await passes(shared, CALLED)
+    assert shared.take_slot(key("evil"), "issue")
+
+
+def test_a_key_that_was_called_and_needs_nothing_passes_its_turn_on() -> None:
+    woken: list[Hashable] = []
+    shared = account(woken, slots=1)
+    shared.keep_turn(key("web"), "issue", urgent=True)
+    assert not shared.take_slot(key("evil"), "issue")
+    shared.pass_on(key("web"))
+    assert woken == [key("web"), key("evil")]
+    assert shared.take_slot(key("evil"), "issue")
+
+
+async def test_nobody_waits_for_the_turn_of_a_kind_of_call_that_is_paused() -> None:
+    woken: list[Hashable] = []
+    shared = account(woken)
+    limits(shared)
+    shared.keep_turn(key("web"), "issue", urgent=True)
+    assert shared.take_slot(key("evil"), "get")
+    assert woken == []
+
+
+@pytest.mark.parametrize("retry_after", [False, True], ids=["nothing", "Retry-After"])
+async def test_a_rate_limit_that_one_namespace_uses_up_again_and_again_stops_no_other(
+    town: Town, retry_after: bool
+) -> None:
+    with town.at("evil"):
+        for number in range(20):
+            await town.apply(f"x-{number:02}", [f"x{number}.evil.example"])
+    await town.quiet()
+    await town.advance(HOUR)
+    town.emulator.limits.rule = RateLimit(limit=6, window=60, rate_limit_headers=False, retry_after=retry_after)
+    for minute in range(1, 8):
+        with town.at("evil"):
+            for number in range(20):
+                await town.annotate(f"x-{number:02}", "renew", str(minute))
+        await town.quiet()
+        if minute == 1:
+            await town.apply("site", NAMES)
+        await town.advance(MINUTE)
+    assert await town.ready("site") == ("True", "Issued")
 
 
 async def test_of_requests_in_flight_together_one_may_succeed_between_two_that_are_refused(town: Town) -> None:

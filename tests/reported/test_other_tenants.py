@@ -4,6 +4,7 @@
 is in another namespace, with another token, in a team that it names by id.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -25,7 +26,8 @@ from support.acting import DAY, HOUR, MINUTE, REF, asked, put_secret
 from support.memory_api import simulated_world
 from support.world import TOKEN
 from vercel_certificate_operator.core.certificate import Scope
-from vercel_certificate_operator.kube import tokens
+from vercel_certificate_operator.kube import tls_contents, tokens
+from vercel_certificate_operator.list_room import Reading
 from vercel_emulator.models import Fault, Injection
 
 
@@ -219,6 +221,19 @@ async def test_who_waits_for_attempts_writes_a_bounded_number_of_times(town: Tow
     assert patches(town) <= 10 * number
 
 
+async def test_a_token_that_is_missing_is_not_written_into_status_each_minute(town: Town) -> None:
+    with town.at("evil"):
+        await town.apply("x", ["x.evil.example"], tokenSecretRef=REF)
+        await town.quiet()
+        before = patches(town)
+        await town.advance(HOUR)
+        assert patches(town) == before
+        grants(town)
+        await put_secret(town, EVIL)
+        await town.advance(MINUTE)
+        assert await town.ready("x") == ("True", "Issued")
+
+
 async def test_who_waits_for_an_attempt_does_not_poll(town: Town) -> None:
     hangs(town, "issue", cns=NAMES, team="personal")
     await squatters(town, 10)
@@ -303,6 +318,33 @@ async def test_keys_of_a_secret_are_not_sorted_for_each_resource_that_names_a_mi
     assert seen[0] <= 10 * number
 
 
+@pytest.mark.parametrize("number", [3, 9])
+async def test_a_secret_is_parsed_once_however_many_resources_upload_it(
+    town: Town, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each change of an annotation reads it again. To check a chain takes milliseconds, in which nothing else runs."""
+    parsed = [0]
+    parse = tls_contents.read
+
+    def counted(*args: Any) -> Any:
+        parsed[0] += 1
+        return parse(*args)
+
+    monkeypatch.setattr(tls_contents, "read", counted)
+    with town.at("evil"):
+        annotations = {"vercel-operator.io/allow-upload": "true"}
+        kind = "kubernetes.io/tls"
+        await put_keys(town, {"tls.crt": "?"}, name="tls", type=kind, metadata={"annotations": annotations})
+        for one in range(number):
+            await town.apply(f"x-{one}", NAMES, certificateSecretRef={"name": "tls"})
+        await town.quiet()
+        for turn in range(5):
+            for one in range(number):
+                await town.annotate(f"x-{one}", "renew", str(turn))
+            await town.quiet()
+    assert parsed[0] == 1
+
+
 @pytest.mark.parametrize("number", [5, 10])
 async def test_who_is_being_deleted_is_not_woken_for_each_renewal_of_others(town: Town, number: int) -> None:
     """Deleted while its POST was in flight, with a token that was revoked then: it never records sharedNames."""
@@ -334,9 +376,124 @@ async def test_who_is_being_deleted_is_not_woken_for_each_renewal_of_others(town
 async def test_lists_of_one_account_are_not_kept_for_each_of_its_tokens(
     town: Town, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vercel_certificate_operator.accounts.MOST_KEPT", 1_000)
+    monkeypatch.setattr("vercel_certificate_operator.list_room.MOST_KEPT", 1_000)
     kept = await kept_certificates(town, certificates=100 * number, tokens=number, after=30 * MINUTE)
     assert kept <= 1_000
+
+
+def there_are(town: Town, number: int, cns: list[str], scope: str) -> None:
+    """An account has so many certificates with these names, each of another second."""
+    now = int(town.clock.now().timestamp() * 1000)
+    for one in range(number):
+        town.emulator.state.inject(Injection(cns=cns, scope=scope, created_at=now - 10**9 - one * 1000))
+
+
+def kept_lists(town: Town) -> list[int]:
+    """The lengths of the lists that are kept."""
+    return [len(one.certificates) for account in accounts_of(town) for one in account._listings.values()]
+
+
+def accounts_of(town: Town) -> Any:
+    return operator_of(town).accounts._accounts.values()
+
+
+@pytest.mark.parametrize(("certificates", "names"), [(1001, 1), (60, 100)], ids=["many", "with many names"])
+async def test_a_list_that_is_longer_than_a_namespace_may_keep_is_not_read(
+    town: Town, certificates: int, names: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vercel_certificate_operator.list_room.MOST_KEPT", 1_000)
+    grants(town)
+    there_are(town, certificates, [f"{one:03}.evil.example" for one in range(names)], "personal:evil")
+    with town.at("evil"):
+        await put_secret(town, EVIL)
+        await town.apply("x", ["x.evil.example"], tokenSecretRef=REF)
+        await town.quiet()
+        assert await town.ready("x") == ("True", "Issued"), "a first certificate needs no list"
+        assert kept_lists(town) == []
+        await town.advance(61 * DAY)
+        assert await town.ready("x") == ("True", "Issued")
+        assert (await town.condition("x", "Issuing"))[:2] == ("False", "ListTooLong")
+        await town.advance(20 * DAY)
+        assert len(asked(town, "issue")) == 2, "it is renewed in time, without a list"
+
+
+async def test_the_longest_list_that_is_kept_is_used(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vercel_certificate_operator.list_room.MOST_KEPT", 1_000)
+    grants(town)
+    there_are(town, 999, ["a.evil.example", "b.evil.example"], "personal:evil")
+    there_are(town, 1, NAMES, "personal:evil")
+    with town.at("evil"):
+        await put_secret(town, EVIL)
+        await town.apply("x", NAMES, tokenSecretRef=REF)
+        await town.quiet()
+        assert (await town.status("x"))["origin"] == "Found"
+    assert kept_lists(town) == [1000]
+
+
+async def test_long_lists_of_many_tokens_of_a_namespace_are_read_one_after_another(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vercel_certificate_operator.list_room.MOST_KEPT", 500)
+    read: dict[Any, int] = {}
+    most = [0]
+    take = Reading.take
+
+    def counted(reading: Reading, page: Any) -> bool:
+        try:
+            return take(reading, page)
+        finally:
+            read[id(reading._payer)] = sum(one.size for one in reading._payer.reading)
+            most[0] = max(most[0], *read.values())
+
+    monkeypatch.setattr(Reading, "take", counted)
+    for one in range(12):
+        there_are(town, 490, ["other.evil.example"], f"personal:evil-{one}")
+        text = f"{EVIL}-{one:04}"
+        hangs(town, "list", token=text, skip=1)
+        grants(town, text, user=f"evil-{one}")
+        with town.at("evil"):
+            await put_secret(town, text, name=f"vercel-{one}")
+            ref = {"name": f"vercel-{one}", "key": "token"}
+            await town.apply(f"x-{one}", [f"x{one}.evil.example"], tokenSecretRef=ref)
+    async with asyncio.timeout(10):
+        while not any(fault.hanging for fault in town.emulator.faults):
+            await town.sync()
+            await asyncio.sleep(0.001)
+    town.emulator.faults.clear("continue")
+    await town.quiet()
+    with town.at("evil"):
+        assert {await town.ready(f"x-{one}") for one in range(12)} == {("True", "Issued")}
+    assert most[0] <= 2 * 500
+    assert sum(kept_lists(town)) <= 500
+
+
+@pytest.mark.parametrize("shared", ["the default token", "a token of two namespaces"])
+async def test_long_lists_of_a_tenant_do_not_get_a_list_dropped_that_others_need(
+    town: Town, shared: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They used to count for the namespace whose resource happened to start them."""
+    monkeypatch.setattr("vercel_certificate_operator.list_room.MOST_KEPT", 500)
+    there_are(town, 300, ["other.example.com"], "personal:user")
+    there_are(town, 400, ["other.evil.example"], "personal:evil")
+    grants(town)
+    ref = {"tokenSecretRef": REF} if shared != "the default token" else {}
+    await put_secret(town, TOKEN)
+    await town.apply("site", NAMES, **ref)
+    with town.at("evil"):
+        await put_secret(town, TOKEN)
+        await put_secret(town, EVIL, name="own")
+        await town.apply("own", ["own.evil.example"], tokenSecretRef={"name": "own", "key": "token"})
+        await town.apply("d", ["d.evil.example"], **ref)
+    await town.quiet()
+    since = town.emulator.journal.last
+    for turn in range(8):
+        with town.at("evil"):
+            await town.apply(f"d-{turn}", [f"d{turn}.evil.example"], **ref)
+            await town.quiet()
+            await town.annotate("own", "renew", str(turn))
+            await town.quiet()
+        await town.advance(2)
+    assert len(asked(town, "list", since=since, token=TOKEN)) <= 8, "two lists of four pages"
 
 
 async def test_tokens_that_are_replaced_while_their_namespaces_share_is_used_up_are_not_kept(town: Town) -> None:

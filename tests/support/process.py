@@ -9,6 +9,7 @@ from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.vercel import NotSent, Upload, VercelClient
+from vercel_certificate_operator.vercel.client import Room
 
 T = TypeVar("T")
 
@@ -93,8 +94,8 @@ class GatedVercel:
     async def get(self, certificate_id: str, scope: Scope) -> Certificate:
         return await self._passing("get", lambda: self._client.get(certificate_id, scope))
 
-    async def list(self, scope: Scope) -> tuple[Certificate, ...]:
-        return await self._passing("list", lambda: self._client.list(scope))
+    async def list(self, scope: Scope, room: Room | None = None) -> tuple[Certificate, ...]:
+        return await self._passing("list", lambda: self._client.list(scope, room))
 
     async def remove(self, certificate_id: str, scope: Scope) -> None:
         await self._passing("remove", lambda: self._client.remove(certificate_id, scope), writes=True)

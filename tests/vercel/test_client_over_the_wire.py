@@ -487,11 +487,11 @@ async def test_an_endless_body_is_not_read_to_the_end(wire: Wire, call: Call) ->
     assert "is larger than 10000 bytes" in error.message
 
 
-async def test_a_certificate_may_be_a_megabyte_and_a_page_four(wire: Wire, client: VercelClient) -> None:
+async def test_a_certificate_may_be_a_megabyte_and_a_page_two(wire: Wire, client: VercelClient) -> None:
     page = json.dumps({"certs": [], "pagination": {"next": None}}).encode()
-    wire.actions = [reply(200, page + b" " * (4 * 2**20 - len(page)))]
+    wire.actions = [reply(200, page + b" " * (2 * 2**20 - len(page)))]
     assert await client.list(PERSONAL) == ()
-    wire.actions = [reply(200, page + b" " * (4 * 2**20 - len(page) + 1))]
+    wire.actions = [reply(200, page + b" " * (2 * 2**20 - len(page) + 1))]
     assert isinstance(await failure(client.list(PERSONAL)), OutcomeUnknown)
     certificate = json.dumps(CERTIFICATE).encode()
     wire.actions = [reply(200, certificate + b" " * (2**20 - len(certificate)))]

@@ -36,6 +36,7 @@ class Fate(Enum):
     NOT_SENT = "not sent"
     REFUSED = "refused by Vercel in its own format: nothing was done"
     UNKNOWN = "sent, and its outcome is unknown"
+    TOO_LONG = "a list that is longer than the operator reads"
     NO_TOKEN = "there is no token to send it with"  # noqa: S105 - not a token
 
 
@@ -221,6 +222,13 @@ CALL_DENIED = Meaning(
 CALL_UNPAID = Meaning(
     Reason.PAYMENT_REQUIRED, 5 * MINUTE, HOUR, "Check the plan and the billing of the Vercel account.", names_token=True
 )
+LIST_TOO_LONG = Meaning(
+    Reason.LIST_TOO_LONG,
+    5 * MINUTE,
+    HOUR,
+    "Remove certificates that you don't need at Vercel, or move domains to another team.",
+    names_token=True,
+)
 
 BY_CODE: Mapping[str, Meaning] = MappingProxyType(
     {
@@ -287,6 +295,8 @@ def _meaning(failure: Failure, call: Call) -> Meaning:
         return VERCEL_UNREACHABLE
     if failure.fate is Fate.NO_TOKEN:
         return TOKEN_MISSING
+    if failure.fate is Fate.TOO_LONG:
+        return LIST_TOO_LONG
     if failure.status == 429:
         exact = call == "issue" and any(words in failure.message.lower() for words in EXACT_SET)
         return RATE_LIMITED_NAMES if exact else RATE_LIMITED

@@ -55,6 +55,7 @@ class Reason(StrEnum):
     VERCEL_UNREACHABLE = "VercelUnreachable"
     VERCEL_UNAVAILABLE = "VercelUnavailable"
     REQUEST_REFUSED = "RequestRefused"
+    LIST_TOO_LONG = "ListTooLong"
     ATTEMPT_LOST = "AttemptLost"
 
     # Events only.

@@ -38,6 +38,8 @@ LONGEST_CHAIN = 20
 """Certificates."""
 LARGEST_MODULUS = 8192
 """Bits of an RSA or DSA key, with which a signature may have to be checked."""
+LARGEST_EXPONENT = 64
+"""Bits of the public exponent of an RSA key: a check takes as much longer as it is. 65537 is usual, which has 17."""
 MOST_NAMES = 1000
 """Names of a certificate: ``status.cns`` has room for so many."""
 
@@ -80,6 +82,11 @@ def read(secret: Mapping[str, Any], where: str) -> tuple[Source, Upload] | Sourc
     except _UNREADABLE:
         # Parts of a certificate are parsed only when they are used.
         return SourceProblem(f"tls.crt of {where} holds a certificate that the operator can't read")
+
+
+def key_in(secret: Mapping[str, Any]) -> SecretStr:
+    """Returns the key in a Secret that was checked before."""
+    return SecretStr(_text(secret["data"], "tls.key", "the Secret", LARGEST_KEY))
 
 
 def _read(secret: Mapping[str, Any], where: str) -> tuple[Source, Upload]:
@@ -142,6 +149,12 @@ def _certificates(pem: str, what: str) -> list[x509.Certificate]:
             raise _Unusable(
                 f"{what} holds a certificate whose key has {public.key_size:,} bits: the operator uploads those with "
                 f"at most {LARGEST_MODULUS:,}"
+            )
+        if isinstance(public, rsa.RSAPublicKey) and public.public_numbers().e.bit_length() > LARGEST_EXPONENT:
+            raise _Unusable(
+                f"{what} holds a certificate whose RSA key has a public exponent of more than {LARGEST_EXPONENT} bits: "
+                "the operator does not upload it",
+                "Use a key with the usual exponent, 65537",
             )
     return found
 

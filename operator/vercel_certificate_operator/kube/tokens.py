@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ MISSING_REMEMBERED = 4.0
 READ_SHARED = MISSING_REMEMBERED
 """Seconds for which one read of a Secret serves all of its keys: many resources may name one key each."""
 MOST_READ = 16
-"""Secrets whose contents are kept for that: each can have a megabyte."""
+"""Secrets of which something is kept for that."""
+MOST_OF_SECRET = 64 * 1024
+"""Characters that are kept of one. Of a larger one, only the keys that somebody waited for: it can have a megabyte."""
 KEPT_FOR_REMOVAL = 3600.0
 """Seconds that the last good token is kept after its Secret has gone, for the removal of certificates alone."""
 
@@ -41,12 +44,14 @@ OF_OTHERS = ("kubernetes.io/", "bootstrap.kubernetes.io/", "helm.sh/")
 """How the types of Secrets begin that hold something else."""
 LONGEST = 512
 """Characters of a token, also of a marked one: a Secret can hold a megabyte, and tokens are kept in memory."""
-NAMED = "named keys"
-"""Where a Secret that was read has the names of its keys for messages."""
 NAMED_KEYS = 5
 """Keys of a Secret that a message names. There can be thousands, and each resource keeps its message."""
 LONGEST_KEY = 63
 """Characters of each of them."""
+LONGEST_VALUE = 4096
+"""Characters of a value in base64: it may have white space around the token."""
+TOO_LONG = base64.b64encode(b"x" * (LONGEST + 1)).decode()
+"""What is kept of a longer value."""
 PLAUSIBLE = re.compile(rf"[A-Za-z0-9_-]{{12,{LONGEST}}}")
 """Vercel's tokens have 24 or more letters and digits, and the newer ones an underscore.
 
@@ -89,6 +94,37 @@ class Token:
         if not text.isascii() or not text.isprintable() or " " in text:
             raise TokenMissing(f"{where} does not hold a token: it has characters that no token has")
         return cls(SecretStr(text), hashlib.sha256(text.encode()).hexdigest()[:12], place)
+
+
+@dataclass(frozen=True, slots=True)
+class _Secret:
+    """What is needed of a Secret."""
+
+    type: str
+    marked: bool
+    """Whether its label says that it holds tokens."""
+    named: str
+    """What a message says about its keys."""
+    data: Mapping[str, str]
+    whole: bool
+    """Whether these are all of its values."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A read of a Secret."""
+
+    at: float
+    keys: set[str]
+    """The keys that somebody waits for."""
+    task: asyncio.Task[_Secret]
+
+    def serves(self, key: str, now: float) -> bool:
+        """Returns whether it says what the Secret has under a key now."""
+        if not self.task.done():
+            return True
+        failed = self.task.cancelled() or self.task.exception() is not None
+        return now - self.at < READ_SHARED and (failed or key in self.keys or self.task.result().whole)
 
 
 class DefaultToken:
@@ -142,8 +178,11 @@ class Tokens:
         self._default = default
         self._clock = clock
         self._remembered: dict[Place, tuple[float, Token | TokenMissing]] = {}
-        self._reads: dict[tuple[str, str], tuple[float, asyncio.Task[Mapping[str, Any]]]] = {}
-        """The newest reads of Secrets, each with when it was begun; the oldest first."""
+        self._reading: dict[tuple[str, str], _Read] = {}
+        """The reads of Secrets that are in progress."""
+        self._reads: dict[tuple[str, str], _Read] = {}
+        """The newest of those that have ended; the oldest first."""
+        self._forgetting: asyncio.Task[None] | None = None
         self._last_good: dict[str, Token] = {}
         self._missing_since: dict[str, float] = {}
 
@@ -204,10 +243,10 @@ class Tokens:
         """Returns the token of a place, or why there is none; and when the Secret was read."""
         namespace, name, _ = place
         where = f"Secret {namespace}/{name}"
-        at, reading = self._reading(namespace, name)
+        read = self._read_of(place)
         try:
-            secret = await asyncio.shield(reading)  # others wait for it too
-            return at, _token_in(secret, where, place)
+            secret = await asyncio.shield(read.task)  # others wait for it too
+            return read.at, _token_in(secret, where, place)
         except Gone:
             why = f"{where} does not exist: create it, or correct spec.tokenSecretRef"
         except Denied as error:
@@ -215,46 +254,71 @@ class Tokens:
         except TokenMissing as missing:
             why = str(missing)
         except KubeError:
-            if self._reads.get((namespace, name), (at, None))[1] is reading:
+            if self._reads.get((namespace, name)) is read:
                 del self._reads[namespace, name]
             raise
-        return at, TokenMissing(why)
+        return read.at, TokenMissing(why)
 
-    def _reading(self, namespace: str, name: str) -> tuple[float, asyncio.Task[Mapping[str, Any]]]:
+    def _read_of(self, place: Place) -> _Read:
         """Returns a read of a Secret: the one in progress, or one of a moment ago, or a new one."""
-        now = self._clock.monotonic()
-        for which, (at, reading) in tuple(self._reads.items()):
-            if reading.done() and (now - at >= READ_SHARED or len(self._reads) > MOST_READ):
-                del self._reads[which]
-        known = self._reads.get((namespace, name))
-        if known is None:
-            read = asyncio.create_task(self._read(namespace, name), name=f"read Secret {namespace}/{name}")
-            known = now, read
-            self._reads[namespace, name] = known
+        *secret, key = place
+        which, now = (secret[0], secret[1]), self._clock.monotonic()
+        known = self._reading.get(which) or self._reads.get(which)
+        if known is None or not known.serves(key, now):
+            keys: set[str] = set()
+            task = asyncio.create_task(self._read(*which, keys), name=f"read Secret {which[0]}/{which[1]}")
+            known = self._reading[which] = _Read(now, keys, task)
+            task.add_done_callback(lambda _: self._was_read(which, known))
+        if not known.task.done():
+            known.keys.add(key)
         return known
 
-    async def _read(self, namespace: str, name: str) -> Mapping[str, Any]:
-        """Returns a Secret, with what a message says about its keys: there may be many, and many who name others."""
-        secret = await self._secrets.get(namespace, name)
-        return {**secret, NAMED: _named(secret.get("data") or {})}
+    async def _read(self, namespace: str, name: str, keys: Collection[str]) -> _Secret:
+        return _needed_of(await self._secrets.get(namespace, name), keys)
+
+    def _was_read(self, which: tuple[str, str], read: _Read) -> None:
+        if self._reading.get(which) is read:
+            del self._reading[which]
+        self._reads.pop(which, None)
+        self._reads[which] = read
+        while len(self._reads) > MOST_READ:
+            del self._reads[next(iter(self._reads))]
+        self._forget_in_time()
 
     async def aclose(self) -> None:
         """Ends the reads in progress: those who wait for them may have gone, and each has a connection."""
-        reads = [reading for _, reading in self._reads.values()]
-        for reading in reads:
-            reading.cancel()
-        await asyncio.gather(*reads, return_exceptions=True)
+        tasks: list[asyncio.Task[Any]] = [read.task for read in self._reading.values()]
+        if self._forgetting is not None:
+            tasks.append(self._forgetting)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _remember(self, place: Place, at: float, found: Token | TokenMissing) -> None:
-        now = self._clock.monotonic()
         self._remembered.pop(place, None)
         self._remembered[place] = at, found
-        # The oldest are first: what is too old goes, so that tokens of resources that are gone don't stay in memory.
-        while self._remembered:  # all of them, if the read itself took so long
-            oldest = next(iter(self._remembered))
-            if now - self._remembered[oldest][0] < REMEMBERED:
-                break
-            del self._remembered[oldest]
+        self._forget_old()  # also if the read itself took so long
+        self._forget_in_time()
+
+    def _forget_old(self) -> None:
+        """Forgets what is too old. The oldest are first."""
+        now = self._clock.monotonic()
+        while self._remembered and next(iter(self._remembered.values()))[0] + REMEMBERED <= now:
+            del self._remembered[next(iter(self._remembered))]
+        while self._reads and next(iter(self._reads.values())).at + READ_SHARED <= now:
+            del self._reads[next(iter(self._reads))]
+
+    def _forget_in_time(self) -> None:
+        """Sees to it that what is remembered is forgotten, also if nothing is read any longer."""
+        if self._forgetting is None or self._forgetting.done():
+            self._forgetting = asyncio.create_task(self._forget_all(), name="forget tokens")
+
+    async def _forget_all(self) -> None:
+        while self._remembered or self._reads:
+            remembered = [at + REMEMBERED for at, _ in islice(self._remembered.values(), 1)]
+            reads = [read.at + READ_SHARED for read in islice(self._reads.values(), 1)]
+            await self._clock.wait(asyncio.Event(), min(remembered + reads) - self._clock.monotonic())
+            self._forget_old()
 
     async def at(self, place: Place | None) -> Token:
         """Returns the token of a place; None: the default token. Raises as ``get`` does."""
@@ -269,13 +333,32 @@ class Tokens:
         self._missing_since.pop(uid, None)
 
 
-def _token_in(secret: Mapping[str, Any], where: str, place: Place) -> Token:
+def _needed_of(secret: Mapping[str, Any], keys: Collection[str]) -> _Secret:
+    """Returns what is needed of a Secret.
+
+    Args:
+        keys: those that somebody waits for.
+    """
+    data: Mapping[str, str] = secret.get("data") or {}
+    whole = sum(len(key) + len(value) for key, value in data.items()) <= MOST_OF_SECRET
+    return _Secret(
+        type=secret.get("type") or "",
+        marked=(secret["metadata"].get("labels") or {}).get(MARK) == "true",
+        named=_named(data),
+        data={key: _shortened(value) for key, value in data.items() if whole or key in keys},
+        whole=whole,
+    )
+
+
+def _shortened(value: str) -> str:
+    return value if len(value) <= LONGEST_VALUE else TOO_LONG
+
+
+def _token_in(secret: _Secret, where: str, place: Place) -> Token:
     """Returns the token in a Secret. Raises TokenMissing."""
-    key, data = place[2], secret.get("data") or {}
+    key, data = place[2], secret.data
     if key not in data:
-        raise TokenMissing(
-            f"{where} has no key {key} (it has: {secret[NAMED]}): add it, or correct spec.tokenSecretRef"
-        )
+        raise TokenMissing(f"{where} has no key {key} (it has: {secret.named}): add it, or correct spec.tokenSecretRef")
     try:
         text = base64.b64decode(data[key]).decode()
     except (binascii.Error, UnicodeDecodeError) as error:
@@ -300,12 +383,11 @@ def _named(keys: Collection[str]) -> str:
     return ", ".join([*named, *more]) or "none"
 
 
-def _may_hold_tokens(secret: Mapping[str, Any], token: Token) -> bool:
+def _may_hold_tokens(secret: _Secret, token: Token) -> bool:
     """Returns whether a Secret's value may be sent to Vercel as a token.
 
     Anyone who may create resources can name any Secret of the namespace: a database's password must not leave it.
     """
-    kind = secret.get("type") or ""
-    if kind == MARK or (secret["metadata"].get("labels") or {}).get(MARK) == "true":
+    if secret.type == MARK or secret.marked:
         return True
-    return not kind.startswith(OF_OTHERS) and PLAUSIBLE.fullmatch(token.value.get_secret_value()) is not None
+    return not secret.type.startswith(OF_OTHERS) and PLAUSIBLE.fullmatch(token.value.get_secret_value()) is not None

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -26,8 +26,8 @@ from vercel_certificate_operator.vercel.lanes import Lanes
 from vercel_certificate_operator.vercel.network import Network
 from vercel_certificate_operator.vercel.times import Allowance, allowance, http_date, retry_after
 
-MAX_BODY = 4 * 2**20
-"""Bytes. A page of 100 certificates has about 30,000."""
+MAX_BODY = 2 * 2**20
+"""Bytes. A page of 100 certificates has about 30,000; with a hundred names each, 500,000."""
 MAX_CERTIFICATE_BODY = 2**20
 """Bytes, for calls whose answer is at most one certificate."""
 PAGE_SIZE = 100
@@ -75,6 +75,16 @@ class Upload:
     key: SecretStr
     ca: str
     """The certificates after the leaf in the chain; may be empty."""
+
+
+class Room(Protocol):
+    """The memory that a list may take."""
+
+    async def wait(self) -> None:
+        """Waits until there is room for the next page."""
+
+    def take(self, page: Iterable[Certificate]) -> bool:
+        """Returns whether there is room for this page. If not, it is read again later. Raises ListTooLong."""
 
 
 class VercelClient:
@@ -201,19 +211,28 @@ class VercelClient:
         """Returns a certificate. Raises ApiError with status 404 if the scope has none with this id."""
         return self._read(await self._call("get", "GET", _path(certificate_id), scope), models.certificate)
 
-    async def list(self, scope: Scope) -> tuple[Certificate, ...]:
+    async def list(self, scope: Scope, room: Room | None = None) -> tuple[Certificate, ...]:
         """Returns all certificates of the scope in the order in which Vercel sends them, each once.
 
         The list is complete. If a page fails or the list does not end, it raises. Vercel does not document the order:
         the pages can go back or forward in time. So a list doesn't end only if it comes back to a page.
+
+        Args:
+            scope: which list.
+            room: the memory that it may take. None: as much as it needs.
         """
         found: dict[str, Certificate] = {}
         begun: set[int] = set()
         until: int | None = None
-        for _ in range(MAX_PAGES):
-            params = {"limit": str(PAGE_SIZE)} | ({} if until is None else {"until": str(until)})
-            answer = await self._call("list", "GET", _CERTS, scope, params=params, max_body=self._max_body)
-            page = self._read(answer, models.page)
+        pages = 0
+        while pages < MAX_PAGES:
+            if room is not None:
+                await room.wait()
+            page = await self._page(scope, until)
+            if room is not None and not room.take(page.certificates):
+                del page  # it takes memory while this waits
+                continue
+            pages += 1
             for certificate in page.certificates:
                 # A certificate of the same millisecond can be on two pages.
                 found.setdefault(certificate.id, certificate)
@@ -221,12 +240,16 @@ class VercelClient:
                 return tuple(found.values())
             if page.next in begun:
                 raise OutcomeUnknown(
-                    f"Vercel sent a list that does not end: the page after {until} starts at {page.next} again",
-                    status=answer.status,
+                    f"Vercel sent a list that does not end: the page after {until} starts at {page.next} again"
                 )
             begun.add(page.next)
             until = page.next
         raise OutcomeUnknown(f"Vercel sent a list that does not end: it has more than {MAX_PAGES} pages")
+
+    async def _page(self, scope: Scope, until: int | None) -> models.Page:
+        params = {"limit": str(PAGE_SIZE)} | ({} if until is None else {"until": str(until)})
+        answer = await self._call("list", "GET", _CERTS, scope, params=params, max_body=self._max_body)
+        return self._read(answer, models.page)
 
     async def remove(self, certificate_id: str, scope: Scope) -> None:
         """Removes a certificate. Raises ApiError with status 404 if the scope has none with this id."""

@@ -5,7 +5,8 @@
     VercelError
      ├─ NotSent          nothing reached Vercel, so nothing was done
      ├─ OutcomeUnknown   it was sent and may have been done: check before you repeat it
-     └─ ApiError         Vercel refused it in its own format: nothing was done
+     ├─ ApiError         Vercel refused it in its own format: nothing was done
+     └─ ListTooLong      the list has more certificates than may be kept
 
 The classes only say what is known about the request. What an error means for a certificate (its reason, when to try
 again) is a table in ``core.failures``.
@@ -68,6 +69,10 @@ class NotSent(VercelError):
 
 class OutcomeUnknown(VercelError):
     """The request was sent, and no answer says whether Vercel carried it out."""
+
+
+class ListTooLong(VercelError):
+    """A list takes more memory than it may. Nothing of it is kept."""
 
 
 class ApiError(VercelError):

@@ -6,7 +6,16 @@ from datetime import timedelta
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.facts import earliest, kept, kept_waiting, next_moment
-from vercel_certificate_operator.core.failures import RATE_LIMITED, Call, Failure, Meaning, Pauses, explain, meaning
+from vercel_certificate_operator.core.failures import (
+    RATE_LIMITED,
+    Call,
+    Failure,
+    Fate,
+    Meaning,
+    Pauses,
+    explain,
+    meaning,
+)
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
     CallKey,
@@ -136,8 +145,10 @@ def _failed(known: Known, call: CallKey, failed: FailedCall) -> Decision:
         note = Note.failed(Reason.DELETION_FAILED, ACTIONS[kind], row.reason, message)
     elif new:
         note = Note("Warning", row.reason, ACTIONS[kind], message)
-    status = status.changed(next_attempt_time=kept(known, known.wall(failed.retry_at)))
-    if new or known.just_failed == call:
+    # A missing token is looked for each minute. Times that change with it would be a write each minute.
+    looked_for = failed.failure.fate is Fate.NO_TOKEN
+    status = status.changed(next_attempt_time=None if looked_for else kept(known, known.wall(failed.retry_at)))
+    if new or (known.just_failed == call and not looked_for):
         status = status.changed(last_failure_time=whole_seconds(known.now))
     status = conditions(resource, status, now=known.now, problem=Problem(row.reason, message))
     return Decision(Wait(earliest(until, next_moment(known, status))), status, note)
