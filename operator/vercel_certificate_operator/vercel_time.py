@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.durations import readable
-from vercel_certificate_operator.vercel.times import http_date
+from vercel_certificate_operator.vercel.times import clock_of
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class VercelTime:
 
     def kubernetes_said(self, header: str | None) -> None:
         """Notes a Date header of the API server, if it can be read."""
-        if (date := http_date(header)) is not None:
+        if (date := clock_of(header)) is not None:
             self._kubernetes_said_at = self._clock.monotonic()
             self._kubernetes = self._start(self._kubernetes, date - self._clock.now())
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from reported.acts import behave, deleted, fails, held, posts, said, theirs
-from support.acting import HOUR, MINUTE
+from support.acting import DAY, HOUR, MINUTE
 from support.memory_api import SimulatedWorld
 
 SECOND = timedelta(seconds=1)
@@ -98,3 +98,41 @@ async def test_a_renewal_within_the_second_of_the_first_certificate_is_one(world
     assert not await said(world, "NotRenewed")
     assert len(await said(world, "Renewed")) == 1
     assert (await world.status("site"))["attempt"]["outcome"] == "Issued"
+
+
+@pytest.mark.parametrize("how", ["answered with theirs", "the request is lost"])
+async def test_a_colleague_issues_after_the_list_of_a_large_account_and_the_issuer_sets_the_time_back_by_an_hour(
+    world: SimulatedWorld, how: str
+) -> None:
+    behave(world, reissue="old", backdate=HOUR)
+    for number in range(1000):
+        theirs(world, f"o{number}.example.org", id=f"cert_o{number}", age=40 * DAY + timedelta(seconds=number))
+    await world.apply("earlier", ["earlier.example.com"])
+    await world.quiet()
+    await world.advance(5 * MINUTE)
+    theirs(world, "example.com", age=HOUR + MINUTE, left=89 * DAY)
+    if how == "the request is lost":
+        fails(world, "issue", action="reset", when="before")
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    await world.advance(HOUR)
+    await deleted(world)
+    await world.advance(HOUR)
+    assert "cert_theirs" in world.live()
+
+
+@pytest.mark.parametrize("date", ["Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT"])
+async def test_a_gateway_with_an_impossible_date_neither_stops_the_operator_nor_makes_it_issue_again_and_again(
+    world: SimulatedWorld, caplog: pytest.LogCaptureFixture, date: str
+) -> None:
+    answers = fails(world, ["issue", "list", "get"], status=503, headers={"Date": date}, times=None)
+    await world.apply("site", ["example.com"])
+    await world.quiet()
+    await world.advance(2 * HOUR)
+    assert posts(world) <= 5
+    world.emulator.faults.remove(answers.id)
+    await world.advance(HOUR)
+    await world.apply("other", ["other.example.com"])
+    await world.quiet()
+    assert await world.ready("other") == ("True", "Issued")
+    assert not [record for record in caplog.records if record.exc_info]

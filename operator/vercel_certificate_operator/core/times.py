@@ -7,7 +7,12 @@ CLOCK_TOLERANCE = timedelta(seconds=2)
 LATE_DATE = timedelta(minutes=1)
 """How far in the future a time may seem to be that was recorded a moment ago: an answer, and its Date, may be late."""
 BACK_DATED = timedelta(hours=2)
-"""How long before its attempt a certificate can claim to have been created. Issuers set notBefore back by an hour."""
+"""How long before its attempt a certificate can claim to have been created."""
+USUAL_BACK_DATING = timedelta(hours=1)
+"""By how long issuers set the time of creation (notBefore) back, if they do.
+
+Source: Let's Encrypt, whose certificates are valid from an hour before they were issued.
+"""
 LIST_LAG = timedelta(seconds=30)
 """How long a certificate may be missing from a list that was begun after it was created."""
 MOST_KNOWN = 100

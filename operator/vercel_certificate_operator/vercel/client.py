@@ -24,7 +24,7 @@ from vercel_certificate_operator.vercel import models
 from vercel_certificate_operator.vercel.errors import ApiError, NotSent, OutcomeUnknown, VercelError
 from vercel_certificate_operator.vercel.lanes import Lanes
 from vercel_certificate_operator.vercel.network import Network
-from vercel_certificate_operator.vercel.times import Allowance, allowance, http_date, retry_after
+from vercel_certificate_operator.vercel.times import Allowance, allowance, clock_of, retry_after
 
 MAX_BODY = 2 * 2**20
 """Bytes. A page of 100 certificates has about 30,000; with a hundred names each, 500,000."""
@@ -321,7 +321,7 @@ class VercelClient:
             received = self._clock()
             answer.status = response.status_code
             answer.headers = response.headers
-            if (date := http_date(response.headers.get("date"))) is not None:
+            if (date := clock_of(response.headers.get("date"))) is not None:
                 self.clock_offset = date - received
                 self._dated(self.clock_offset)
             answer.clocks = self._clocks()

@@ -18,6 +18,8 @@ _LAST = (datetime.max.replace(tzinfo=UTC) - EPOCH) / timedelta(milliseconds=1)
 LONGEST_WAIT = 86_400.0
 """Seconds. No answer delays a call for longer than a day."""
 
+_FIRST_YEAR, _LAST_YEAR = 2020, 2200
+"""The years of clocks that may be right."""
 _DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
@@ -44,6 +46,15 @@ def http_date(value: str | None) -> datetime | None:
         return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def clock_of(header: str | None) -> datetime | None:
+    """Returns the time (aware, UTC) of a ``Date`` header; None if it has none, or can't be right.
+
+    A gateway whose clock was never set says 1970.
+    """
+    date = http_date(header)
+    return date if date is not None and _FIRST_YEAR <= date.year < _LAST_YEAR else None
 
 
 def retry_after(
@@ -112,7 +123,7 @@ def allowance(headers: Mapping[str, str], *clocks: datetime) -> Allowance | None
 
 def _by_answer(headers: Mapping[str, str], clocks: tuple[datetime, ...]) -> tuple[datetime, ...]:
     """Returns the clocks with the answer's ``Date``, if it has one, as the first."""
-    return (http_date(headers.get("date")) or clocks[0], *clocks[1:])
+    return (clock_of(headers.get("date")) or clocks[0], *clocks[1:])
 
 
 def _until(time: datetime | None, clocks: tuple[datetime, ...]) -> float | None:

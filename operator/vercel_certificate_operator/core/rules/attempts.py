@@ -70,6 +70,7 @@ from vercel_certificate_operator.core.times import (
     LATE_IN_LIST,
     LIST_LAG,
     MOST_KNOWN,
+    USUAL_BACK_DATING,
 )
 
 WHY: Mapping[str, str] = {
@@ -141,8 +142,8 @@ def origin_of_answer(
 def _may_have_existed(attempt: Attempt, certificate: Certificate, lag: timedelta = LIST_LAG) -> bool:
     """Returns whether a certificate may be older than the attempt, although the attempt's list doesn't have it.
 
-    Issuers set the time of creation back by an hour, not by minutes. So a time shortly before the attempt is true:
-    somebody else's certificate was created then, after the list or so shortly before it that the list lacks it.
+    Issuers set the time of creation back by an hour or not at all. So somebody else's certificate was created then, or
+    an hour later: after the list, or so shortly before it that the list lacks it.
 
     Args:
         lag: how long before the list that may be.
@@ -157,7 +158,8 @@ def _may_have_existed(attempt: Attempt, certificate: Certificate, lag: timedelta
     listed = attempt.listed
     if listed is None:
         return False
-    return listed - lag <= created < attempt.start - CLOCK_TOLERANCE
+    times = (created, created + USUAL_BACK_DATING)
+    return any(listed - lag <= time < attempt.start - CLOCK_TOLERANCE for time in times)
 
 
 def certificate_is_recorded(
