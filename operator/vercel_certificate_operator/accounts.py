@@ -257,8 +257,8 @@ class Account:
         """
         self._served.pop((call, _party(key)), None)
         self._served[call, _party(key)] = self._clock.monotonic()
-        for key in ((call, None), (None, None), (None, scope)):
-            self._refusals.pop(key, None)
+        for refused in ((call, None), (None, None), (None, scope)):
+            self._refusals.pop(refused, None)
         for rested in [rested for rested, rest in self._rests.items() if isinstance(rest.error, NotSent)]:
             del self._rests[rested]  # Vercel can be reached
         self._rejected = False

@@ -279,6 +279,8 @@ class Tokens:
     def _was_read(self, which: tuple[str, str], read: _Read) -> None:
         if self._reading.get(which) is read:
             del self._reading[which]
+        if read.task.cancelled():
+            return  # the process ends
         self._reads.pop(which, None)
         self._reads[which] = read
         while len(self._reads) > MOST_READ:
