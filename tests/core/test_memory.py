@@ -249,11 +249,10 @@ def test_what_has_failed_cannot_be_changed_from_outside() -> None:
 
 
 def test_an_attempt_counts_as_never_sent_until_it_is() -> None:
-    memory = remembered(reply=REPLY, schema_outdated_since=TICK).announced("attempt-2")
+    memory = remembered(reply=REPLY).announced("attempt-2")
     assert (memory.void, memory.reply) == (("attempt-2",), None)
     sent = memory.announced("attempt-3").sent("attempt-3", TICK + 5)
     assert (sent.void, sent.seen, sent.in_flight) == (("attempt-2",), ("attempt-3", TICK + 5), "attempt-3")
-    assert sent.schema_outdated_since is None, "the whole record was stored"
     answered = sent.answered(REPLY)
     assert (answered.reply, answered.in_flight) == (REPLY, None)
 
@@ -313,7 +312,8 @@ def test_what_a_decision_is_made_from() -> None:
         in_flight="attempt-1",
         void=("attempt-0",),
         failed=failing("list"),
-        schema_outdated_since=TICK - 10,
+        schema=(TICK - 10, False),
+        unstored_outcome="attempt-00",
     )
     round_ = Round(
         got={"cert_2": Got(TICK, NEW)},
@@ -346,11 +346,58 @@ def test_what_a_decision_is_made_from() -> None:
         assert getattr(facts, name) == getattr(round_, name)
     assert (facts.seen_at, facts.in_flight, facts.reply) == (TICK - 5, True, REPLY)
     assert (facts.void_attempts, facts.failed) == (("attempt-0",), failing("list"))
-    assert facts.schema_outdated
-    for since, outdated in [(None, False), (TICK - 599, True), (TICK - 600, False)]:
-        found = known(replace(memory, schema_outdated_since=since, in_flight=None), Round(), seen, **arguments)
-        assert (found.schema_outdated, found.in_flight) == (outdated, False)
-        assert not found.token_read, "each round reads the token itself"
+    assert (facts.schema_outdated, facts.unstored_outcome) == (True, "attempt-00")
+    again = known(replace(memory, in_flight=None), Round(), seen, **arguments)
+    assert not again.in_flight
+    assert not again.token_read, "each round reads the token itself"
+
+
+OUTDATED = ready().with_condition("Issuing", "False", "SchemaOutdated", "…", generation=1, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("schema", "status", "outdated", "in_doubt"),
+    [
+        pytest.param(None, ready(), False, False, id="nothing was ever dropped"),
+        pytest.param((TICK - 599, False), ready(), True, False, id="something was"),
+        pytest.param((TICK - 600, False), ready(), False, True, id="ten minutes ago"),
+        pytest.param((TICK - 6000, True), ready(), False, False, id="the definition is new"),
+        pytest.param(None, OUTDATED, False, True, id="another process saw it"),
+        pytest.param((TICK - 6000, True), OUTDATED, False, False, id="the definition is new now"),
+    ],
+)
+def test_whether_the_api_server_stores_every_field_is_asked_again(
+    schema: tuple[float, bool] | None, status: Status, outdated: bool, in_doubt: bool
+) -> None:
+    facts = known(
+        remembered(schema=schema),
+        Round(),
+        resource(status=status),
+        now=NOW,
+        tick=TICK,
+        scope=TEAM,
+        limits=Limits(),
+        new_attempt_id="attempt-9",
+        may_adopt=True,
+        ownership=Ownership(),
+        left_behind=(),
+        held_elsewhere=(),
+        attempted_elsewhere=(),
+        not_removable=(),
+        clock_skew=None,
+    )
+    assert (facts.schema_outdated, facts.schema_in_doubt) == (outdated, in_doubt)
+
+
+def test_what_the_api_server_dropped_is_remembered_until_it_stores_every_field() -> None:
+    opened, closed = ready(attempt=OPEN), ready(attempt=attempted(outcome="Issued"))
+    memory = remembered()
+    assert memory.dropped(Decision(Write(), opened), TICK) == replace(memory, schema=(TICK, False))
+    memory = memory.dropped(Decision(Write(closes=True), closed), TICK)
+    assert (memory.schema, memory.unstored_outcome) == ((TICK, False), "attempt-1")
+    assert memory.dropped(Decision(Wait(), ready()), TICK + 1).unstored_outcome == "attempt-1"
+    assert memory.schema_checked(TICK + 600, False) == replace(memory, schema=(TICK + 600, False))
+    assert memory.schema_checked(TICK + 600, True) == remembered(schema=(TICK + 600, True))
 
 
 # --- what is known ----------------------------------------------------------------------------------------------------

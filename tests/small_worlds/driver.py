@@ -35,6 +35,7 @@ from vercel_certificate_operator.core.failures import Failure, Fate
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
     CallKey,
+    CheckSchema,
     Decision,
     Get,
     GetDomainConfig,
@@ -265,6 +266,8 @@ class Driver:
                 return False
             case ReadSource():
                 raise AssertionError("nothing is uploaded here")
+            case CheckSchema():
+                raise AssertionError("the definition is never older")
             case Issue(attempt):
                 return self._issue(facts, decision, attempt)
             case Get() | List() | Remove():

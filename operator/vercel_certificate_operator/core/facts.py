@@ -29,7 +29,7 @@ NEVER = float("-inf")
 
 
 def open_attempt(known: Known) -> Attempt | None:
-    """Returns the attempt whose outcome is not recorded, unless this process knows that it was never sent.
+    """Returns the attempt whose outcome is not known, unless this process knows that it was never sent.
 
     Someone may have wiped status. Then this process may still know the attempt.
     """
@@ -38,7 +38,7 @@ def open_attempt(known: Known) -> Attempt | None:
         attempt = known.reply.attempt
     if attempt is None or not attempt.open or attempt.id in known.void_attempts:
         return None
-    return attempt
+    return attempt if attempt.id != known.unstored_outcome else None
 
 
 def open_reply(known: Known) -> Reply | None:

@@ -198,6 +198,10 @@ class Known:
     """Ids of attempts that this process knows it never sent."""
     schema_outdated: bool = False
     """Whether the API server dropped fields of the record: the installed definition is older than the operator."""
+    schema_in_doubt: bool = False
+    """Whether it did so before, and is to be asked again."""
+    unstored_outcome: str | None = None
+    """The attempt whose outcome this process wrote and the API server dropped: it seems to be open."""
     got: Mapping[str, Got] = field(default_factory=dict)
     """The answers to GETs of this round, by certificate id."""
     checked: tuple[str, Tick] | None = None
@@ -344,6 +348,11 @@ class ReadSource:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckSchema:
+    """Ask the API server, without changing anything, whether it stores every field of the record, and decide again."""
+
+
+@dataclass(frozen=True, slots=True)
 class GetDomainConfig:
     """Ask Vercel how a domain is configured, and decide again, whatever comes of it."""
 
@@ -370,6 +379,7 @@ Action = (
     | Remove
     | ReadToken
     | ReadSource
+    | CheckSchema
     | GetDomainConfig
     | AddFinalizer
     | RemoveFinalizer

@@ -37,6 +37,7 @@ from vercel_certificate_operator.core.known import (
     Tick,
     Write,
 )
+from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Resource, Spec, Status
 from vercel_certificate_operator.core.source import Source, SourceProblem
 from vercel_certificate_operator.core.times import SCHEMA_CHECK
@@ -65,7 +66,11 @@ class Memory:
     failed: Mapping[CallKey, FailedCall] = field(default_factory=lambda: _EMPTY)
     wish: object = None
     """What the user wanted when these calls failed."""
-    schema_outdated_since: Tick | None = None
+    schema: tuple[Tick, bool] | None = None
+    """When the API server last stored the record incompletely or was asked whether it stores every field, and whether
+    it does."""
+    unstored_outcome: str | None = None
+    """The attempt whose outcome this process wrote and the API server dropped."""
     source: tuple[Tick, Source | SourceProblem] | None = None
     """When the Secret of spec.certificateSecretRef was read, and what it held."""
     noticed: Listing | None = None
@@ -120,6 +125,17 @@ class Memory:
         settled = isinstance(action, Write) and (action.closes or decision.status is None)
         return replace(self, unpublished=None, reply=None if settled else self.reply)
 
+    def dropped(self, decision: Decision, tick: Tick) -> "Memory":
+        """Returns the memory after the API server dropped fields of a decision's status."""
+        attempt = decision.status.attempt if decision.status is not None else None
+        closes = attempt is not None and isinstance(decision.action, Write) and decision.action.closes
+        unstored = attempt.id if attempt is not None and closes else self.unstored_outcome
+        return replace(self, schema=(tick, False), unstored_outcome=unstored)
+
+    def schema_checked(self, tick: Tick, stores_all: bool) -> "Memory":
+        """Returns the memory after the API server was asked whether it stores every field of the record."""
+        return replace(self, schema=(tick, stores_all), unstored_outcome=None if stores_all else self.unstored_outcome)
+
     def with_removed(self, certificate_id: str, there: bool) -> "Memory":
         """Returns the memory after a certificate of a resource that is being deleted was removed."""
         return replace(self, removed=MappingProxyType({certificate_id: there, **self.removed}))
@@ -162,7 +178,7 @@ class Memory:
     def sent(self, attempt_id: str, tick: Tick) -> "Memory":
         """Returns the memory when an attempt's POST is being sent."""
         void = tuple(other for other in self.void if other != attempt_id)
-        return replace(self, void=void, seen=(attempt_id, tick), in_flight=attempt_id, schema_outdated_since=None)
+        return replace(self, void=void, seen=(attempt_id, tick), in_flight=attempt_id)
 
     def answered(self, reply: Reply) -> "Memory":
         """Returns the memory when a POST is over."""
@@ -242,7 +258,8 @@ def known(
     clock_skew: timedelta | None,
 ) -> Known:
     """Returns what a decision is made from. The arguments are those of ``Known``."""
-    since = memory.schema_outdated_since
+    checked_at, stores_all = memory.schema or (tick, not _says_outdated(resource.status))
+    lately = memory.schema is not None and tick - checked_at < SCHEMA_CHECK.total_seconds()
     # A tenth later at most, so that a thousand Secrets aren't read in one second.
     poll = limits.source_poll * (1 + fraction(resource.key.uid) / 10)
     # Whole milliseconds: a wait until then ends at a datetime, which has microseconds.
@@ -258,7 +275,9 @@ def known(
         in_flight=memory.in_flight is not None,
         reply=memory.reply,
         void_attempts=memory.void,
-        schema_outdated=since is not None and tick - since < SCHEMA_CHECK.total_seconds(),
+        schema_outdated=not stores_all and lately,
+        schema_in_doubt=not stores_all and not lately,
+        unstored_outcome=memory.unstored_outcome,
         got=round_.got,
         checked=memory.checked,
         removed={**memory.removed, **round_.removed} if memory.removed else round_.removed,
@@ -279,6 +298,11 @@ def known(
         not_removable=not_removable,
         clock_skew=clock_skew,
     )
+
+
+def _says_outdated(status: Status) -> bool:
+    issuing = status.condition("Issuing")
+    return issuing is not None and issuing.reason == Reason.SCHEMA_OUTDATED
 
 
 def _is_the_same(before: Failure, after: Failure, call: Call) -> bool:
