@@ -310,7 +310,7 @@ class Reconciler:
 
     def _gather(self, resource: Resource, round_: Round) -> Known:
         key, tick = resource.key, self._clock.monotonic()
-        memory, note = self._memories[key].observe(resource, tick).published(resource.status)
+        memory, note = self._memories[key].observe(resource, tick, round_.got).published(resource.status)
         self._memories[key] = memory
         if note is not None:
             self._publisher.publish(key, note)
@@ -466,8 +466,6 @@ class Reconciler:
         match decision.action:
             case Get(certificate_id, scope):
                 got = await self._calls.get(key, certificate_id, scope, token)
-                if got.certificate is not None and certificate_id == facts.resource.status.id:
-                    self._memories[key] = self._memories[key].with_checked(certificate_id, got.at)
                 return round_.with_got(certificate_id, got)
             case List(begun_after, scope):
                 listing = self._calls.list(key, begun_after, scope, token)

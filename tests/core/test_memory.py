@@ -17,6 +17,7 @@ from core.building import (
     TICK,
     TIMED_OUT,
     attempted,
+    cert,
     changed,
     failing,
     listed,
@@ -255,6 +256,38 @@ def test_an_attempt_counts_as_never_sent_until_it_is() -> None:
     assert (sent.void, sent.seen, sent.in_flight) == (("attempt-2",), ("attempt-3", TICK + 5), "attempt-3")
     answered = sent.answered(REPLY)
     assert (answered.reply, answered.in_flight) == (REPLY, None)
+
+
+def current(certificate_id: str | None) -> Resource:
+    return resource(status=ready(cert(certificate_id)) if certificate_id is not None else None)
+
+
+def test_that_vercel_has_the_current_certificate_is_remembered_from_its_get() -> None:
+    got = {"cert_1": Got(TICK + 5, cert()), "cert_2": Got(TICK + 6, NEW)}
+    one = current("cert_1")
+    memory = remembered().observe(one, TICK + 7, got)
+    assert memory.checked == ("cert_1", TICK + 5)
+    assert memory.observe(one, TICK + 8) is memory
+    assert memory.observe(one, TICK + 8, {"cert_1": Got(TICK + 4, None)}) is memory, "it is older"
+    assert memory.observe(current("cert_2"), TICK + 8, got).checked == ("cert_2", TICK + 6), "an adopted one"
+    assert memory.observe(one, TICK + 8, {"cert_1": Got(TICK + 8, None)}).checked is None
+    assert remembered().observe(current(None), TICK + 7, got).checked is None
+
+
+def test_the_answer_to_a_post_shows_what_becomes_the_current_certificate() -> None:
+    memory = remembered(checked=("cert_1", TICK - 5)).answered(REPLY)
+    assert memory.checked == ("cert_2", TICK)
+    memory = memory.observe(current("cert_1"), TICK + 1)
+    assert memory.checked == ("cert_2", TICK), "it is not recorded yet"
+    assert replace(memory, reply=None).observe(current("cert_2"), TICK + 2).checked == ("cert_2", TICK)
+    failed = replace(REPLY, certificate=None, failure=TIMED_OUT)
+    assert remembered(checked=("cert_1", TICK - 5)).answered(failed).checked == ("cert_1", TICK - 5)
+
+
+def test_it_is_forgotten_when_another_one_was_current_meanwhile() -> None:
+    """Then somebody may have removed it, and a restored status may name it again."""
+    memory = remembered(checked=("cert_2", TICK)).observe(current("cert_1"), TICK + 5)
+    assert memory.observe(current("cert_2"), TICK + 6).checked is None
 
 
 def test_only_a_few_attempts_that_were_never_sent_are_remembered() -> None:

@@ -235,7 +235,7 @@ class Driver:
             if resource is None:
                 self._after_its_end(key)
                 return
-            memory, note = self.memories[key].observe(resource, tick).published(resource.status)
+            memory, note = self.memories[key].observe(resource, tick, self.rounds[key].got).published(resource.status)
             self.memories[key] = memory
             self._publish(note)
             facts = self._facts(resource, memory, self.rounds[key])

@@ -176,6 +176,21 @@ def current_certificate(known: Known) -> Certificate | None:
     return newer if newer is not None and newer.is_described else listed
 
 
+def current_is_seen(known: Known) -> bool:
+    """Returns whether Vercel has shown the current certificate to this process, and not denied it since.
+
+    A list alone denies nothing if the certificate's own GET shows it.
+    """
+    status, listing, got = known.resource.status, known.listing, known.got.get(known.resource.status.id or "")
+    checked_id, checked_at = known.checked or (None, 0.0)
+    listed = listing is not None and listing.find(status.id) is not None
+    if got is not None:
+        return got.certificate is not None or (listed and listing is not None and listing.begun >= got.at)
+    if checked_id == status.id and (listing is None or checked_at >= listing.begun):
+        return True
+    return listed
+
+
 def vercels_renewals(known: Known) -> Sequence[Certificate]:
     """Returns the certificates in the list by which Vercel renewed the current one under other ids, one by one.
 
@@ -334,6 +349,8 @@ def next_moment(known: Known, status: Status) -> datetime | None:
     moments += [max(known.wall(at), known.now + TICK) for at in retries]
     # Not compared with now: wall-clock times are rounded, and a call that can't be made yet would seem to be free.
     free = [known.free_at("remove", entry.id) for entry in status.superseded]
+    if status.superseded and status.id is not None:
+        free.append(known.free_at("get", status.id))
     return earliest(*free, *(moment for moment in moments if moment is not None and moment > known.now))
 
 

@@ -205,7 +205,7 @@ class Known:
     got: Mapping[str, Got] = field(default_factory=dict)
     """The answers to GETs of this round, by certificate id."""
     checked: tuple[str, Tick] | None = None
-    """The current certificate's id, and when a GET showed it last, perhaps in an earlier round."""
+    """The current certificate's id, and when its own GET or POST showed it last, perhaps in an earlier round."""
     removed: Mapping[str, bool] = field(default_factory=dict)
     """The removals of this round: whether Vercel had a certificate with this id."""
     listing: Listing | None = None

@@ -83,12 +83,16 @@ class Memory:
     farewell: Note | None = None
     """The Event for the end of the resource, which is being released."""
     checked: tuple[str, Tick] | None = None
-    """The current certificate's id, and when a GET showed it last. A rate limit can end a round after its GET."""
+    """The current certificate's id, and when its own GET or POST showed it last. It is about the certificate that has
+    been the current one ever since. A rate limit can end a round after its GET."""
 
-    def observe(self, resource: Resource, tick: Tick) -> "Memory":
+    def observe(self, resource: Resource, tick: Tick, got: Mapping[str, Got] = _EMPTY) -> "Memory":
         """Returns the memory after the resource's newest state was seen.
 
         A reply whose outcome is recorded is dropped. A change by the user ends every wait for a call.
+
+        Args:
+            got: the answers to GETs of this round, by certificate id.
         """
         attempt = resource.status.attempt
         attempt_id = attempt.id if attempt is not None else None
@@ -97,10 +101,21 @@ class Memory:
             after = replace(after, seen=(attempt_id, tick))
         if self.reply is not None and attempt is not None and attempt.id == self.reply.attempt.id and not attempt.open:
             after = replace(after, reply=None)
+        checked = after._checked_now(resource.status.id, got)
+        if checked != after.checked:
+            after = replace(after, checked=checked)
         wish = _wish(resource)
         if after.wish != wish:
             after = replace(after, wish=wish, source=None, failed=_EMPTY if after.wish is not None else after.failed)
         return after
+
+    def _checked_now(self, current: str | None, got: Mapping[str, Got]) -> tuple[str, Tick] | None:
+        new = self.reply.certificate if self.reply is not None else None
+        checked = self.checked if self.checked and self.checked[0] in (current, new and new.id) else None
+        answer = got.get(current or "")
+        if current is None or answer is None or (checked is not None and checked[1] >= answer.at):
+            return checked
+        return (current, answer.at) if answer.certificate is not None else None
 
     def published(self, status: Status) -> tuple["Memory", Note | None]:
         """Returns the memory, and the Event that is due because status turned out to be written."""
@@ -167,10 +182,6 @@ class Memory:
         }
         return self if len(left) == len(self.failed) else replace(self, failed=MappingProxyType(left))
 
-    def with_checked(self, certificate_id: str, tick: Tick) -> "Memory":
-        """Returns the memory after a GET showed the current certificate."""
-        return replace(self, checked=(certificate_id, tick))
-
     def announced(self, attempt_id: str) -> "Memory":
         """Returns the memory before an attempt is recorded. Until it is sent, it counts as never sent."""
         return replace(self, void=(*self.void, attempt_id)[-MOST_VOID:], reply=None)
@@ -182,7 +193,8 @@ class Memory:
 
     def answered(self, reply: Reply) -> "Memory":
         """Returns the memory when a POST is over."""
-        return replace(self, reply=reply, in_flight=None, checked=self.checked if reply.certificate is None else None)
+        checked = (reply.certificate.id, reply.at) if reply.certificate is not None else self.checked
+        return replace(self, reply=reply, in_flight=None, checked=checked)
 
     @property
     def has_unrecorded_reply(self) -> bool:
