@@ -334,6 +334,7 @@ class Reconciler:
             held_elsewhere=self._objects.held_elsewhere(key),
             left_behind=self._objects.left_behind,
             attempted_elsewhere=self._objects.attempted_elsewhere(key),
+            copied_attempt=self._objects.copied_attempt(key),
             not_removable=self._objects.not_removable(key),
             clock_skew=self._time.skew,
         )

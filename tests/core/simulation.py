@@ -250,6 +250,7 @@ class World:
             left_behind=(),
             held_elsewhere=frozenset(),
             attempted_elsewhere=frozenset(),
+            copied_attempt=None,
             not_removable=frozenset(),
             clock_skew=None,
         )

@@ -372,7 +372,7 @@ def test_what_a_decision_is_made_from() -> None:
         "clock_skew": timedelta(days=2),
     }
     seen = resource()
-    facts = known(memory, round_, seen, **arguments)
+    facts = known(memory, round_, seen, **arguments, copied_attempt="attempt-1")
     assert facts.resource is seen
     assert {name: getattr(facts, name) for name in arguments} == arguments
     for name in ("got", "removed", "listing", "pauses", "token_read", "token_hash", "just_failed"):
@@ -380,8 +380,11 @@ def test_what_a_decision_is_made_from() -> None:
     assert (facts.seen_at, facts.in_flight, facts.reply) == (TICK - 5, True, REPLY)
     assert (facts.void_attempts, facts.failed) == (("attempt-0",), failing("list"))
     assert (facts.schema_outdated, facts.unstored_outcome) == (True, "attempt-00")
-    again = known(replace(memory, in_flight=None), Round(), seen, **arguments)
+    again = known(replace(memory, in_flight=None), Round(), seen, **arguments, copied_attempt="attempt-1")
     assert not again.in_flight
+    assert again.void_attempts == ("attempt-0",), "this process has sent it"
+    copied = known(remembered(void=("attempt-0",)), Round(), seen, **arguments, copied_attempt="attempt-1")
+    assert copied.void_attempts == ("attempt-0", "attempt-1"), "another resource's"
     assert not again.token_read, "each round reads the token itself"
 
 
@@ -416,6 +419,7 @@ def test_whether_the_api_server_stores_every_field_is_asked_again(
         left_behind=(),
         held_elsewhere=(),
         attempted_elsewhere=(),
+        copied_attempt=None,
         not_removable=(),
         clock_skew=None,
     )

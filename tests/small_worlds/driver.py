@@ -297,6 +297,7 @@ class Driver:
             held_elsewhere=self.objects.held_elsewhere(key),
             left_behind=self.objects.left_behind,
             attempted_elsewhere=self.objects.attempted_elsewhere(key),
+            copied_attempt=self.objects.copied_attempt(key),
             not_removable=self.objects.not_removable(key),
             clock_skew=self._skew,
         )

@@ -195,7 +195,7 @@ class Known:
     reply: Reply | None = None
     """Of a POST that this process made, until its outcome is recorded."""
     void_attempts: Container[str] = frozenset()
-    """Ids of attempts that this process knows it never sent."""
+    """Ids of attempts that were never sent for this resource: this process knows that, or they are an older one's."""
     schema_outdated: bool = False
     """Whether the API server dropped fields of the record: the installed definition is older than the operator."""
     schema_in_doubt: bool = False

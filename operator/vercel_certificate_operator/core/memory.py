@@ -266,10 +266,17 @@ def known(
     held_elsewhere: Container[str],
     left_behind: Container[str],
     attempted_elsewhere: Container[frozenset[str]],
+    copied_attempt: str | None,
     not_removable: Container[str],
     clock_skew: timedelta | None,
 ) -> Known:
-    """Returns what a decision is made from. The arguments are those of ``Known``."""
+    """Returns what a decision is made from. The arguments are those of ``Known``.
+
+    Args:
+        copied_attempt: the open attempt, if it is an older resource's. Nothing was sent for this one, unless this
+            process did that.
+    """
+    copied = copied_attempt if memory.reply is None and memory.in_flight is None else None
     checked_at, stores_all = memory.schema or (tick, not _says_outdated(resource.status))
     lately = memory.schema is not None and tick - checked_at < SCHEMA_CHECK.total_seconds()
     # A tenth later at most, so that a thousand Secrets aren't read in one second.
@@ -286,7 +293,7 @@ def known(
         seen_at=memory.seen[1],
         in_flight=memory.in_flight is not None,
         reply=memory.reply,
-        void_attempts=memory.void,
+        void_attempts=(*memory.void, copied) if copied is not None else memory.void,
         schema_outdated=not stores_all and lately,
         schema_in_doubt=not stores_all and not lately,
         unstored_outcome=memory.unstored_outcome,
