@@ -132,6 +132,8 @@ class Objects:
         self._members: Index[ScopeKey, Key] = Index()
         self._claims = Claims(monotonic, turn=turn)
         self._attempts_seen: dict[Key, _OpenAttempt] = {}
+        self._open_in: Index[str, Key] = Index()
+        """By the ids of open attempts."""
         self._gone: dict[Key, _Gone] = {}
         self._being_removed: OrderedDict[str, Key] = OrderedDict()
         self._doubtful: dict[Key, list[str]] = {}
@@ -207,6 +209,8 @@ class Objects:
             self._members.add(stored.scope_key, key)
         self._check_deserted(before)
         attempt_seen = self._attempt_seen(key, after)
+        if attempt_seen is not None and not released:
+            self._open_in.add(attempt_seen.id, key)
         self._claims.put(key, _claim(key, after, self._default_scope, None if released else attempt_seen, released))
         return True
 
@@ -399,6 +403,13 @@ class Objects:
         """Returns the names of a resource's attempt without an outcome; None: there is none."""
         return self._claims.attempt_of(key)
 
+    def copied_attempt(self, key: Key) -> str | None:
+        """Returns the id of a resource's open attempt if an older resource has the same one: this one is a copy."""
+        attempt = self._attempts_seen.get(key)
+        if attempt is None or len(having := self._open_in.get(attempt.id)) < 2 or key not in having:
+            return None
+        return attempt.id if self._claims.oldest(having) != key else None
+
     def next_in_line(self, cns: frozenset[str]) -> list[Key]:
         """Returns who waits longest for an attempt for these names, in each namespace."""
         return self._claims.next_in_line(cns)
@@ -425,6 +436,8 @@ class Objects:
         self._end_doubt(key)
         self._parsed.pop(key, None)
         stored = self._stored.get(key)
+        if (attempt := self._attempts_seen.get(key)) is not None:
+            self._open_in.discard(attempt.id, key)
         if stored is not None:
             for certificate_id in stored.certificate_ids:
                 self._holders.discard(certificate_id, key)

@@ -22,6 +22,7 @@ from vercel_certificate_operator.core.failures import Failure, Fate
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
     CallKey,
+    CheckSchema,
     Decision,
     Get,
     GetDomainConfig,
@@ -37,8 +38,10 @@ from vercel_certificate_operator.core.known import (
     Write,
 )
 from vercel_certificate_operator.core.memory import Memory, Round, known
+from vercel_certificate_operator.core.probe import PROBE
+from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Attempt
-from vercel_certificate_operator.core.resource import Key, Resource, Status
+from vercel_certificate_operator.core.resource import Key, Resource
 from vercel_certificate_operator.core.rules.failed_calls import call_of, waits_for_its_turn
 from vercel_certificate_operator.core.sightings import ScopeKey
 from vercel_certificate_operator.core.source import Source, SourceProblem
@@ -49,7 +52,7 @@ from vercel_certificate_operator.kube.errors import Conflict, Gone, KubeError, R
 from vercel_certificate_operator.kube.events import Events
 from vercel_certificate_operator.kube.tls_secrets import TlsSecrets
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing, Tokens
-from vercel_certificate_operator.kube.vercel_certificates import VercelCertificates
+from vercel_certificate_operator.kube.vercel_certificates import VercelCertificates, is_stored
 from vercel_certificate_operator.late_answers import LateAnswers
 from vercel_certificate_operator.objects import Objects, key_of
 from vercel_certificate_operator.observer import Observer
@@ -316,7 +319,7 @@ class Reconciler:
 
     def _gather(self, resource: Resource, round_: Round) -> Known:
         key, tick = resource.key, self._clock.monotonic()
-        memory, note = self._memories[key].observe(resource, tick).published(resource.status)
+        memory, note = self._memories[key].observe(resource, tick, round_.got).published(resource.status)
         self._memories[key] = memory
         if note is not None:
             self._publisher.publish(key, note)
@@ -340,6 +343,7 @@ class Reconciler:
             held_elsewhere=self._objects.held_elsewhere(key),
             left_behind=self._objects.left_behind,
             attempted_elsewhere=self._objects.attempted_elsewhere(key),
+            copied_attempt=self._objects.copied_attempt(key),
             not_removable=self._objects.not_removable(key),
             clock_skew=self._time.skew,
             server_time=self._time.server_now,
@@ -398,6 +402,9 @@ class Reconciler:
                 return round_.with_domain(domain, await self._domain_config(resource, domain, scope, round_))
             case ReadSource():
                 await self._read_source(resource)
+                return round_
+            case CheckSchema():
+                await self._check_schema(resource)
                 return round_
             case Get() | List() | Remove() | Issue():
                 return await self._call(facts, decision, round_)
@@ -470,8 +477,6 @@ class Reconciler:
         match decision.action:
             case Get(certificate_id, scope):
                 got = await self._calls.get(key, certificate_id, scope, token)
-                if got.certificate is not None and certificate_id == facts.resource.status.id:
-                    self._memories[key] = self._memories[key].with_checked(certificate_id, got.at)
                 return round_.with_got(certificate_id, got)
             case List(begun_after, scope):
                 listing = self._calls.list(key, begun_after, scope, token)
@@ -517,7 +522,7 @@ class Reconciler:
             )
             if body is None:
                 return Round()
-            if not self._check_stored(key, body, decision.status):
+            if not self._check_stored(key, body, decision):
                 return Round()
             if self._stopping or self._clock.monotonic() - began > STALE_RECORD:
                 return Round()
@@ -543,19 +548,31 @@ class Reconciler:
                 if body is None:
                     self._memories[key] = self._memories[key].fenced_off()
                     return False
-            # What could not be stored is decided again and again. But an attempt has one outcome.
-            is_news = self._check_stored(key, body, status) or closes
+            # What could not be stored is decided again and again. But an attempt has one outcome, and that not even
+            # the conditions are stored must be reported somewhere.
+            reported = decision.note is not None and decision.note.reason == Reason.SCHEMA_OUTDATED
+            is_news = self._check_stored(key, body, decision) or closes or reported
         self._memories[key] = self._memories[key].recorded(decision)
         if decision.note is not None and is_news:
             self._publisher.publish(key, decision.note, resource.status.attempt)
         return True
 
-    def _check_stored(self, key: Key, body: Mapping[str, Any], status: Status) -> bool:
-        """Returns whether the API server stored the whole record. If not, the resource issues nothing for a while."""
-        stored = _is_stored(body, status)
+    def _check_stored(self, key: Key, body: Mapping[str, Any], decision: Decision) -> bool:
+        """Returns whether the API server stored the whole status. If not, the resource issues nothing for a while."""
+        stored = decision.status is None or is_stored(body, decision.status)
         if not stored:
-            self._memories[key] = replace(self._memories[key], schema_outdated_since=self._clock.monotonic())
+            self._memories[key] = self._memories[key].dropped(decision, self._clock.monotonic())
         return stored
+
+    async def _check_schema(self, resource: Resource) -> None:
+        """Asks the API server whether it stores every field of the record."""
+        key = resource.key
+        try:
+            stores_all = await self._kube.stores(resource, PROBE)
+        except (Gone, Refused) as error:
+            await self._refresh(resource, error)
+            return
+        self._memories[key] = self._memories[key].schema_checked(self._clock.monotonic(), stores_all)
 
     async def _fenced(self, resource: Resource, write: Any) -> bool:
         return await self._fenced_body(resource, write) is not None
@@ -624,13 +641,6 @@ class Reconciler:
             return min(call.retry_at for call in failed.failed.values()) - self._clock.monotonic()
         self._memories[key] = replace(memory, reply=None)
         return None
-
-
-def _is_stored(body: Mapping[str, Any], status: Status) -> bool:
-    """Returns whether the API server stored the whole record. An older definition drops fields that it doesn't know."""
-    stored = body.get("status") or {}
-    record = ("attempt", "issuances", "superseded", "origin", "id", "cns", "expiresAt", "createdAt")
-    return all(stored.get(field) == value for field, value in status.dump().items() if field in record)
 
 
 def _log(key: Key, decision: Decision) -> None:

@@ -234,6 +234,8 @@ def known(
 ) -> Known:
     """Fields of ``Spec`` and of ``Known`` are taken by their own names.
 
+    This process has seen the current certificate, but so long ago that a renewal reads it again.
+
     Args:
         attempt: the newest attempt, in place of the one in ``status``.
         seen: when this process first saw the newest attempt.
@@ -252,6 +254,8 @@ def known(
         spec=Spec(cns=tuple(cns), **spec),
         status=status.changed(attempt=attempt) if attempt is not None else status,
     )
+    if status.id is not None:
+        more.setdefault("checked", (status.id, tick(now - HOUR)))
     return Known(now=now, tick=tick(now), resource=resource, scope=scope, seen_at=tick(seen), **more)
 
 
@@ -318,7 +322,8 @@ def issued_by(facts: Known, *at_vercel: Certificate) -> Attempt:
 def answered(certificate: Certificate, attempt: Attempt | None = None, *, at: datetime = NOW) -> dict[str, Any]:
     """Returns a POST that went well: the attempt, and what this process knows about it."""
     attempt = attempt or attempted()
-    return {"attempt": attempt, "reply": Reply(attempt, tick(at), 1.0, certificate)}
+    reply = Reply(attempt, tick(at), 1.0, certificate)
+    return {"attempt": attempt, "reply": reply, "checked": (certificate.id, tick(at))}
 
 
 def refused(

@@ -230,7 +230,9 @@ class World:
         raise AssertionError(f"{decision.policy} never settles: the last of {MOST_STEPS} steps was {decision.action}")
 
     def known(self, round_: Round) -> Known:
-        self.memory, note = self.memory.observe(self.resource, self.monotonic).published(self.resource.status)
+        self.memory, note = self.memory.observe(self.resource, self.monotonic, round_.got).published(
+            self.resource.status
+        )
         if note is not None:
             self.notes.append(f"{note.reason}: {note.text}")
         self._attempts += 1
@@ -248,6 +250,7 @@ class World:
             left_behind=(),
             held_elsewhere=frozenset(),
             attempted_elsewhere=frozenset(),
+            copied_attempt=None,
             not_removable=frozenset(),
             clock_skew=None,
             server_time=None,

@@ -30,6 +30,8 @@ from core.building import (
     conditions_of,
     failed,
     failing,
+    gone,
+    got,
     known,
     led_to,
     listed,
@@ -49,6 +51,7 @@ from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.facts import is_removable
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
+    Get,
     Known,
     List,
     Note,
@@ -527,6 +530,50 @@ def test_a_replaced_certificate_rests_before_it_is_removed(certificate: Any, res
     decision = decide(facts)
     assert (decision.policy, decision.action) == ("superseded_is_removed_in_time", Remove("cert_0", TEAM))
     assert decide(replace(facts, removed={"cert_0": True})).action == Remove("cert_1", TEAM)
+
+
+def fails_since(moment: datetime) -> Any:
+    return failing("get", TIMED_OUT, of="cert_2", since=moment, until=NOW + 2 * HOUR)
+
+
+@pytest.mark.parametrize(
+    ("seen", "action"),
+    [
+        pytest.param({"checked": ("cert_2", tick(NOW))}, Remove, id="a GET or its POST showed it"),
+        pytest.param({"listing": listed(NEW)}, Remove, id="a list shows it"),
+        pytest.param({"got": got(NEW, at=NOW + HOUR)}, Remove, id="a GET shows it"),
+        pytest.param({"got": got(NEW, at=NOW), "listing": listed(begun=NOW + HOUR)}, Remove, id="only a list lacks it"),
+        pytest.param({}, Get, id="not by this process"),
+        pytest.param({"checked": ("cert_1", tick(NOW))}, Get, id="another one"),
+        pytest.param(
+            {"checked": ("cert_2", tick(NOW)), "listing": listed(begun=NOW + HOUR)}, Get, id="a list lacks it"
+        ),
+        pytest.param({"got": gone("cert_2", at=NOW + HOUR)}, List, id="a GET says that it is gone"),
+        pytest.param(
+            {"got": gone("cert_2", at=NOW), "listing": listed(NEW, begun=NOW + HOUR)}, Remove, id="a later list has it"
+        ),
+        pytest.param(
+            {"got": gone("cert_2", at=NOW + HOUR), "checked": ("cert_2", tick(NOW))}, List, id="it was there before"
+        ),
+        pytest.param({"failed": fails_since(NOW + HOUR)}, Wait, id="its GET fails"),
+        pytest.param({"failed": fails_since(NOW)}, Remove, id="its GET has failed for an hour"),
+    ],
+)
+def test_what_was_replaced_is_removed_only_if_vercel_has_shown_its_successor(
+    seen: dict[str, Any], action: type
+) -> None:
+    """The record may be older than what it says, or someone has removed the successor by hand."""
+    facts = replacing(**{"now": NOW + HOUR, "checked": None, **seen})
+    assert isinstance(decide(facts).action, action)
+
+
+def test_when_its_successor_is_gone_it_becomes_current_again() -> None:
+    old = cert("cert_0")
+    facts = known(status=ready(NEW, superseded=replaced("cert_0")), now=NOW + HOUR, checked=None)
+    facts, decision = led_to(facts, old)
+    assert decision.policy == "nothing_is_needed"
+    assert facts.resource.status.id == "cert_0"
+    assert facts.removed == {}
 
 
 def test_each_has_its_own_time() -> None:

@@ -48,6 +48,7 @@ from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.failures import Call, Failure, Fate, meaning
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
+    CheckSchema,
     Decision,
     Get,
     Issue,
@@ -472,6 +473,22 @@ def test_while_the_definition_is_outdated_nothing_is_issued(facts: Known) -> Non
     assert note_of(decision) == ("Warning", "SchemaOutdated", "Issue")
     assert "deploy/crds" in message(decision, "Issuing")
     assert "Next attempt" not in message(decision, "Issuing")
+
+
+@pytest.mark.parametrize("facts", [known(), known(status=ready(DUE)), known(suspend=True, status=ready())])
+def test_before_anything_is_done_again_the_api_server_is_asked_whether_it_stores_every_field(facts: Known) -> None:
+    assert decide(replace(facts, schema_in_doubt=True)).action == CheckSchema()
+
+
+def test_a_deletion_does_not_wait_for_the_definition() -> None:
+    facts = known(deleting=True, status=ready(), schema_in_doubt=True)
+    assert isinstance(decide(facts).action, Remove)
+
+
+def test_an_outcome_that_the_api_server_drops_is_written_once() -> None:
+    facts = known(attempt=attempted(), unstored_outcome="attempt-1", schema_outdated=True)
+    for void in ((), ("attempt-1",)):
+        assert decide(replace(facts, void_attempts=void)).policy == "record_must_be_stored"
 
 
 def test_an_outcome_is_recorded_all_the_same() -> None:

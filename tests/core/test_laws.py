@@ -221,6 +221,8 @@ def states(draw: st.DrawFn) -> Known:
         in_flight=draw(st.sampled_from([False] * 9 + [True])),
         void_attempts=draw(st.sampled_from([frozenset(), frozenset({"attempt-1"})])),
         schema_outdated=draw(st.sampled_from([False] * 9 + [True])),
+        schema_in_doubt=draw(st.sampled_from([False] * 9 + [True])),
+        unstored_outcome=draw(st.sampled_from([None, None, "attempt-1"])),
         got={**got(*draw(st.lists(certificates(), max_size=2))), **gone(*draw(st.frozensets(IDS, max_size=2)))},
         listing=draw(
             st.none()
@@ -319,6 +321,7 @@ def a_certificate_is_requested_only_when_nothing_prevents_it(facts: Known, decis
     assert not status.unreadable
     assert not facts.in_flight
     assert not facts.schema_outdated
+    assert not facts.schema_in_doubt
     assert not resource.deleting
     assert not resource.spec.suspend
     assert resource.has_finalizer

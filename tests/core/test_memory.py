@@ -17,6 +17,7 @@ from core.building import (
     TICK,
     TIMED_OUT,
     attempted,
+    cert,
     changed,
     failing,
     listed,
@@ -249,13 +250,44 @@ def test_what_has_failed_cannot_be_changed_from_outside() -> None:
 
 
 def test_an_attempt_counts_as_never_sent_until_it_is() -> None:
-    memory = remembered(reply=REPLY, schema_outdated_since=TICK).announced("attempt-2")
+    memory = remembered(reply=REPLY).announced("attempt-2")
     assert (memory.void, memory.reply) == (("attempt-2",), None)
     sent = memory.announced("attempt-3").sent("attempt-3", TICK + 5)
     assert (sent.void, sent.seen, sent.in_flight) == (("attempt-2",), ("attempt-3", TICK + 5), "attempt-3")
-    assert sent.schema_outdated_since is None, "the whole record was stored"
     answered = sent.answered(REPLY)
     assert (answered.reply, answered.in_flight) == (REPLY, None)
+
+
+def current(certificate_id: str | None) -> Resource:
+    return resource(status=ready(cert(certificate_id)) if certificate_id is not None else None)
+
+
+def test_that_vercel_has_the_current_certificate_is_remembered_from_its_get() -> None:
+    got = {"cert_1": Got(TICK + 5, cert()), "cert_2": Got(TICK + 6, NEW)}
+    one = current("cert_1")
+    memory = remembered().observe(one, TICK + 7, got)
+    assert memory.checked == ("cert_1", TICK + 5)
+    assert memory.observe(one, TICK + 8) is memory
+    assert memory.observe(one, TICK + 8, {"cert_1": Got(TICK + 4, None)}) is memory, "it is older"
+    assert memory.observe(current("cert_2"), TICK + 8, got).checked == ("cert_2", TICK + 6), "an adopted one"
+    assert memory.observe(one, TICK + 8, {"cert_1": Got(TICK + 8, None)}).checked is None
+    assert remembered().observe(current(None), TICK + 7, got).checked is None
+
+
+def test_the_answer_to_a_post_shows_what_becomes_the_current_certificate() -> None:
+    memory = remembered(checked=("cert_1", TICK - 5)).answered(REPLY)
+    assert memory.checked == ("cert_2", TICK)
+    memory = memory.observe(current("cert_1"), TICK + 1)
+    assert memory.checked == ("cert_2", TICK), "it is not recorded yet"
+    assert replace(memory, reply=None).observe(current("cert_2"), TICK + 2).checked == ("cert_2", TICK)
+    failed = replace(REPLY, certificate=None, failure=TIMED_OUT)
+    assert remembered(checked=("cert_1", TICK - 5)).answered(failed).checked == ("cert_1", TICK - 5)
+
+
+def test_it_is_forgotten_when_another_one_was_current_meanwhile() -> None:
+    """Then somebody may have removed it, and a restored status may name it again."""
+    memory = remembered(checked=("cert_2", TICK)).observe(current("cert_1"), TICK + 5)
+    assert memory.observe(current("cert_2"), TICK + 6).checked is None
 
 
 def test_only_a_few_attempts_that_were_never_sent_are_remembered() -> None:
@@ -313,7 +345,8 @@ def test_what_a_decision_is_made_from() -> None:
         in_flight="attempt-1",
         void=("attempt-0",),
         failed=failing("list"),
-        schema_outdated_since=TICK - 10,
+        schema=(TICK - 10, False),
+        unstored_outcome="attempt-00",
     )
     round_ = Round(
         got={"cert_2": Got(TICK, NEW)},
@@ -340,18 +373,69 @@ def test_what_a_decision_is_made_from() -> None:
         "server_time": NOW - timedelta(days=2),
     }
     seen = resource()
-    facts = known(memory, round_, seen, **arguments)
+    facts = known(memory, round_, seen, **arguments, copied_attempt="attempt-1")
     assert facts.resource is seen
     assert {name: getattr(facts, name) for name in arguments} == arguments
     for name in ("got", "removed", "listing", "pauses", "token_read", "token_hash", "just_failed"):
         assert getattr(facts, name) == getattr(round_, name)
     assert (facts.seen_at, facts.in_flight, facts.reply) == (TICK - 5, True, REPLY)
     assert (facts.void_attempts, facts.failed) == (("attempt-0",), failing("list"))
-    assert facts.schema_outdated
-    for since, outdated in [(None, False), (TICK - 599, True), (TICK - 600, False)]:
-        found = known(replace(memory, schema_outdated_since=since, in_flight=None), Round(), seen, **arguments)
-        assert (found.schema_outdated, found.in_flight) == (outdated, False)
-        assert not found.token_read, "each round reads the token itself"
+    assert (facts.schema_outdated, facts.unstored_outcome) == (True, "attempt-00")
+    again = known(replace(memory, in_flight=None), Round(), seen, **arguments, copied_attempt="attempt-1")
+    assert not again.in_flight
+    assert again.void_attempts == ("attempt-0",), "this process has sent it"
+    copied = known(remembered(void=("attempt-0",)), Round(), seen, **arguments, copied_attempt="attempt-1")
+    assert copied.void_attempts == ("attempt-0", "attempt-1"), "another resource's"
+    assert not again.token_read, "each round reads the token itself"
+
+
+OUTDATED = ready().with_condition("Issuing", "False", "SchemaOutdated", "…", generation=1, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("schema", "status", "outdated", "in_doubt"),
+    [
+        pytest.param(None, ready(), False, False, id="nothing was ever dropped"),
+        pytest.param((TICK - 599, False), ready(), True, False, id="something was"),
+        pytest.param((TICK - 600, False), ready(), False, True, id="ten minutes ago"),
+        pytest.param((TICK - 6000, True), ready(), False, False, id="the definition is new"),
+        pytest.param(None, OUTDATED, False, True, id="another process saw it"),
+        pytest.param((TICK - 6000, True), OUTDATED, False, False, id="the definition is new now"),
+    ],
+)
+def test_whether_the_api_server_stores_every_field_is_asked_again(
+    schema: tuple[float, bool] | None, status: Status, outdated: bool, in_doubt: bool
+) -> None:
+    facts = known(
+        remembered(schema=schema),
+        Round(),
+        resource(status=status),
+        now=NOW,
+        tick=TICK,
+        scope=TEAM,
+        limits=Limits(),
+        new_attempt_id="attempt-9",
+        may_adopt=True,
+        ownership=Ownership(),
+        left_behind=(),
+        held_elsewhere=(),
+        attempted_elsewhere=(),
+        copied_attempt=None,
+        not_removable=(),
+        clock_skew=None,
+    )
+    assert (facts.schema_outdated, facts.schema_in_doubt) == (outdated, in_doubt)
+
+
+def test_what_the_api_server_dropped_is_remembered_until_it_stores_every_field() -> None:
+    opened, closed = ready(attempt=OPEN), ready(attempt=attempted(outcome="Issued"))
+    memory = remembered()
+    assert memory.dropped(Decision(Write(), opened), TICK) == replace(memory, schema=(TICK, False))
+    memory = memory.dropped(Decision(Write(closes=True), closed), TICK)
+    assert (memory.schema, memory.unstored_outcome) == ((TICK, False), "attempt-1")
+    assert memory.dropped(Decision(Wait(), ready()), TICK + 1).unstored_outcome == "attempt-1"
+    assert memory.schema_checked(TICK + 600, False) == replace(memory, schema=(TICK + 600, False))
+    assert memory.schema_checked(TICK + 600, True) == remembered(schema=(TICK + 600, True))
 
 
 # --- what is known ----------------------------------------------------------------------------------------------------

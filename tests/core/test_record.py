@@ -1,5 +1,6 @@
 """What is recorded in status and read back: times, origins, attempts, names; whatever another version wrote."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,6 +25,7 @@ from core.building import (
 )
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate, Scope, normalized
+from vercel_certificate_operator.core.probe import PROBE
 from vercel_certificate_operator.core.record import (
     Attempt,
     Issuance,
@@ -37,7 +39,7 @@ from vercel_certificate_operator.core.record import (
     token_hash,
 )
 from vercel_certificate_operator.core.resource import Condition, Key, Resource, Spec, Status
-from vercel_certificate_operator.core.schema import EARLIEST, LATEST, whole_seconds
+from vercel_certificate_operator.core.schema import EARLIEST, LATEST, Model, whole_seconds
 
 FULL: dict[str, Any] = {
     "id": "cert_1",
@@ -96,6 +98,22 @@ def test_what_was_written_is_read_back() -> None:
     assert status.dump() == FULL
     assert Status.read({}).dump() == {}
     assert Status.read(None) == Status()
+
+
+def _without_a_value(value: Model, way: str = "") -> Iterator[str]:
+    for name, field in type(value).model_fields.items():
+        member = getattr(value, name)
+        if not field.exclude and (member is None or member == field.default):
+            yield way + name
+        for item in member if isinstance(member, tuple) else (member,):
+            if isinstance(item, Model):
+                yield from _without_a_value(item, f"{way}{name}.")
+
+
+def test_the_probe_has_every_field_of_status() -> None:
+    assert list(_without_a_value(PROBE)) == []
+    assert list(_without_a_value(Status(attempt=attempted()))) != []
+    assert Status.read(PROBE.dump()) == PROBE
 
 
 def test_an_attempt_without_a_list_differs_from_one_with_an_empty_list() -> None:

@@ -518,6 +518,7 @@ def from_memory(read_at: float | None, tick_now: float, source: Source = LEAF) -
         left_behind=(),
         held_elsewhere=(),
         attempted_elsewhere=(),
+        copied_attempt=None,
         not_removable=(),
         clock_skew=None,
         server_time=None,

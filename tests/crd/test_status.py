@@ -6,6 +6,7 @@ from typing import Any
 
 from crd.kubectl import Kubectl, certificate
 from vercel_certificate_operator.core.domains import MOST_DOMAINS
+from vercel_certificate_operator.core.probe import PROBE
 from vercel_certificate_operator.core.record import MOST_ISSUANCES, MOST_SUPERSEDED
 from vercel_certificate_operator.core.resource import LONGEST_MESSAGE, Status
 from vercel_certificate_operator.core.times import MOST_KNOWN
@@ -118,6 +119,12 @@ def test_the_definition_has_exactly_the_fields_that_the_operator_writes(definiti
     assert set(type(read).model_fields) - read.model_fields_set == {"unreadable"}
     assert read.attempt is not None
     assert set(type(read.attempt).model_fields) == read.attempt.model_fields_set
+
+
+def test_the_status_with_which_the_operator_checks_the_definition_is_stored_as_it_is(kubectl: Kubectl) -> None:
+    kubectl.apply("web", {"cns": NAMES})
+    kubectl.patch_status("web", PROBE.dump())
+    assert kubectl.get("web")["status"] == PROBE.dump()
 
 
 def test_the_longest_record_that_the_operator_writes_is_stored(kubectl: Kubectl) -> None:

@@ -14,19 +14,12 @@ from control_plane import ControlPlane
 from faults.stage import FIRST_ISSUE, HOUR, MINUTE, NAME, NEW, OLD, Stage
 from support.acting import events
 from support.world import MERGE
+from vercel_certificate_operator.core.probe import PROBE
 from vercel_certificate_operator.core.resource import GROUP, PLURAL, VERSION
 
-PROBE = {
-    "id": "cert_probe",
-    "cns": ["probe.example.com"],
-    "origin": "Issued",
-    "createdAt": "2026-01-01T00:00:00Z",
-    "expiresAt": "2026-04-01T00:00:00Z",
-    "attempt": {"id": "probe", "start": "2026-01-01T00:00:00Z"},
-    "superseded": [{"id": "cert_probe", "since": "2026-01-01T00:00:00Z"}],
-    "issuances": [{"time": "2026-01-01T00:00:00Z", "namesHash": "0"}],
-}
-"""The fields of the record, each with a value that the whole definition allows."""
+STATUS = PROBE.dump()
+RECORD = ("id", "cns", "origin", "createdAt", "expiresAt", "attempt", "superseded", "issuances", "conditions")
+"""What a first issue writes, and what was replaced."""
 Install = Callable[[str | None], Awaitable[None]]
 
 
@@ -40,9 +33,9 @@ async def install(stage: Stage, control_plane: ControlPlane) -> AsyncIterator[In
 
     async def is_served(without: str | None) -> bool:
         reply: Any = await api.patch_namespaced_custom_object_status(
-            GROUP, VERSION, "default", PLURAL, "probe", {"status": PROBE}, _content_type=MERGE, dry_run="All"
+            GROUP, VERSION, "default", PLURAL, "probe", {"status": STATUS}, _content_type=MERGE, dry_run="All"
         )
-        return set(PROBE) - set(reply.get("status", {})) == {without} - {None}
+        return set(STATUS) - set(reply.get("status", {})) == {without} - {None}
 
     async def install(without: str | None) -> None:
         definition = yaml.safe_load((CRDS / "vercelcertificates.yaml").read_text())
@@ -60,7 +53,7 @@ async def install(stage: Stage, control_plane: ControlPlane) -> AsyncIterator[In
     await api.delete_namespaced_custom_object(GROUP, VERSION, "default", PLURAL, "probe")
 
 
-@pytest.mark.parametrize("field", PROBE)
+@pytest.mark.parametrize("field", RECORD)
 async def test_a_definition_that_drops_a_field_is_reported_and_issues_nothing_twice(
     stage: Stage, install: Install, field: str
 ) -> None:
@@ -68,8 +61,9 @@ async def test_a_definition_that_drops_a_field_is_reported_and_issues_nothing_tw
     await install(field)
     await FIRST_ISSUE.act(world)
     if field != "superseded":  # nothing is replaced yet
-        assert (await world.issuing(NAME)) == ("False", "SchemaOutdated")
         assert len(await events(world, NAME, "SchemaOutdated")) == 1
+        if field != "conditions":
+            assert (await world.issuing(NAME)) == ("False", "SchemaOutdated")
     if field == "attempt":
         assert world.emulator.journal.counts["issue"] == 0
     await world.advance(3 * HOUR)
@@ -94,3 +88,24 @@ async def test_a_definition_that_drops_the_replaced_certificates_is_reported(sta
     await world.annotate(NAME, "renew", "1")
     await world.advance(5 * MINUTE)
     assert world.emulator.journal.counts["issue"] == 2, "nothing is issued meanwhile"
+
+
+@pytest.mark.parametrize("field", ["lastRenewRequest", "autoRenew", "conditions"])
+async def test_one_request_to_renew_does_not_issue_again_and_again(stage: Stage, install: Install, field: str) -> None:
+    world = stage.world
+    await FIRST_ISSUE.act(world)
+    await install(field)
+    await world.annotate(NAME, "renew", "1")
+    await world.advance(3 * HOUR)
+    await world.restart()
+    await world.advance(HOUR)
+    assert world.emulator.journal.counts["issue"] <= 2
+    assert await events(world, NAME, "SchemaOutdated")
+    if field != "conditions":
+        assert (await world.issuing(NAME)) == ("False", "SchemaOutdated")
+
+    await install(None)
+    await world.advance(20 * MINUTE)
+    assert await world.issuing(NAME) == ("False", "Issued")
+    lost = field == "lastRenewRequest"  # that the request was acted on: it is, again
+    assert world.emulator.journal.counts["issue"] == (3 if lost else 2)

@@ -263,6 +263,38 @@ def test_a_resource_that_only_the_finalizers_of_others_hold_holds_nothing(
     assert frozenset({"example.com"}) not in objects.attempted_elsewhere(KEY)
 
 
+def test_of_two_resources_with_the_same_open_attempt_the_younger_one_is_a_copy(objects: Objects) -> None:
+    attempt = {"id": "1", "cns": ["example.com"]}
+    young, old = Key("web", "b", "b"), Key("web", "c", "c")
+    put(objects, 1, "b", created="2026-01-02T00:00:00Z", attempt=attempt)
+    assert objects.copied_attempt(young) is None
+    put(objects, 2, "c", created="2026-01-01T00:00:00Z", attempt=attempt)
+    assert (objects.copied_attempt(young), objects.copied_attempt(old)) == ("1", None)
+    put(objects, 3, "b", created="2026-01-02T00:00:00Z", attempt=attempt | {"outcome": "Void"})
+    assert objects.copied_attempt(young) is None
+    put(objects, 4, "b", created="2026-01-02T00:00:00Z", attempt=attempt)
+    assert objects.copied_attempt(young) == "1"
+    put(objects, 5, "b", created="2026-01-02T00:00:00Z", attempt=attempt | {"id": "2"})
+    assert objects.copied_attempt(young) is None
+    put(objects, 6, "b", created="2026-01-02T00:00:00Z", attempt=attempt)
+    put(objects, 7, "c", created="2026-01-01T00:00:00Z", attempt=attempt | {"outcome": "Lost"})
+    assert objects.copied_attempt(young) is None
+    put(objects, 8, "c", created="2026-01-01T00:00:00Z", attempt=attempt | {"id": "3"})
+    put(objects, 9, "c", created="2026-01-01T00:00:00Z", attempt=attempt)
+    assert objects.copied_attempt(young) == "1"
+    objects.drop(old)
+    assert objects.copied_attempt(young) is None
+
+
+def test_a_resource_that_is_released_resolves_no_attempt(objects: Objects) -> None:
+    attempt = {"id": "1", "cns": ["example.com"]}
+    put(objects, 1, "b", created="2026-01-02T00:00:00Z", attempt=attempt)
+    old = body(2, name="c", uid="c", created="2026-01-01T00:00:00Z", attempt=attempt)
+    old["metadata"] |= {"deletionTimestamp": "2026-01-03T00:00:00Z", "finalizers": ["foregroundDeletion"]}
+    objects.put(old)
+    assert objects.copied_attempt(Key("web", "b", "b")) is None
+
+
 # --- who owns names ---------------------------------------------------------------------------------------------------
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)

@@ -1,9 +1,11 @@
 """Drift is detected whatever one resource or one scope is like, and says only what is known."""
 
+from typing import Any
+
 import pytest
 
-from reported.acts import fails, posts, renewed_by_vercel, said, theirs
-from support.acting import DAY, HOUR, MINUTE, create_many, notes, put_secret
+from reported.acts import fails, held, posts, renewed_by_vercel, said, theirs
+from support.acting import DAY, HOUR, MINUTE, asked, create_many, notes, put_secret
 from support.memory_api import SimulatedWorld
 from support.world import OTHER_TOKEN
 from vercel_certificate_operator.core.resource import GROUP, PLURAL, VERSION
@@ -197,3 +199,71 @@ async def test_a_resource_whose_certificate_was_removed_is_not_ready_although_a_
     assert "example.com/other" in status["conditions"][0]["message"]
     await world.advance(DAY)
     assert posts(world) == 1
+
+
+async def renewed_on_request(world: SimulatedWorld) -> tuple[str, str]:
+    """Returns the old certificate and the new one."""
+    await world.apply("site", A)
+    await world.quiet()
+    await world.advance(HOUR)
+    await world.annotate("site", "renew", "1")
+    await world.quiet()
+    new, old = await held(world)
+    return old, new
+
+
+async def keeps_its_last_certificate(world: SimulatedWorld, certificate_id: str) -> None:
+    for _ in range(30):
+        await world.advance(MINUTE)
+        assert list(world.live()) == [certificate_id]
+    assert await held(world) == [certificate_id]
+    assert await world.ready("site") == ("True", "Issued")
+
+
+@pytest.mark.parametrize("restart", [True, False])
+async def test_etcd_is_restored_to_a_renewal_that_was_undone_since(world: SimulatedWorld, *, restart: bool) -> None:
+    """The user had adopted the old certificate again, and the operator had removed the new one."""
+    old, new = await renewed_on_request(world)
+    backup = world.memory.backup()
+    await world.annotate("site", "adopt-id", old)
+    await world.quiet()
+    await world.advance(HOUR)
+    assert list(world.live()) == [old]
+    world.memory.restore(backup)
+    assert await held(world) == [new, old]
+    await world.restart() if restart else await world.resync()
+    await keeps_its_last_certificate(world, old)
+    assert posts(world) == 2
+
+
+async def test_somebody_removes_the_newer_of_two_certificates_while_no_operator_runs(world: SimulatedWorld) -> None:
+    old, new = await renewed_on_request(world)
+    await world.crash()
+    world.emulator.state.vanish(new)
+    await world.clock.advance(HOUR.total_seconds())
+    world.start()
+    await world.quiet()
+    await keeps_its_last_certificate(world, old)
+    assert posts(world) == 2
+
+
+async def test_after_a_restart_one_get_comes_before_the_removal_of_what_was_replaced(world: SimulatedWorld) -> None:
+    _, new = await renewed_on_request(world)
+    await world.restart()
+    await world.advance(20 * MINUTE)
+    assert list(world.live()) == [new]
+    assert [entry.certificate for entry in asked(world, "get")] == [new]
+
+
+@pytest.mark.parametrize("fault", [{"status": 500}, {"status": 403}, {"action": "html"}], ids=str)
+async def test_a_get_that_always_fails_keeps_nothing_that_was_replaced_for_ever(
+    world: SimulatedWorld, fault: dict[str, Any]
+) -> None:
+    old, new = await renewed_on_request(world)
+    fails(world, "get", times=None, **fault)
+    await world.restart()
+    await world.advance(30 * MINUTE)
+    assert set(world.live()) == {old, new}
+    await world.advance(3 * HOUR)
+    assert list(world.live()) == [new]
+    assert await world.ready("site") == ("True", "Issued")

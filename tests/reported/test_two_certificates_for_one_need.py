@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reported.acts import behave, cluster_lost, created, fails, held, posts, replaced, said, theirs
+from reported.acts import behave, cluster_lost, created, deleted, fails, held, posts, replaced, said, theirs
 from support.acting import (
     DAY,
     HOUR,
@@ -26,6 +26,7 @@ from support.world import OTHER_TOKEN, TOKEN
 from vercel_emulator.models import TokenGrant
 
 NAMES = ["a.example.com"]
+OTHERS = ["b.example.com"]
 
 
 async def one_owner(world: SimulatedWorld, count: int = 2) -> None:
@@ -707,3 +708,55 @@ async def test_a_certificate_made_by_hand_a_moment_ago_is_used(world: SimulatedW
     await world.quiet()
     assert await held(world) == ["cert_theirs"]
     assert posts(world, *NAMES) == 0
+
+
+@pytest.mark.parametrize("cns", [NAMES, OTHERS, [*NAMES, *OTHERS]], ids=("the same names", "other names", "more names"))
+@pytest.mark.parametrize(
+    ("when", "then"), [("after", "drop"), ("before", "drop"), ("after", "continue")], ids=("lost", "never sent", "late")
+)
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_copy_of_a_resource_with_its_status_during_a_post_does_not_take_the_certificate(
+    world: SimulatedWorld, cns: list[str], when: str, then: str, *, restart: bool
+) -> None:
+    """``kubectl get -o yaml`` under another name, and ``apply --subresource=status``."""
+    slow = fails(world, "issue", action="hang", when=when)
+    await world.apply("site", NAMES)
+    await world.quiet(hanging=1)
+    copy = await world.get("site")
+    assert copy is not None
+    copy["metadata"]["name"] = "copy"
+    copy["spec"]["cns"] = cns
+    await world.clock.advance(1)
+    await created(world, copy, status=copy["status"])
+    await world.quiet(hanging=1)
+    if restart:
+        await world.crash()
+        world.start()
+    slow.release(then)
+    await world.quiet()
+    await world.advance(HOUR)
+    assert (await world.status("site"))["origin"] == "Issued"
+    assert posts(world, *NAMES) == (2 if when == "before" else 1)
+    if cns == NAMES:
+        assert await world.ready("copy") == ("False", "DuplicateOf")
+    else:
+        assert (await world.status("copy"))["origin"] == "Issued"
+        assert posts(world, *cns) == 1
+    await deleted(world, "copy")
+    assert list(world.live()) == await held(world)
+    await deleted(world)
+    assert world.live() == {}
+
+
+async def test_when_the_original_is_gone_the_copy_resolves_the_attempt(world: SimulatedWorld) -> None:
+    """A resource is renamed during a POST, and no operator runs meanwhile."""
+    fails(world, "issue", action="hang", when="after")
+    await world.apply("site", NAMES)
+    await world.quiet(hanging=1)
+    [copy] = await cluster_lost(world)
+    copy["metadata"]["name"] = "copy"
+    await created(world, copy, status=copy["status"])
+    world.start()
+    await world.advance(HOUR)
+    assert await world.ready("copy") == ("True", "Issued")
+    assert posts(world) == 1

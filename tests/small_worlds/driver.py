@@ -35,6 +35,7 @@ from vercel_certificate_operator.core.failures import Failure, Fate
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
     CallKey,
+    CheckSchema,
     Decision,
     Get,
     GetDomainConfig,
@@ -234,7 +235,7 @@ class Driver:
             if resource is None:
                 self._after_its_end(key)
                 return
-            memory, note = self.memories[key].observe(resource, tick).published(resource.status)
+            memory, note = self.memories[key].observe(resource, tick, self.rounds[key].got).published(resource.status)
             self.memories[key] = memory
             self._publish(note)
             facts = self._facts(resource, memory, self.rounds[key])
@@ -265,6 +266,8 @@ class Driver:
                 return False
             case ReadSource():
                 raise AssertionError("nothing is uploaded here")
+            case CheckSchema():
+                raise AssertionError("the definition is never older")
             case Issue(attempt):
                 return self._issue(facts, decision, attempt)
             case Get() | List() | Remove():
@@ -294,6 +297,7 @@ class Driver:
             held_elsewhere=self.objects.held_elsewhere(key),
             left_behind=self.objects.left_behind,
             attempted_elsewhere=self.objects.attempted_elsewhere(key),
+            copied_attempt=self.objects.copied_attempt(key),
             not_removable=self.objects.not_removable(key),
             clock_skew=self._skew,
             server_time=self.now - self._skew if self._skew is not None else None,

@@ -105,6 +105,10 @@ class MemoryApi:
         self.faults: list[ApiFault] = []
         self.asked: list[Asked] = []
         """What the operator's processes requested, Events and Leases aside."""
+        self.lacks: str | None = None
+        """A field of status that the installed definition lacks, with a dot between names: it is dropped."""
+        self.dropped = 0
+        """How many values of it."""
         self.by_operator = False
         """Whether the request in progress is the operator's, for observers."""
         self.observers: list[Observer] = []
@@ -164,7 +168,7 @@ class MemoryApi:
             case "POST":
                 return self._create(place, body)
             case "PATCH":
-                return self._patch(place, subresource, body, content_type)
+                return self._patch(place, subresource, body, content_type, dry_run=query.get("dryRun") == "All")
             case "PUT":
                 return self._replace(place, body)
             case "DELETE":
@@ -214,7 +218,7 @@ class MemoryApi:
             self._observed(None, new)
         return new
 
-    def _patch(self, place: Place, subresource: str, patch: Any, content_type: str) -> Body:
+    def _patch(self, place: Place, subresource: str, patch: Any, content_type: str, *, dry_run: bool = False) -> Body:
         before = self._there(place)
         if content_type == "application/json-patch+json":
             after = _json_patched(before, patch)
@@ -227,7 +231,7 @@ class MemoryApi:
             after = _merged(before, patch)
         if place[0] == PLURAL:
             after = _only_status(before, after) if subresource else _all_but_status(before, after)
-        return self._store(place, before, after)
+        return self._store(place, before, after, dry_run=dry_run)
 
     def _replace(self, place: Place, body: Body) -> Body:
         before = self._there(place)
@@ -245,8 +249,13 @@ class MemoryApi:
         answer = self._store(place, before, after, deleting=True)
         return answer if place in self._objects else {"kind": "Status", "status": "Success"}
 
-    def _store(self, place: Place, before: Body, after: Body, *, deleting: bool = False) -> Body:
+    def _store(self, place: Place, before: Body, after: Body, *, deleting: bool = False, dry_run: bool = False) -> Body:
         metadata = after["metadata"]
+        if self.lacks is not None and place[0] == PLURAL:
+            dropped = _drop(after.get("status"), self.lacks.split("."))
+            self.dropped += dropped if not dry_run else 0
+        if dry_run:
+            return after
         for fixed in ("name", "namespace", "uid", "creationTimestamp", "resourceVersion"):
             metadata[fixed] = before["metadata"][fixed]
         _drop_what_is_empty(metadata)
@@ -292,6 +301,14 @@ def copied(value: T) -> T:
 
 def _version(body: Body) -> str:
     return str(body["metadata"]["resourceVersion"])
+
+
+def _drop(value: Any, way: Sequence[str]) -> int:
+    """Removes a field, where it is; of lists, of each item. Returns how often it was there."""
+    items = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
+    if len(way) > 1:
+        return sum(_drop(item.get(way[0]), way[1:]) for item in items)
+    return sum(item.pop(way[0], None) is not None for item in items)
 
 
 def _set_defaults(spec: Body) -> None:

@@ -29,7 +29,7 @@ NEVER = float("-inf")
 
 
 def open_attempt(known: Known) -> Attempt | None:
-    """Returns the attempt whose outcome is not recorded, unless this process knows that it was never sent.
+    """Returns the attempt whose outcome is not known, unless this process knows that it was never sent.
 
     Someone may have wiped status. Then this process may still know the attempt.
     """
@@ -38,7 +38,7 @@ def open_attempt(known: Known) -> Attempt | None:
         attempt = known.reply.attempt
     if attempt is None or not attempt.open or attempt.id in known.void_attempts:
         return None
-    return attempt
+    return attempt if attempt.id != known.unstored_outcome else None
 
 
 def open_reply(known: Known) -> Reply | None:
@@ -174,6 +174,21 @@ def current_certificate(known: Known) -> Certificate | None:
         return listed or (got.certificate if got is not None else None)
     newer = got.certificate if got.at >= listing.begun else None
     return newer if newer is not None and newer.is_described else listed
+
+
+def current_is_seen(known: Known) -> bool:
+    """Returns whether Vercel has shown the current certificate to this process, and not denied it since.
+
+    A list alone denies nothing if the certificate's own GET shows it.
+    """
+    status, listing, got = known.resource.status, known.listing, known.got.get(known.resource.status.id or "")
+    checked_id, checked_at = known.checked or (None, 0.0)
+    listed = listing is not None and listing.find(status.id) is not None
+    if got is not None:
+        return got.certificate is not None or (listed and listing is not None and listing.begun >= got.at)
+    if checked_id == status.id and (listing is None or checked_at >= listing.begun):
+        return True
+    return listed
 
 
 def vercels_renewals(known: Known) -> Sequence[Certificate]:
@@ -347,6 +362,8 @@ def next_moment(known: Known, status: Status) -> datetime | None:
     moments += [max(known.wall(at), known.now + TICK) for at in retries]
     # Not compared with now: wall-clock times are rounded, and a call that can't be made yet would seem to be free.
     free = [known.free_at("remove", entry.id) for entry in status.superseded]
+    if status.superseded and status.id is not None:
+        free.append(known.free_at("get", status.id))
     return earliest(*free, *(moment for moment in moments if moment is not None and moment > known.now))
 
 

@@ -195,13 +195,17 @@ class Known:
     reply: Reply | None = None
     """Of a POST that this process made, until its outcome is recorded."""
     void_attempts: Container[str] = frozenset()
-    """Ids of attempts that this process knows it never sent."""
+    """Ids of attempts that were never sent for this resource: this process knows that, or they are an older one's."""
     schema_outdated: bool = False
     """Whether the API server dropped fields of the record: the installed definition is older than the operator."""
+    schema_in_doubt: bool = False
+    """Whether it did so before, and is to be asked again."""
+    unstored_outcome: str | None = None
+    """The attempt whose outcome this process wrote and the API server dropped: it seems to be open."""
     got: Mapping[str, Got] = field(default_factory=dict)
     """The answers to GETs of this round, by certificate id."""
     checked: tuple[str, Tick] | None = None
-    """The current certificate's id, and when a GET showed it last, perhaps in an earlier round."""
+    """The current certificate's id, and when its own GET or POST showed it last, perhaps in an earlier round."""
     removed: Mapping[str, bool] = field(default_factory=dict)
     """The removals of this round: whether Vercel had a certificate with this id."""
     listing: Listing | None = None
@@ -346,6 +350,11 @@ class ReadSource:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckSchema:
+    """Ask the API server, without changing anything, whether it stores every field of the record, and decide again."""
+
+
+@dataclass(frozen=True, slots=True)
 class GetDomainConfig:
     """Ask Vercel how a domain is configured, and decide again, whatever comes of it."""
 
@@ -372,6 +381,7 @@ Action = (
     | Remove
     | ReadToken
     | ReadSource
+    | CheckSchema
     | GetDomainConfig
     | AddFinalizer
     | RemoveFinalizer

@@ -37,6 +37,7 @@ from vercel_certificate_operator.core.known import (
     Tick,
     Write,
 )
+from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Resource, Spec, Status
 from vercel_certificate_operator.core.source import Source, SourceProblem
 from vercel_certificate_operator.core.times import SCHEMA_CHECK
@@ -65,7 +66,11 @@ class Memory:
     failed: Mapping[CallKey, FailedCall] = field(default_factory=lambda: _EMPTY)
     wish: object = None
     """What the user wanted when these calls failed."""
-    schema_outdated_since: Tick | None = None
+    schema: tuple[Tick, bool] | None = None
+    """When the API server last stored the record incompletely or was asked whether it stores every field, and whether
+    it does."""
+    unstored_outcome: str | None = None
+    """The attempt whose outcome this process wrote and the API server dropped."""
     source: tuple[Tick, Source | SourceProblem] | None = None
     """When the Secret of spec.certificateSecretRef was read, and what it held."""
     noticed: Listing | None = None
@@ -78,12 +83,16 @@ class Memory:
     farewell: Note | None = None
     """The Event for the end of the resource, which is being released."""
     checked: tuple[str, Tick] | None = None
-    """The current certificate's id, and when a GET showed it last. A rate limit can end a round after its GET."""
+    """The current certificate's id, and when its own GET or POST showed it last. It is about the certificate that has
+    been the current one ever since. A rate limit can end a round after its GET."""
 
-    def observe(self, resource: Resource, tick: Tick) -> "Memory":
+    def observe(self, resource: Resource, tick: Tick, got: Mapping[str, Got] = _EMPTY) -> "Memory":
         """Returns the memory after the resource's newest state was seen.
 
         A reply whose outcome is recorded is dropped. A change by the user ends every wait for a call.
+
+        Args:
+            got: the answers to GETs of this round, by certificate id.
         """
         attempt = resource.status.attempt
         attempt_id = attempt.id if attempt is not None else None
@@ -92,10 +101,21 @@ class Memory:
             after = replace(after, seen=(attempt_id, tick))
         if self.reply is not None and attempt is not None and attempt.id == self.reply.attempt.id and not attempt.open:
             after = replace(after, reply=None)
+        checked = after._checked_now(resource.status.id, got)
+        if checked != after.checked:
+            after = replace(after, checked=checked)
         wish = _wish(resource)
         if after.wish != wish:
             after = replace(after, wish=wish, source=None, failed=_EMPTY if after.wish is not None else after.failed)
         return after
+
+    def _checked_now(self, current: str | None, got: Mapping[str, Got]) -> tuple[str, Tick] | None:
+        new = self.reply.certificate if self.reply is not None else None
+        checked = self.checked if self.checked and self.checked[0] in (current, new and new.id) else None
+        answer = got.get(current or "")
+        if current is None or answer is None or (checked is not None and checked[1] >= answer.at):
+            return checked
+        return (current, answer.at) if answer.certificate is not None else None
 
     def published(self, status: Status) -> tuple["Memory", Note | None]:
         """Returns the memory, and the Event that is due because status turned out to be written."""
@@ -119,6 +139,17 @@ class Memory:
         action = decision.action
         settled = isinstance(action, Write) and (action.closes or decision.status is None)
         return replace(self, unpublished=None, reply=None if settled else self.reply)
+
+    def dropped(self, decision: Decision, tick: Tick) -> "Memory":
+        """Returns the memory after the API server dropped fields of a decision's status."""
+        attempt = decision.status.attempt if decision.status is not None else None
+        closes = attempt is not None and isinstance(decision.action, Write) and decision.action.closes
+        unstored = attempt.id if attempt is not None and closes else self.unstored_outcome
+        return replace(self, schema=(tick, False), unstored_outcome=unstored)
+
+    def schema_checked(self, tick: Tick, stores_all: bool) -> "Memory":
+        """Returns the memory after the API server was asked whether it stores every field of the record."""
+        return replace(self, schema=(tick, stores_all), unstored_outcome=None if stores_all else self.unstored_outcome)
 
     def with_removed(self, certificate_id: str, there: bool) -> "Memory":
         """Returns the memory after a certificate of a resource that is being deleted was removed."""
@@ -151,10 +182,6 @@ class Memory:
         }
         return self if len(left) == len(self.failed) else replace(self, failed=MappingProxyType(left))
 
-    def with_checked(self, certificate_id: str, tick: Tick) -> "Memory":
-        """Returns the memory after a GET showed the current certificate."""
-        return replace(self, checked=(certificate_id, tick))
-
     def announced(self, attempt_id: str) -> "Memory":
         """Returns the memory before an attempt is recorded. Until it is sent, it counts as never sent."""
         return replace(self, void=(*self.void, attempt_id)[-MOST_VOID:], reply=None)
@@ -162,11 +189,12 @@ class Memory:
     def sent(self, attempt_id: str, tick: Tick) -> "Memory":
         """Returns the memory when an attempt's POST is being sent."""
         void = tuple(other for other in self.void if other != attempt_id)
-        return replace(self, void=void, seen=(attempt_id, tick), in_flight=attempt_id, schema_outdated_since=None)
+        return replace(self, void=void, seen=(attempt_id, tick), in_flight=attempt_id)
 
     def answered(self, reply: Reply) -> "Memory":
         """Returns the memory when a POST is over."""
-        return replace(self, reply=reply, in_flight=None, checked=self.checked if reply.certificate is None else None)
+        checked = (reply.certificate.id, reply.at) if reply.certificate is not None else self.checked
+        return replace(self, reply=reply, in_flight=None, checked=checked)
 
     @property
     def has_unrecorded_reply(self) -> bool:
@@ -238,12 +266,20 @@ def known(
     held_elsewhere: Container[str],
     left_behind: Container[str],
     attempted_elsewhere: Container[frozenset[str]],
+    copied_attempt: str | None,
     not_removable: Container[str],
     clock_skew: timedelta | None,
     server_time: datetime | None,
 ) -> Known:
-    """Returns what a decision is made from. The arguments are those of ``Known``."""
-    since = memory.schema_outdated_since
+    """Returns what a decision is made from. The arguments are those of ``Known``.
+
+    Args:
+        copied_attempt: the open attempt, if it is an older resource's. Nothing was sent for this one, unless this
+            process did that.
+    """
+    copied = copied_attempt if memory.reply is None and memory.in_flight is None else None
+    checked_at, stores_all = memory.schema or (tick, not _says_outdated(resource.status))
+    lately = memory.schema is not None and tick - checked_at < SCHEMA_CHECK.total_seconds()
     # A tenth later at most, so that a thousand Secrets aren't read in one second.
     poll = limits.source_poll * (1 + fraction(resource.key.uid) / 10)
     # Whole milliseconds: a wait until then ends at a datetime, which has microseconds.
@@ -258,8 +294,10 @@ def known(
         seen_at=memory.seen[1],
         in_flight=memory.in_flight is not None,
         reply=memory.reply,
-        void_attempts=memory.void,
-        schema_outdated=since is not None and tick - since < SCHEMA_CHECK.total_seconds(),
+        void_attempts=(*memory.void, copied) if copied is not None else memory.void,
+        schema_outdated=not stores_all and lately,
+        schema_in_doubt=not stores_all and not lately,
+        unstored_outcome=memory.unstored_outcome,
         got=round_.got,
         checked=memory.checked,
         removed={**memory.removed, **round_.removed} if memory.removed else round_.removed,
@@ -281,6 +319,11 @@ def known(
         clock_skew=clock_skew,
         server_time=server_time,
     )
+
+
+def _says_outdated(status: Status) -> bool:
+    issuing = status.condition("Issuing")
+    return issuing is not None and issuing.reason == Reason.SCHEMA_OUTDATED
 
 
 def _is_the_same(before: Failure, after: Failure, call: Call) -> bool:

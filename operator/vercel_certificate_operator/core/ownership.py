@@ -10,7 +10,7 @@ certificate for them.
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -231,6 +231,10 @@ class Claims:
         """Ends a reservation: the attempt is recorded, or isn't made."""
         if self._reserved.pop(key, None) is not None:
             self.put(key, self._claims.get(key))
+
+    def oldest(self, keys: Iterable[Key]) -> Key:
+        """Returns the oldest of these resources."""
+        return min(keys, key=lambda key: self._claims[key].seniority)
 
     def group_of(self, key: Key) -> Group | None:
         claim = self._claims.get(key)

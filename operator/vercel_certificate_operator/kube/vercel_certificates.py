@@ -7,7 +7,7 @@ Each write succeeds only on the object and in the state for which it was decided
   422. A merge patch would not do: the API server accepts a wrong uid in it on the status subresource.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from kubernetes.aio.client import ApiClient
@@ -109,7 +109,30 @@ class VercelCertificates:
         where = path(API, key.namespace, PLURAL, key.name, "status")
         return await self._patch(where, patch, JSON_PATCH, f"writing the status of {key}")
 
-    async def _patch(self, where: str, patch: object, content_type: str, what: str) -> Body:
-        query = {"fieldManager": FIELD_MANAGER}
+    async def stores(self, resource: Resource, status: Status) -> bool:
+        """Returns whether the API server would store a status as it is. Nothing changes.
+
+        Raises:
+            Refused: it is another object, or the installed definition doesn't allow that status.
+        """
+        key = resource.key
+        patch: list[Body] = [
+            {"op": "test", "path": "/metadata/uid", "value": key.uid},
+            {"op": "add", "path": "/status", "value": status.dump()},
+        ]
+        where = path(API, key.namespace, PLURAL, key.name, "status")
+        body = await self._patch(where, patch, JSON_PATCH, f"checking how the status of {key} is stored", dry_run=True)
+        return is_stored(body, status)
+
+    async def _patch(self, where: str, patch: object, content_type: str, what: str, *, dry_run: bool = False) -> Body:
+        query = {"fieldManager": FIELD_MANAGER} | ({"dryRun": "All"} if dry_run else {})
         async with translated(what):
             return await send(self._client, "PATCH", where, query=query, body=patch, content_type=content_type)
+
+
+def is_stored(body: Mapping[str, Any], status: Status) -> bool:
+    """Returns whether the API server stored a whole status. An older definition drops fields that it doesn't know.
+
+    What is compared is what the operator reads of it: a newer definition may add to it, or write it in another form.
+    """
+    return Status.read(body.get("status")).dump() == status.dump()

@@ -102,7 +102,7 @@ GO_ANYWAY = (
 def void_attempt_is_recorded(known: Known) -> Decision | None:
     """An attempt that this process never sent needs no search and no grace period."""
     attempt = known.resource.status.open_attempt
-    if attempt is None or attempt.id not in known.void_attempts:
+    if attempt is None or attempt.id not in known.void_attempts or attempt.id == known.unstored_outcome:
         return None
     return Decision(Write(closes=True), known.resource.status.changed(attempt=attempt.closed(Outcome.VOID)))
 

@@ -19,6 +19,7 @@ from vercel_certificate_operator.core.failures import (
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
     CallKey,
+    CheckSchema,
     Decision,
     FailedCall,
     Get,
@@ -74,7 +75,16 @@ def call_of(decision: Decision) -> CallKey | None:
             return "remove", certificate_id
         case Issue(attempt):
             return attempt.call, None
-        case Wait() | Write() | ReadToken() | ReadSource() | GetDomainConfig() | AddFinalizer() | RemoveFinalizer():
+        case (
+            Wait()
+            | Write()
+            | ReadToken()
+            | ReadSource()
+            | CheckSchema()
+            | GetDomainConfig()
+            | AddFinalizer()
+            | RemoveFinalizer()
+        ):
             return None
 
 

@@ -3,7 +3,7 @@
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.durations import readable
 from vercel_certificate_operator.core.facts import next_moment, reported
-from vercel_certificate_operator.core.known import Decision, Known, Wait
+from vercel_certificate_operator.core.known import CheckSchema, Decision, Known, Wait
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.report import conditions, problem, succeeded
 from vercel_certificate_operator.core.times import SCHEMA_CHECK
@@ -27,8 +27,15 @@ def record_must_be_readable(known: Known) -> Decision | None:
 
 
 def record_must_be_stored(known: Known) -> Decision | None:
-    """The API server dropped fields of the record: nothing is issued until the definition is updated."""
-    if not known.schema_outdated or known.resource.deleting:
+    """The API server dropped fields of the record: nothing is issued until it stores every field.
+
+    That is asked before anything is done: what is done first might be what can't be recorded.
+    """
+    if known.resource.deleting:
+        return None
+    if known.schema_in_doubt:
+        return Decision(CheckSchema())
+    if not known.schema_outdated:
         return None
     outdated = problem(
         Reason.SCHEMA_OUTDATED,

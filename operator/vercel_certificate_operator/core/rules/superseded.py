@@ -1,9 +1,17 @@
 """What happens to a certificate that was replaced."""
 
 from vercel_certificate_operator.core import words
-from vercel_certificate_operator.core.facts import adoption_pending, is_removable, removal_time, unchanged, youth
+from vercel_certificate_operator.core.facts import (
+    adoption_pending,
+    current_is_seen,
+    is_removable,
+    is_unreadable,
+    removal_time,
+    unchanged,
+    youth,
+)
 from vercel_certificate_operator.core.failures import explain, meaning
-from vercel_certificate_operator.core.known import AddFinalizer, Decision, Known, List, Note, Remove, Write
+from vercel_certificate_operator.core.known import AddFinalizer, Decision, Get, Known, List, Note, Remove, Write
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import MOST_SUPERSEDED, Superseded
 from vercel_certificate_operator.core.report import usable
@@ -22,19 +30,17 @@ def superseded_is_removed_in_time(known: Known) -> Decision | None:
 
     Only the operator's own; others stay at Vercel, and an Event names them. While the current certificate can't be
     used, only what a younger certificate makes redundant is removed.
+
+    That there is a current certificate is not only recorded: Vercel has shown it to this process. The record may be
+    older than what it says, or someone may have removed the certificate while no operator ran.
     """
     resource, status = known.resource, known.resource.status
     if resource.spec.suspend:
         return None
-    every = usable(status, resource.cns, known.now)
     wanted = adoption_pending(known)  # the user may want this one back
-    due = [
-        entry
-        for entry in status.superseded
-        if known.now >= removal_time(status, entry.since)
-        and entry.id != wanted
-        and (every or _is_redundant(known, entry.id))
-    ]
+    due = _due(known, wanted)
+    if isinstance(due, Get):
+        return Decision(due)
     if not due and len(status.superseded) >= MOST_SUPERSEDED:
         if known.listing is None and not known.blocked("list"):
             return Decision(List(known.tick - DRIFT_LIST_AGE, known.scope))
@@ -66,6 +72,25 @@ def superseded_is_removed_in_time(known: Known) -> Decision | None:
         text = f"{said}Not found with {known.token}: {words.ids(missing)}, which was replaced."
         note = Note("Normal", Reason.DELETED if note is None else Reason.RETAINED, "Remove", text)
     return Decision(Write(), unchanged(known).without_superseded(done), note)
+
+
+def _due(known: Known, wanted: str | None) -> list[Superseded] | Get:
+    """Returns what is to be removed now; a GET, if Vercel must first show the current certificate."""
+    status = known.resource.status
+    every = usable(status, known.resource.cns, known.now)
+    due = [
+        entry
+        for entry in status.superseded
+        if known.now >= removal_time(status, entry.since)
+        and entry.id != wanted
+        and (every or _is_redundant(known, entry.id))
+    ]
+    if not due or not every or status.id is None or current_is_seen(known):
+        return due
+    if status.id not in known.got and not known.blocked("get", status.id):
+        return Get(status.id, status.scope)
+    # Otherwise the rules for what is gone decide, or the GET is made again.
+    return due if is_unreadable(known, status.id) else []
 
 
 def _least_useful(known: Known, wanted: str | None) -> list[Superseded]:
