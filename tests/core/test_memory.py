@@ -423,6 +423,7 @@ def test_whether_the_api_server_stores_every_field_is_asked_again(
         copied_attempt=None,
         not_removable=(),
         clock_skew=None,
+        server_time=None,
     )
     assert (facts.schema_outdated, facts.schema_in_doubt) == (outdated, in_doubt)
 

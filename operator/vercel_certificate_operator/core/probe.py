@@ -35,6 +35,7 @@ PROBE = Status(
         reason="Probe",
         team="team_probe",
         known=("cert_probe",),
+        server_start=_TIME,
         listed=_TIME,
         renew_request="probe",
         requested=True,
