@@ -36,6 +36,35 @@ async def test_names_that_were_refused_reverted_and_applied_again_are_issued(
     assert (await world.status("site"))["cns"] == wanted
 
 
+@pytest.mark.parametrize("lacking", [["cns"], ["expiresAt"], ["cns", "expiresAt", "createdAt"]], ids=str)
+async def test_renewals_succeed_although_no_answer_to_a_request_has_every_field(
+    world: SimulatedWorld, lacking: list[str]
+) -> None:
+    """A GET of the certificate, and the list, have them."""
+    await world.apply("site", A)
+    await world.quiet()
+    fails(world, call="issue", action="answer", omit=lacking)
+    for days in range(10, 200, 10):
+        await world.advance(10 * DAY)
+        assert await world.ready("site") == ("True", "Issued"), days
+    assert len(asked(world, "issue")) <= 4
+    assert len(world.live()) == 1
+
+
+async def test_a_vercel_that_answers_post_only_and_says_no_expiry_is_asked_five_times_a_week(
+    world: SimulatedWorld,
+) -> None:
+    fails(world, call=["list", "get"], status=404, code="not_found")
+    fails(world, call="issue", action="answer", omit=["expiresAt"])
+    await world.apply("site", A)
+    await world.quiet()
+    await world.advance(10 * MINUTE)
+    assert await world.ready("site") == ("False", "UnexpectedAnswer")
+    assert (await world.status("site"))["id"] in world.live(), "it is recorded"
+    await world.advance(6 * DAY)
+    assert len(asked(world, "issue")) <= 5
+
+
 @pytest.mark.parametrize("status", [403, 500])
 async def test_a_certificate_to_adopt_that_can_not_be_read_does_not_hold_up_the_renewal(
     world: SimulatedWorld, status: int

@@ -39,6 +39,21 @@ async def test_an_expiry_in_the_past_is_reported_and_tried_again_daily(world: Si
     assert len(asked(world, "issue")) <= 11, "five a week"
 
 
+@pytest.mark.parametrize("get", [404, 500])
+async def test_if_only_the_list_says_when_certificates_expire_each_renewal_is_one_request(
+    world: SimulatedWorld, get: int
+) -> None:
+    await world.apply("site", NAMES)
+    await world.quiet()
+    for fault in ({"call": "get", "status": get}, {"call": "issue", "action": "answer", "omit": ["expiresAt"]}):
+        world.emulator.faults.add(Fault.model_validate({"times": None, **fault}))
+    for _ in range(10):
+        await world.advance(15 * DAY)
+        assert await world.ready("site") == ("True", "Issued")
+    assert len(asked(world, "issue")) == 3
+    assert len(world.live()) == 1
+
+
 @pytest.mark.parametrize("days", [10, 62, 91, 400])
 async def test_a_node_whose_clock_is_days_ahead_issues_once(world: SimulatedWorld, days: int) -> None:
     world.clock.step(days * 86400)

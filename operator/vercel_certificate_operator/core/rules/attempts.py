@@ -41,6 +41,7 @@ from vercel_certificate_operator.core.known import (
     List,
     Listing,
     Note,
+    Reply,
     Tick,
     Wait,
     Write,
@@ -102,11 +103,38 @@ def outcome_is_recorded(known: Known) -> Decision | None:
     if reply is None:
         return None
     if reply.certificate is not None:
-        origin = origin_of_answer(reply.attempt, reply.certificate, known.held_elsewhere, listed=reply.listed)
-        return certificate_is_recorded(known, reply.attempt, reply.certificate, origin)
+        answer = _in_full(known, reply, reply.certificate)
+        if isinstance(answer, Decision):
+            return answer
+        origin = origin_of_answer(reply.attempt, answer, known.held_elsewhere, listed=reply.listed)
+        return certificate_is_recorded(known, reply.attempt, answer, origin)
     if reply.failure is not None and issued_nothing(reply.failure):
         return _refusal(known, reply.attempt, reply.failure)
     return None
+
+
+def _in_full(known: Known, reply: Reply, answer: Certificate) -> Certificate | Decision:
+    """Returns an answer with what it lacks, from a GET or else from a list. A Decision: ask, or wait, first.
+
+    A field that an answer lacks is unknown, not wrong. What nothing says in the grace period stays unknown.
+    """
+    if answer.is_complete:
+        return answer
+    scope, got = reply.attempt.scope, known.got.get(answer.id)
+    if got is None and not known.blocked("get", answer.id):
+        return Decision(Get(answer.id, scope))
+    answer = answer.completed_by(got.certificate if got is not None else None)
+    if answer.is_described:
+        return answer
+    listing = known.listing if known.listing is not None and known.listing.begun >= reply.at else None
+    if listing is None and not known.blocked("list"):
+        return Decision(List(reply.at, scope))
+    answer = answer.completed_by(listing.find(answer.id) if listing is not None else None)
+    grace_end = reply.at + known.limits.grace
+    if answer.is_described or (got is not None and listing is not None) or known.tick >= grace_end:
+        return answer
+    again = earliest(known.free_at("get", answer.id), known.free_at("list"), known.wall(grace_end))
+    return kept_waiting(known, again)
 
 
 def origin_of_answer(
