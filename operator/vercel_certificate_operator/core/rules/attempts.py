@@ -55,6 +55,7 @@ from vercel_certificate_operator.core.record import (
     Outcome,
     Superseded,
     names_hash,
+    place,
     request_hash,
 )
 from vercel_certificate_operator.core.report import Need, Problem, conditions, failing, held, succeeded
@@ -369,15 +370,25 @@ def _answered(after: Status, before: Status, attempt: Attempt) -> Status:
     return after.changed(last_renew_request=answered)
 
 
-def _counted(known: Known, after: Status, attempt: Attempt) -> Status:
-    """Returns status in which this attempt counts for the issuance limit, unless the user requested it."""
-    requested = request_hash(attempt.renew_request or "") if attempt.requested else None
-    new = Issuance(time=whole_seconds(known.now), names_hash=names_hash(attempt.cns), request_hash=requested)
+def _counted(known: Known, after: Status, attempt: Attempt, *, lost: bool = False) -> Status:
+    """Returns status in which this attempt counts for the issuance limit, unless the user requested it.
+
+    Args:
+        lost: whether a list may prove later that it issued nothing.
+    """
+    new = Issuance(
+        time=whole_seconds(known.now),
+        names_hash=names_hash(attempt.cns),
+        request_hash=request_hash(attempt.renew_request or "") if attempt.requested else None,
+        lost_in=place(attempt.team, attempt.token_hash) if lost else None,
+    )
     all_of_them = (*after.issuances, new)
     most = min(known.limits.issuances, MOST_ISSUANCES)
     by_request = [entry for entry in all_of_them if entry.request_hash is not None]
     others = [entry for entry in all_of_them if entry.request_hash is None]
-    return after.changed(issuances=(*by_request[-most:], *others[-most:]))
+    lost_ones = [entry for entry in others if entry.lost_in is not None]
+    certain = [entry for entry in others if entry.lost_in is None]  # what is lost must not push these out
+    return after.changed(issuances=(*by_request[-most:], *lost_ones[-most:], *certain[-most:]))
 
 
 def _refusal(known: Known, attempt: Attempt, failure: Failure) -> Decision:
@@ -648,7 +659,7 @@ def _lost(known: Known, attempt: Attempt) -> Decision:
         f"{of_call(LOST, attempt.call).advice}",
     )
     before = known.resource.status
-    after = failing(_counted(known, before, attempt), now=known.now, failures=failures, until=until)
+    after = failing(_counted(known, before, attempt, lost=True), now=known.now, failures=failures, until=until)
     after = after.changed(attempt=attempt.closed(Outcome.LOST, reason=LOST.reason, retry_time=until))
     after = conditions(known.resource, after, now=known.now, problem=problem)
     return Decision(Write(closes=True), after, Note("Warning", LOST.reason, "Issue", problem.message))
