@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from core.building import (
     DAY,
     HOUR,
+    ISSUED_AT,
     KEY,
     NOW,
     PERSONAL,
@@ -407,11 +408,17 @@ def test_the_current_certificate_is_not_read_as_a_replaced_one() -> None:
 
 
 def test_what_is_superseded_keeps_its_origin_and_scope() -> None:
-    status = ready(origin="Adopted", team="acme").superseding(since=NOW + timedelta(milliseconds=5))
+    held = cert(auto_renew=False)
+    status = ready(held, origin="Adopted", team="acme").superseding(since=NOW + timedelta(milliseconds=5))
     assert status.superseded == (Superseded(id="cert_1", origin="Adopted", team="acme", since=NOW),)
     assert status.superseding(since=NOW + DAY) == status, "once"
     assert Status().superseding(since=NOW) == Status()
     assert ready(origin=None).superseding(since=NOW).superseded[0].origin == "Found", "when in doubt, it stays"
+    [entry] = ready().superseding(since=NOW).superseded
+    assert (entry.names, entry.renewable_since) == (frozenset({"example.com"}), ISSUED_AT + 45 * DAY)
+    many = cert(cns=[f"{number}.example.com" for number in range(101)])
+    [entry] = ready(many).superseding(since=NOW).superseded
+    assert (entry.cns, entry.renewable_since) == ((), None), "so many would be too much for status"
     assert status.without_superseded({"cert_1"}).superseded == ()
     assert status.without_superseded(frozenset()).superseded == status.superseded
 

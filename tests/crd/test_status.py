@@ -47,6 +47,8 @@ SUPERSEDED = {
     "team": "team_one",
     "fingerprint": "ab" * 32,
     "since": "2026-01-02T03:04:05Z",
+    "cns": ["example.com"],
+    "renewableSince": "2026-01-02T03:04:05Z",
 }
 ISSUANCE = {
     "time": "2026-01-02T03:04:05Z",

@@ -18,6 +18,8 @@ from vercel_certificate_operator.core.schema import Model, NullAsEmpty, Texts, T
 
 MOST_SUPERSEDED = 20
 """Replaced certificates that status holds. While it is full, nothing is issued."""
+MOST_REPLACED_NAMES = 100
+"""Names of a replaced certificate that status holds: as many as a spec can have. Of one with more it holds none."""
 MOST_ISSUANCES = 50
 """Issuances that status holds, and as many that were requested. A limit above this number is no limit."""
 
@@ -138,6 +140,14 @@ class Superseded(Model):
     """If it was uploaded: the SHA-256 fingerprint of the leaf, in hexadecimal digits."""
     since: Time
     """When it was replaced."""
+    cns: Texts = ()
+    """Its names, if Vercel renews it."""
+    renewable_since: Time | None = None
+    """From when on Vercel may renew it under another id: half of its lifetime has passed then."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self.cns)
 
     @property
     def scope(self) -> Scope:
