@@ -100,7 +100,8 @@ def renewals_of_what_was_removed_are_reported(known: Known) -> Decision | None:
     ids = [entry.id for entry in removed]
     text = (
         f"Left at Vercel: {words.ids([one.id for one in found])}. It has the names of {words.ids(ids)}, which was "
-        "replaced and removed, and may be a renewal by Vercel. If no other resource uses it, remove it at Vercel."
+        "replaced and no longer exists, and may be a renewal by Vercel. If no other resource uses it, remove it at "
+        "Vercel."
     )
     note = Note("Warning", Reason.ORPHANED, "Remove", text)
     return Decision(Write(), unchanged(known).without_superseded(set(ids)), note)
