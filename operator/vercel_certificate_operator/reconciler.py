@@ -284,7 +284,8 @@ class Reconciler:
                     return self._wait(facts, decision.action.until)
                 round_ = round_.fenced_off()
                 continue
-            if self._stopping and not isinstance(decision.action, Write):
+            completes = isinstance(decision.action, Get) and self._memories[key].has_unrecorded_reply
+            if self._stopping and not completes and not isinstance(decision.action, Write):
                 return None
             try:
                 next_round = await self._reserved_act(facts, decision, round_)

@@ -306,6 +306,20 @@ def led_to(facts: Known, *at_vercel: Certificate) -> tuple[Known, Decision]:
     raise AssertionError(f"never settles: {decision.policy}, {decision.action}")
 
 
+def asked_again(facts: Known, *at_vercel: Certificate) -> Known:
+    """Returns what is known once Vercel has completed the answer to a POST, if it lacks something."""
+    while (decision := decide(facts)).policy == "outcome_is_recorded":
+        match decision.action:
+            case Get(certificate_id):
+                found = next((one for one in at_vercel if one.id == certificate_id), None)
+                facts = replace(facts, got={**facts.got, certificate_id: Got(facts.tick, found)})
+            case List():
+                facts = replace(facts, listing=listed(*at_vercel, begun=facts.now))
+            case _:
+                break
+    return facts
+
+
 def issued_by(facts: Known, *at_vercel: Certificate) -> Attempt:
     """Returns the attempt that comes of it."""
     _, decision = led_to(facts, *at_vercel)

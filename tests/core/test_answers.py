@@ -18,13 +18,17 @@ from core.building import (
     NOW,
     READY,
     SECOND,
+    TEAM,
     answered,
+    asked_again,
     assert_in_order,
+    at,
     attempted,
     cert,
     conditions_of,
     failed,
     failing,
+    gone,
     got,
     issued_by,
     known,
@@ -37,11 +41,12 @@ from core.building import (
     refusal,
     replaced,
     status_of,
+    tick,
     written,
 )
 from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.decide import decide
-from vercel_certificate_operator.core.known import Decision, Known, Wait, Write
+from vercel_certificate_operator.core.known import Decision, Get, Known, Limits, List, Wait, Write
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Issuance, Origin, names_hash, request_hash
 from vercel_certificate_operator.core.resource import Status
@@ -53,7 +58,10 @@ WITH_WWW = frozenset({"example.com", "www.example.com"})
 
 
 def recorded(before: Known) -> tuple[Status, Decision]:
-    """Returns the status once the outcome is recorded, which has to be next."""
+    """Returns the status once the outcome is recorded, which has to be next. GETs and lists agree with the answer."""
+    assert before.reply is not None
+    assert before.reply.certificate is not None
+    before = asked_again(before, before.reply.certificate)
     decision = decide(before)
     assert decision.policy == "outcome_is_recorded"
     assert decision.action == Write(closes=True)
@@ -454,6 +462,74 @@ def test_a_change_of_names_or_a_request_ends_that_wait() -> None:
     changed = known(status=status, cns=["b.example.com"], generation=2)
     assert issued_by(changed, OTHER_NAMES).cns == ("b.example.com",)
     assert issued_by(known(status=status, renew="1"), OTHER_NAMES).requested
+
+
+# --- an answer that lacks something -----------------------------------------------------------------------------------
+
+LACKING = {
+    "cns": replace(NEW, cns=frozenset()),
+    "expiresAt": replace(NEW, expires_at=None),
+    "all": Certificate("cert_2", frozenset()),
+}
+GRACE = timedelta(seconds=Limits().grace)
+
+
+@pytest.mark.parametrize("odd", [*LACKING.values(), replace(NEW, created_at=None)])
+def test_what_an_answer_lacks_is_read_from_the_certificate(odd: Certificate) -> None:
+    before = known(status=ready(DUE), **answered(odd, attempted(reason="RenewalDue")))
+    assert decide(before).action == Get("cert_2", TEAM)
+    decision = decide(asked_again(before, NEW))
+    status = decision.status
+    assert status is not None
+    assert (status.id, status.cns, status.expires_at, status.created_at) == (
+        "cert_2",
+        ("example.com",),
+        NEW.expires_at,
+        NEW.created_at,
+    )
+    assert note_of(decision) == ("Normal", "Renewed", "Renew")
+    assert decision.note is not None
+    assert decision.note.text.endswith(" The operator got what was missing with another request.")
+
+
+@pytest.mark.parametrize("odd", LACKING.values())
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"got": got(LACKING["all"])},
+        {"got": gone("cert_2")},
+        {"failed": failing("get", refusal(500), of="cert_2")},
+        {"pauses": paused("get", NOW + HOUR)},
+    ],
+    ids=["a GET lacks it too", "404", "the GET fails", "GETs are rate limited"],
+)
+def test_what_a_get_does_not_say_is_read_from_a_new_list(odd: Certificate, facts: dict[str, Any]) -> None:
+    before = known(listing=listed(begun=NOW - SECOND), **facts, **answered(odd))
+    assert decide(before).action == List(tick(NOW), TEAM)
+    decision = decide(replace(before, listing=listed(NEW)))
+    assert decision.status is not None
+    assert (decision.status.cns, decision.status.expires_at) == (("example.com",), NEW.expires_at)
+
+
+@pytest.mark.parametrize("odd", LACKING.values())
+def test_what_can_not_be_asked_for_is_waited_for_until_the_grace_period_ends(odd: Certificate) -> None:
+    calls = {**failing("get", refusal(500), of="cert_2"), **failing("list", refusal(500), until=NOW + 2 * MINUTE)}
+    before = known(failed=calls, **answered(odd))
+    assert decide(before).action == Wait(NOW + MINUTE), "then the GET may be repeated"
+    late = at(before, NOW + GRACE, failed={key: replace(one, retry_at=1e9) for key, one in calls.items()})
+    assert decide(late).action == Write(closes=True)
+    assert decide(at(late, NOW + GRACE - SECOND)).action == Wait(NOW + GRACE)
+
+
+def test_a_creation_time_that_can_not_be_asked_for_is_not_waited_for() -> None:
+    odd = replace(NEW, created_at=None)
+    assert after_answer(odd, failed=failing("get", refusal(500), of="cert_2")).ready
+
+
+def test_whose_an_answer_is_depends_on_what_completes_it() -> None:
+    """Vercel answered with an older certificate of someone else."""
+    before = known(**answered(replace(NEW, created_at=None)))
+    assert decide(asked_again(before, replace(NEW, created_at=NOW - DAY))).status.origin == "Found"  # type: ignore[union-attr]
 
 
 # --- an answer that renewed nothing -----------------------------------------------------------------------------------

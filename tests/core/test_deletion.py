@@ -16,6 +16,7 @@ from core.building import (
     NOT_SENT,
     NOTHING_TO_DO,
     NOW,
+    OTHER_TEAM,
     READY,
     SECOND,
     TEAM,
@@ -46,7 +47,7 @@ from core.building import (
     tick,
     written,
 )
-from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.facts import is_removable
 from vercel_certificate_operator.core.known import (
@@ -809,6 +810,73 @@ def test_of_what_makes_room_only_the_oldest_is_forgotten() -> None:
 
 
 # --- another tool's finalizer -----------------------------------------------------------------------------------------
+
+
+# --- Vercel renews what was replaced ----------------------------------------------------------------------------------
+
+AGED = cert("cert_0", ["old.com"], created=NOW - 50 * DAY)
+RENEWAL = cert("cert_9", ["old.com"], created=NOW - MINUTE)
+"""Vercel has renewed it, and no status names that."""
+
+
+def entry_of(certificate: Certificate) -> tuple[Superseded, ...]:
+    return ready(certificate).superseding(since=NOW - HOUR).superseded
+
+
+AGED_ENTRY = entry_of(AGED)
+
+
+def just_removed(*, of: tuple[Superseded, ...] = AGED_ENTRY, **more: Any) -> Known:
+    return known(**{"status": ready(NEW, superseded=of), "removed": {"cert_0": True}, **more})
+
+
+def test_after_the_removal_of_what_vercel_may_have_renewed_a_new_list_is_made() -> None:
+    facts = just_removed()
+    assert decide(facts).action == List(tick(NOW), TEAM)
+    assert decide(replace(facts, listing=listed(NEW, begun=NOW - 2 * MINUTE, took=1.0))).action == List(tick(NOW), TEAM)
+    decision = decide(replace(facts, listing=listed(NEW, RENEWAL)))
+    assert decision.policy == "renewals_of_what_was_removed_are_reported"
+    assert note_of(decision) == ("Warning", "OrphanedCertificate", "Remove")
+    assert decision.note is not None
+    assert "cert_9" in decision.note.text
+    assert decision.status is not None
+    assert decision.status.superseded == ()
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        pytest.param(just_removed(listing=listed(NEW)), id="no renewal"),
+        pytest.param(just_removed(listing=listed(NEW, replace(RENEWAL, created_at=NOW - 6 * DAY))), id="before that"),
+        pytest.param(just_removed(listing=listed(RENEWAL), held_elsewhere={"cert_9"}), id="another resource uses it"),
+        pytest.param(just_removed(failed=failing("list", refusal(500), until=NOW + HOUR)), id="the list fails"),
+        pytest.param(
+            just_removed(cns=["old.com"], status=ready(cert("cert_2", ["old.com"]), superseded=AGED_ENTRY)),
+            id="same names",
+        ),
+        pytest.param(just_removed(scope=OTHER_TEAM), id="another team"),
+        pytest.param(just_removed(of=entry_of(cert("cert_0", ["old.com"]))), id="too young"),
+        pytest.param(
+            just_removed(of=ready(replace(AGED, auto_renew=False)).superseding(since=NOW - HOUR).superseded),
+            id="no autoRenew",
+        ),
+    ],
+)
+def test_otherwise_what_was_replaced_is_forgotten_without_a_list(facts: Known) -> None:
+    decision = decide(facts)
+    assert decision.policy == "superseded_is_removed_in_time"
+    assert decision.action == Write()
+    assert decision.note is None
+
+
+def test_a_deletion_looks_for_renewals_of_what_was_replaced_too() -> None:
+    facts = just_removed(deleting=True, removed={"cert_0": True, "cert_2": True})
+    assert decide(facts).action == List(None, TEAM)
+    decision = decide(replace(facts, listing=listed(RENEWAL)))
+    assert decision.action == RemoveFinalizer()
+    assert note_of(decision) == ("Warning", "Deleted", "Delete")
+    assert decision.note is not None
+    assert "Left at Vercel: cert_9" in decision.note.text
 
 
 @pytest.mark.parametrize("removed", [True, False], ids=["removed", "found by someone else"])

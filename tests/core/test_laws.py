@@ -42,6 +42,7 @@ from vercel_certificate_operator.core.known import (
     CallKey,
     Decision,
     FailedCall,
+    Get,
     Issue,
     Known,
     List,
@@ -457,6 +458,11 @@ def an_outcome_is_recorded_once_and_only_for_the_open_attempt(facts: Known, deci
 def what_vercel_answered_is_recorded_first(facts: Known, decision: Decision) -> None:
     reply = open_reply(facts)
     if reply is None or reply.certificate is None or facts.resource.deleting or facts.resource.status.unreadable:
+        return
+    if not reply.certificate.is_complete:  # first, a GET or a list completes it
+        assert decision.policy == "outcome_is_recorded"
+        assert decision.action == Write(closes=True) or isinstance(decision.action, Get | List | Wait)
+        assert not isinstance(decision.action, Wait) or facts.tick < reply.at + facts.limits.grace
         return
     assert decision.action == Write(closes=True)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from core.building import (
     DAY,
     HOUR,
+    ISSUED_AT,
     KEY,
     NOW,
     PERSONAL,
@@ -73,7 +74,9 @@ FULL: dict[str, Any] = {
         "retryTime": "2025-12-22T13:00:00Z",
     },
     "superseded": [{"id": "cert_0", "origin": "Found", "team": "acme", "since": "2025-12-22T12:00:00Z"}],
-    "issuances": [{"time": "2025-12-22T12:00:00Z", "namesHash": "0123456789abcdef", "requestHash": "abc"}],
+    "issuances": [
+        {"time": "2025-12-22T12:00:00Z", "namesHash": "0123456789abcdef", "requestHash": "abc", "lostIn": "acme"}
+    ],
     "lastRenewRequest": "1",
     "lastAdoptRequest": "cert_9",
     "failedAttempts": 2,
@@ -433,11 +436,17 @@ def test_the_current_certificate_is_not_read_as_a_replaced_one() -> None:
 
 
 def test_what_is_superseded_keeps_its_origin_and_scope() -> None:
-    status = ready(origin="Adopted", team="acme").superseding(since=NOW + timedelta(milliseconds=5))
+    held = cert(auto_renew=False)
+    status = ready(held, origin="Adopted", team="acme").superseding(since=NOW + timedelta(milliseconds=5))
     assert status.superseded == (Superseded(id="cert_1", origin="Adopted", team="acme", since=NOW),)
     assert status.superseding(since=NOW + DAY) == status, "once"
     assert Status().superseding(since=NOW) == Status()
     assert ready(origin=None).superseding(since=NOW).superseded[0].origin == "Found", "when in doubt, it stays"
+    [entry] = ready().superseding(since=NOW).superseded
+    assert (entry.names, entry.renewable_since) == (frozenset({"example.com"}), ISSUED_AT + 45 * DAY)
+    many = cert(cns=[f"{number}.example.com" for number in range(101)])
+    [entry] = ready(many).superseding(since=NOW).superseded
+    assert (entry.cns, entry.renewable_since) == ((), None), "so many would be too much for status"
     assert status.without_superseded({"cert_1"}).superseded == ()
     assert status.without_superseded(frozenset()).superseded == status.superseded
 

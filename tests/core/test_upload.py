@@ -21,6 +21,7 @@ from core.building import (
     TICK,
     TIMED_OUT,
     answered,
+    asked_again,
     assert_in_order,
     attempted,
     cert,
@@ -347,6 +348,7 @@ def test_an_uploaded_certificate_replaces_a_younger_one_that_expires_later() -> 
 )
 def test_an_answer_that_cannot_be_used_does_not(answer: Certificate) -> None:
     before = uploading(status=ready(NEW), **answered(answer, attempt_for(LEAF, start=NOW - 100 * DAY)))
+    before = asked_again(before, answer)
     status = written(before, decide(before)).resource.status
     assert status.id == "cert_2"
     assert status.attempt is not None

@@ -49,8 +49,15 @@ SUPERSEDED = {
     "team": "team_one",
     "fingerprint": "ab" * 32,
     "since": "2026-01-02T03:04:05Z",
+    "cns": ["example.com"],
+    "renewableSince": "2026-01-02T03:04:05Z",
 }
-ISSUANCE = {"time": "2026-01-02T03:04:05Z", "namesHash": "0123456789abcdef", "requestHash": "0123456789abcdef"}
+ISSUANCE = {
+    "time": "2026-01-02T03:04:05Z",
+    "namesHash": "0123456789abcdef",
+    "requestHash": "0123456789abcdef",
+    "lostIn": "team_a",
+}
 DOMAIN = {
     "name": "example.com",
     "misconfigured": True,

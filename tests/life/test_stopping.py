@@ -7,6 +7,7 @@ from typing import Any
 
 from control_plane import ControlPlane
 from support.acting import asked
+from support.operator_process import eventually
 from support.world import World
 from support.world import world as make_world
 from vercel_certificate_operator.core.resource import Resource, Status
@@ -71,3 +72,13 @@ async def test_a_list_in_progress_does_not_delay_the_end(world: World) -> None:
     assert world.operator is not None
     await asyncio.wait_for(world.operator.reconciler.drain(), 5)
     assert fault.hanging == 1
+
+
+async def test_an_answer_without_an_expiry_is_completed_before_the_end(world: World) -> None:
+    world.emulator.faults.add(Fault(call="issue", action="answer", delay=1, omit=["expiresAt"]))
+    await world.apply("site", ["example.com"])
+    await world.sync()
+    await eventually("the request", lambda: asked(world, "issue"))
+    assert world.operator is not None
+    await asyncio.wait_for(world.operator.reconciler.drain(), 20)
+    assert await world.ready("site") == ("True", "Issued")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reported.acts import behave, fails, held, posts, renewed_by_vercel, said, theirs
+from reported.acts import behave, deleted, fails, held, posts, renewed_by_vercel, said, theirs
 from support.acting import DAY, HOUR, MINUTE
 from support.memory_api import SimulatedWorld
 
@@ -121,3 +121,17 @@ async def test_names_in_their_unicode_form_are_those_that_were_requested(world: 
     await world.apply("site", ["xn--strae-oqa.example.com"])
     await world.quiet()
     assert await world.ready("site") == ("True", "Issued")
+
+
+@pytest.mark.parametrize("odd", [".", "..", "", " "], ids=repr)
+async def test_an_answer_with_an_id_that_no_url_can_hold_is_searched_for_and_the_deletion_ends(
+    world: SimulatedWorld, odd: str
+) -> None:
+    fails(world, "issue", action="answer", fields={"id": odd})
+    await world.apply("site", A)
+    await world.quiet()
+    await world.advance(10 * MINUTE)
+    assert await world.ready("site") == ("True", "Issued")
+    assert posts(world) == 1
+    await deleted(world)
+    assert not world.live()

@@ -17,6 +17,7 @@ from reported.acts import (
 from support.acting import (
     DAY,
     HOUR,
+    MINUTE,
 )
 from support.memory_api import SimulatedWorld
 from vercel_emulator.models import Renewal
@@ -141,3 +142,41 @@ async def test_a_vercel_that_renews_all_the_time_is_followed_or_reported(world: 
     notes = " ".join(await said(world))
     lost = [one for one in world.live() if one not in await held(world) and one not in notes]
     assert lost == []
+
+
+# --- what was just replaced -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("removes", [False, True])
+async def test_vercels_renewal_of_what_the_operator_renewed_is_named_when_the_resource_is_deleted(
+    world: SimulatedWorld, removes: bool
+) -> None:
+    await world.apply("site", A)
+    await world.quiet()
+    [first] = await held(world)
+    await world.advance(50 * DAY)
+    await world.annotate("site", "renew", "1")
+    await world.quiet()
+    await world.advance(MINUTE)
+    renewed_by_vercel(world, first, id="cert_ren", removes_old=removes)
+    await deleted(world)
+    assert list(world.live()) == ["cert_ren"], "nothing has recorded whose it is"
+    assert "cert_ren" in " ".join(await said(world, "Deleted"))
+
+
+@pytest.mark.parametrize("removes", [False, True])
+async def test_vercels_renewal_of_a_certificate_that_one_with_other_names_replaced_is_named(
+    world: SimulatedWorld, removes: bool
+) -> None:
+    await world.apply("site", A)
+    await world.quiet()
+    [first] = await held(world)
+    await world.advance(50 * DAY)
+    await world.patch("site", {"spec": {"cns": AB}})
+    await world.quiet()
+    await world.advance(MINUTE)
+    renewed_by_vercel(world, first, id="cert_ren", removes_old=removes)
+    await world.advance(DAY)
+    [note] = [note for note in await said(world, "OrphanedCertificate") if "cert_ren" in note]
+    assert first in note
+    assert sorted(world.live()) == sorted(["cert_ren", *await held(world)])

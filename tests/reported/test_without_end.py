@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from support.acting import DAY, HOUR, MINUTE, asked
 from support.memory_api import SimulatedWorld
 from vercel_certificate_operator.vercel import VercelClient
-from vercel_emulator.models import Fault
+from vercel_emulator.models import Behaviour, Fault
 
 NAMES = ["a.example.com"]
 
@@ -37,6 +38,21 @@ async def test_an_expiry_in_the_past_is_reported_and_tried_again_daily(world: Si
     assert (await world.ready("site")) == ("False", "UnexpectedAnswer")
     await world.advance(14 * DAY)
     assert len(asked(world, "issue")) <= 11, "five a week"
+
+
+@pytest.mark.parametrize("get", [404, 500])
+async def test_if_only_the_list_says_when_certificates_expire_each_renewal_is_one_request(
+    world: SimulatedWorld, get: int
+) -> None:
+    await world.apply("site", NAMES)
+    await world.quiet()
+    for fault in ({"call": "get", "status": get}, {"call": "issue", "action": "answer", "omit": ["expiresAt"]}):
+        world.emulator.faults.add(Fault.model_validate({"times": None, **fault}))
+    for _ in range(10):
+        await world.advance(15 * DAY)
+        assert await world.ready("site") == ("True", "Issued")
+    assert len(asked(world, "issue")) == 3
+    assert len(world.live()) == 1
 
 
 @pytest.mark.parametrize("days", [10, 62, 91, 400])
@@ -99,6 +115,33 @@ async def test_renew_before_that_flips_between_two_values_ends_no_wait(world: Si
         await world.quiet()
         await world.advance(5)
     assert len(asked(world, "issue")) == 1
+
+
+@pytest.mark.parametrize("lag", [timedelta(), 10 * MINUTE, HOUR, 3 * HOUR], ids=str)
+@pytest.mark.parametrize("existing", ["Reuse", "Ignore"])
+@pytest.mark.parametrize("fault", [{"status": 500, "when": "after"}, {"action": "reset", "when": "after"}], ids=str)
+async def test_a_vercel_that_issues_and_answers_nothing_of_it_reaches_the_issuance_limit(
+    world: SimulatedWorld, fault: dict[str, Any], existing: str, lag: timedelta
+) -> None:
+    """Whoever removes the certificates meanwhile; and lists may show them late."""
+    world.emulator.state.behaviour = Behaviour(list_lag=lag)
+    world.emulator.faults.add(Fault.model_validate({"call": "issue", "times": None, **fault}))
+    await world.apply("site", NAMES, existingCertificate=existing)
+    await world.quiet()
+    await world.advance(6 * DAY)
+    assert len(asked(world, "issue")) <= 6
+
+
+async def test_if_lists_never_show_what_was_issued_the_waits_are_a_limit(world: SimulatedWorld) -> None:
+    world.emulator.state.behaviour = Behaviour(list_lag=1000 * DAY)
+    world.emulator.faults.add(Fault(call="issue", status=500, when="after", times=None))
+    await world.apply("site", NAMES)
+    await world.quiet()
+    await world.advance(7 * DAY)
+    first = len(asked(world, "issue"))
+    assert first <= 13
+    await world.advance(28 * DAY)
+    assert len(asked(world, "issue")) - first <= 4 * 6
 
 
 async def test_names_that_flip_between_two_sets_reach_the_issuance_limit(world: SimulatedWorld) -> None:

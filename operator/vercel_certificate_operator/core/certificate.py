@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 
@@ -13,6 +13,8 @@ LONGEST_LABEL = 63
 """Characters of a part of a DNS name."""
 LONGEST_ID = 200
 """Characters. Vercel's ids have about 30."""
+COMPLETED = "The operator got what was missing with another request."
+"""The oddity of an answer that another one has completed."""
 _ID = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_ID}}}")
 
 
@@ -88,6 +90,24 @@ class Certificate:
     def is_described(self) -> bool:
         """Whether Vercel said its names and when it expires."""
         return bool(self.cns) and self.expires_at is not None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether Vercel also said when it was created."""
+        return self.is_described and self.created_at is not None
+
+    def completed_by(self, other: "Certificate | None") -> "Certificate":
+        """Returns it with the fields that it lacks, as another answer about the same certificate has them."""
+        if other is None:
+            return self
+        full = replace(
+            self,
+            cns=self.cns or other.cns,
+            created_at=self.created_at or other.created_at,
+            expires_at=self.expires_at or other.expires_at,
+            auto_renew=other.auto_renew if self.auto_renew is None else self.auto_renew,
+        )
+        return full if full == self else replace(full, oddities=(*self.oddities, COMPLETED))
 
     def covers(self, cns: Iterable[str]) -> bool:
         """Returns whether every one of the names is on the certificate."""

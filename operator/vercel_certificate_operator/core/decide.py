@@ -43,7 +43,11 @@ from vercel_certificate_operator.core.rules.standing import (
     scope_stays,
     suspended_changes_nothing,
 )
-from vercel_certificate_operator.core.rules.superseded import finalizer_is_restored, superseded_is_removed_in_time
+from vercel_certificate_operator.core.rules.superseded import (
+    finalizer_is_restored,
+    renewals_of_what_was_removed_are_reported,
+    superseded_is_removed_in_time,
+)
 from vercel_certificate_operator.core.rules.upload import source_is_usable, source_that_is_not_renewed_is_reported
 
 Policy = Callable[[Known], Decision | None]
@@ -67,6 +71,7 @@ POLICIES: tuple[Policy, ...] = (
     certificates_are_removed_then_released,
     record_must_be_stored,  # before all that writes to the record: what is dropped would seem to be news each time
     times_of_the_future_are_corrected,  # before all that compares them with the time
+    renewals_of_what_was_removed_are_reported,  # before the entry of what was removed goes
     superseded_is_removed_in_time,  # before all that reports a problem and waits
     named_certificate_is_adopted,  # before what it can end: a changed token, a vanished scope, an unexpected answer
     shared_names_are_recorded,  # before all that takes a renewal

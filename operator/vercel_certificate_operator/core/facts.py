@@ -13,7 +13,7 @@ from vercel_certificate_operator.core.failures import (
 )
 from vercel_certificate_operator.core.known import Decision, FailedCall, Known, Listing, Note, Reply, Wait
 from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.core.record import Attempt, Origin, Outcome, request_hash
+from vercel_certificate_operator.core.record import Attempt, Origin, Outcome, Superseded, is_same_token, request_hash
 from vercel_certificate_operator.core.renewal import superseded_rest
 from vercel_certificate_operator.core.report import Need, Problem, conditions, scheduled
 from vercel_certificate_operator.core.resource import Status
@@ -222,6 +222,27 @@ def vercels_renewals(known: Known) -> Sequence[Certificate]:
 def vercels_renewal(known: Known) -> Certificate | None:
     """Returns the newest of ``vercels_renewals``."""
     return next(reversed(vercels_renewals(known)), None)
+
+
+def may_be_renewed(known: Known, held: Status | Superseded) -> bool:
+    """Returns whether Vercel may have renewed a certificate under an id that no status has, and a list can show it."""
+    since = held.renewable_since
+    if since is None or known.now < since or held.scope != known.scope:
+        return False  # the list of another account says nothing
+    return held.team is not None or is_same_token(known.token_hash, known.resource.status.token_hash)
+
+
+def perhaps_renewals(known: Known, *held: Status | Superseded) -> Sequence[Certificate]:
+    """Returns the listed certificates by which Vercel may have renewed these. Nothing has recorded whose they are."""
+    if known.listing is None:
+        return ()
+    found: dict[str, Certificate] = {}
+    for one in held:
+        since = one.renewable_since
+        if since is not None and may_be_renewed(known, one):
+            others = unclaimed(known, known.listing, one.names)
+            found |= {other.id: other for other in others if other.created_at and other.created_at >= since}
+    return tuple(found.values())
 
 
 def foreign(known: Known, listing: Listing, cns: frozenset[str]) -> bool:

@@ -50,8 +50,18 @@ PROBE = Status(
         outcome_reason="Probe",
         retry_time=_TIME,
     ),
-    superseded=(Superseded(id="cert_old", origin=Origin.ISSUED, team="team_probe", fingerprint="0", since=_TIME),),
-    issuances=(Issuance(time=_TIME, names_hash="0", request_hash="0"),),
+    superseded=(
+        Superseded(
+            id="cert_old",
+            origin=Origin.ISSUED,
+            team="team_probe",
+            fingerprint="0",
+            since=_TIME,
+            cns=_CNS,
+            renewable_since=_TIME,
+        ),
+    ),
+    issuances=(Issuance(time=_TIME, names_hash="0", request_hash="0", lost_in="0"),),
     domains=(
         DomainStatus(
             name=_CNS[0],

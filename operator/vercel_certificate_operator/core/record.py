@@ -18,6 +18,8 @@ from vercel_certificate_operator.core.schema import Model, NullAsEmpty, Texts, T
 
 MOST_SUPERSEDED = 20
 """Replaced certificates that status holds. While it is full, nothing is issued."""
+MOST_REPLACED_NAMES = 100
+"""Names of a replaced certificate that status holds: as many as a spec can have. Of one with more it holds none."""
 MOST_ISSUANCES = 50
 """Issuances that status holds, and as many that were requested. A limit above this number is no limit."""
 
@@ -148,6 +150,14 @@ class Superseded(Model):
     """If it was uploaded: the SHA-256 fingerprint of the leaf, in hexadecimal digits."""
     since: Time
     """When it was replaced."""
+    cns: Texts = ()
+    """Its names, if Vercel renews it."""
+    renewable_since: Time | None = None
+    """From when on Vercel may renew it under another id: half of its lifetime has passed then."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self.cns)
 
     @property
     def scope(self) -> Scope:
@@ -161,6 +171,9 @@ class Issuance(Model):
     names_hash: str = ""
     request_hash: str | None = None
     """Of the value of the renew annotation that requested it: then it doesn't count for the limit."""
+    lost_in: str | None = None
+    """If its answer was lost and no certificate appeared: the team or account (see ``account_of``) whose list can still
+    prove that it issued nothing. Then it doesn't count either."""
 
 
 SupersededList = Annotated[tuple[Superseded, ...], NullAsEmpty]
@@ -172,6 +185,11 @@ def scope_of_team(team: str | None) -> Scope:
     if team is not None and not team.startswith("team_"):
         return Scope(team_slug=team)
     return Scope(team_id=team)
+
+
+def account_of(team: str | None, token_hash: str | None) -> str | None:
+    """Returns what names a team, or else the account of a token. Two that are equal are the same. None: not known."""
+    return team or token_hash
 
 
 def names_hash(cns: Iterable[str]) -> str:

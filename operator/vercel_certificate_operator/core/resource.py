@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 from vercel_certificate_operator.core.certificate import Certificate, Scope, normalized
 from vercel_certificate_operator.core.domains import DomainList
 from vercel_certificate_operator.core.record import (
+    MOST_REPLACED_NAMES,
     Attempt,
     IssuanceList,
     Origin,
@@ -250,16 +251,26 @@ class Status(Model):
             scope_vanished=False,
         )
 
+    @property
+    def renewable_since(self) -> datetime | None:
+        """From when on Vercel may renew the current certificate under another id. None: it doesn't."""
+        if not self.auto_renew or self.created_at is None or self.expires_at is None:
+            return None
+        return self.created_at + (self.expires_at - self.created_at) / 2
+
     def superseding(self, *, since: datetime) -> Self:
         """Returns a copy in which the current certificate is among the replaced ones."""
         if self.id is None or self.id in self.superseded_ids:
             return self
+        renewable = self.renewable_since is not None and len(self.cns) <= MOST_REPLACED_NAMES
         entry = Superseded(
             id=self.id,
             origin=self.origin or Origin.FOUND.value,
             team=self.team,
             fingerprint=self.fingerprint,
             since=whole_seconds(since),
+            cns=self.cns if renewable else (),
+            renewable_since=self.renewable_since if renewable else None,
         )
         return self.changed(superseded=(*self.superseded, entry))
 

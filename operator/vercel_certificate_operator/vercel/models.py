@@ -40,7 +40,8 @@ class _Body(BaseModel):
 class CertificateBody(_Body):
     """A certificate: ``{"id", "cns", "createdAt", "expiresAt", "autoRenew"}``. Times are epoch milliseconds."""
 
-    id: Annotated[str, StringConstraints(pattern=r"\S")]
+    id: Annotated[str, StringConstraints(pattern=r"[^\s.]")]
+    """Of dots alone, it could not be sent in a URL: no certificate could be read or removed by it."""
     cns: list[str] | None = Field(None, description="a list of names")
     created_at: FiniteFloat | None = Field(None, alias="createdAt", description="a time in epoch milliseconds")
     expires_at: FiniteFloat | None = Field(None, alias="expiresAt", description="a time in epoch milliseconds")

@@ -43,6 +43,7 @@ from vercel_certificate_operator.core.known import (
     List,
     Listing,
     Note,
+    Reply,
     Tick,
     Wait,
     Write,
@@ -55,6 +56,7 @@ from vercel_certificate_operator.core.record import (
     Origin,
     Outcome,
     Superseded,
+    account_of,
     is_same_token,
     names_hash,
     request_hash,
@@ -113,11 +115,38 @@ def outcome_is_recorded(known: Known) -> Decision | None:
     if reply is None:
         return None
     if reply.certificate is not None:
-        origin = origin_of_answer(reply.attempt, reply.certificate, known.held_elsewhere, listed=reply.listed)
-        return certificate_is_recorded(known, reply.attempt, reply.certificate, origin)
+        answer = _in_full(known, reply, reply.certificate)
+        if isinstance(answer, Decision):
+            return answer
+        origin = origin_of_answer(reply.attempt, answer, known.held_elsewhere, listed=reply.listed)
+        return certificate_is_recorded(known, reply.attempt, answer, origin)
     if reply.failure is not None and issued_nothing(reply.failure):
         return _refusal(known, reply.attempt, reply.failure)
     return None
+
+
+def _in_full(known: Known, reply: Reply, answer: Certificate) -> Certificate | Decision:
+    """Returns an answer with what it lacks, from a GET or else from a list. A Decision: ask, or wait, first.
+
+    A field that an answer lacks is unknown, not wrong. What nothing says in the grace period stays unknown.
+    """
+    if answer.is_complete:
+        return answer
+    scope, got = reply.attempt.scope, known.got.get(answer.id)
+    if got is None and not known.blocked("get", answer.id):
+        return Decision(Get(answer.id, scope))
+    answer = answer.completed_by(got.certificate if got is not None else None)
+    if answer.is_described:
+        return answer
+    listing = known.listing if known.listing is not None and known.listing.begun >= reply.at else None
+    if listing is None and not known.blocked("list"):
+        return Decision(List(reply.at, scope))
+    answer = answer.completed_by(listing.find(answer.id) if listing is not None else None)
+    grace_end = reply.at + known.limits.grace
+    if answer.is_described or (got is not None and listing is not None) or known.tick >= grace_end:
+        return answer
+    again = earliest(known.free_at("get", answer.id), known.free_at("list"), known.wall(grace_end))
+    return kept_waiting(known, again)
 
 
 def origin_of_answer(
@@ -346,15 +375,25 @@ def _answered(after: Status, before: Status, attempt: Attempt) -> Status:
     return after.changed(last_renew_request=answered)
 
 
-def _counted(known: Known, after: Status, attempt: Attempt) -> Status:
-    """Returns status in which this attempt counts for the issuance limit, unless the user requested it."""
-    requested = request_hash(attempt.renew_request or "") if attempt.requested else None
-    new = Issuance(time=whole_seconds(later_clock(known)), names_hash=names_hash(attempt.cns), request_hash=requested)
+def _counted(known: Known, after: Status, attempt: Attempt, *, lost: bool = False) -> Status:
+    """Returns status in which this attempt counts for the issuance limit, unless the user requested it.
+
+    Args:
+        lost: whether a list may prove later that it issued nothing.
+    """
+    new = Issuance(
+        time=whole_seconds(later_clock(known)),
+        names_hash=names_hash(attempt.cns),
+        request_hash=request_hash(attempt.renew_request or "") if attempt.requested else None,
+        lost_in=account_of(attempt.team, attempt.token_hash) if lost else None,
+    )
     all_of_them = (*after.issuances, new)
     most = min(known.limits.issuances, MOST_ISSUANCES)
     by_request = [entry for entry in all_of_them if entry.request_hash is not None]
     others = [entry for entry in all_of_them if entry.request_hash is None]
-    return after.changed(issuances=(*by_request[-most:], *others[-most:]))
+    lost_ones = [entry for entry in others if entry.lost_in is not None]
+    certain = [entry for entry in others if entry.lost_in is None]  # what is lost must not push these out
+    return after.changed(issuances=(*by_request[-most:], *lost_ones[-most:], *certain[-most:]))
 
 
 def _refusal(known: Known, attempt: Attempt, failure: Failure) -> Decision:
@@ -643,7 +682,7 @@ def _lost(known: Known, attempt: Attempt) -> Decision:
         f"{of_call(LOST, attempt.call).advice}",
     )
     before = known.resource.status
-    after = failing(_counted(known, before, attempt), now=known.now, failures=failures, until=until)
+    after = failing(_counted(known, before, attempt, lost=True), now=known.now, failures=failures, until=until)
     after = after.changed(attempt=attempt.closed(Outcome.LOST, reason=LOST.reason, retry_time=until))
     after = conditions(known.resource, after, now=known.now, problem=problem)
     return Decision(Write(closes=True), after, Note("Warning", LOST.reason, "Issue", problem.message))

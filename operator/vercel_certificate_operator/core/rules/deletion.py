@@ -1,16 +1,16 @@
 """What happens to the certificates of a resource that is being deleted, or has gone."""
 
 from collections.abc import Container, Sequence
-from datetime import datetime
 
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.facts import (
     is_fresh,
     is_removable,
+    may_be_renewed,
     open_attempt,
     open_reply,
-    unclaimed,
+    perhaps_renewals,
 )
 from vercel_certificate_operator.core.failures import Fate, meaning
 from vercel_certificate_operator.core.known import (
@@ -25,7 +25,7 @@ from vercel_certificate_operator.core.known import (
     Write,
 )
 from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.core.record import Origin, is_same_token
+from vercel_certificate_operator.core.record import Origin
 from vercel_certificate_operator.core.report import Problem, conditions
 from vercel_certificate_operator.core.resource import FINALIZER, Spec, Status
 from vercel_certificate_operator.core.rules.attempts import origin_of_answer
@@ -97,33 +97,17 @@ def certificates_are_removed_then_released(known: Known) -> Decision | None:
 
 
 def _vercel_may_have_renewed(known: Known) -> bool:
-    """Returns whether Vercel may have renewed the current certificate under an id that is in no status yet."""
+    """Returns whether Vercel may have renewed a certificate of this resource under an id that is in no status yet."""
     status = known.resource.status
-    if not status.auto_renew:
-        return False
-    if status.scope != known.scope or (status.team is None and not is_same_token(known.token_hash, status.token_hash)):
-        return False  # the list of another account says nothing
-    half = _half_of_its_lifetime(status)
-    return half is not None and known.now >= half
-
-
-def _half_of_its_lifetime(status: Status) -> datetime | None:
-    if status.created_at is None or status.expires_at is None:
-        return None
-    return status.created_at + (status.expires_at - status.created_at) / 2
+    return may_be_renewed(known, status) or any(may_be_renewed(known, entry) for entry in status.superseded)
 
 
 def _renewals(known: Known) -> Sequence[Certificate]:
-    """Returns the certificates by which Vercel may have renewed the current one, and which stay at Vercel.
+    """Returns the certificates by which Vercel may have renewed those of this resource, and which stay at Vercel.
 
     Someone may have requested them to replace the resource that is being deleted: nothing has recorded whose they are.
     """
-    status, listing = known.resource.status, known.listing
-    half = _half_of_its_lifetime(status)
-    if listing is None or half is None or not _vercel_may_have_renewed(known):
-        return ()
-    others = unclaimed(known, listing, status.names)
-    return [other for other in others if other.created_at is not None and other.created_at >= half]
+    return perhaps_renewals(known, known.resource.status, *known.resource.status.superseded)
 
 
 def _last_status(known: Known, text: str) -> Status | None:

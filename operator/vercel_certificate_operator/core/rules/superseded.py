@@ -4,8 +4,11 @@ from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.facts import (
     adoption_pending,
     current_is_seen,
+    is_fresh,
     is_removable,
     is_unreadable,
+    may_be_renewed,
+    perhaps_renewals,
     removal_time,
     unchanged,
     youth,
@@ -72,6 +75,36 @@ def superseded_is_removed_in_time(known: Known) -> Decision | None:
         text = f"{said}Not found with {known.token}: {words.ids(missing)}, which was replaced."
         note = Note("Normal", Reason.DELETED if note is None else Reason.RETAINED, "Remove", text)
     return Decision(Write(), unchanged(known).without_superseded(done), note)
+
+
+def renewals_of_what_was_removed_are_reported(known: Known) -> Decision | None:
+    """Vercel may have renewed a replaced certificate before it was removed.
+
+    If the resource has other names by now, nothing else would notice the renewal, which keeps itself alive.
+    """
+    resource, status = known.resource, known.resource.status
+    removed = [
+        entry
+        for entry in status.superseded
+        if entry.id in known.removed and entry.names != resource.cns and may_be_renewed(known, entry)
+    ]
+    if not removed:
+        return None
+    listing = known.listing
+    oldest = max(DRIFT_LIST_AGE, 2 * listing.took) if listing is not None else 0.0
+    if listing is None or not is_fresh(known, listing) or known.tick - listing.begun > oldest:
+        return Decision(List(known.tick, known.scope)) if not known.blocked("list") else None
+    found = perhaps_renewals(known, *removed)
+    if not found:
+        return None
+    ids = [entry.id for entry in removed]
+    text = (
+        f"Left at Vercel: {words.ids([one.id for one in found])}. It has the names of {words.ids(ids)}, which was "
+        "replaced and no longer exists, and may be a renewal by Vercel. If no other resource uses it, remove it at "
+        "Vercel."
+    )
+    note = Note("Warning", Reason.ORPHANED, "Remove", text)
+    return Decision(Write(), unchanged(known).without_superseded(set(ids)), note)
 
 
 def _due(known: Known, wanted: str | None) -> list[Superseded] | Get:
