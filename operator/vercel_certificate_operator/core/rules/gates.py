@@ -50,6 +50,7 @@ from vercel_certificate_operator.core.record import (
     Issuance,
     Origin,
     Outcome,
+    account_of,
     names_hash,
 )
 from vercel_certificate_operator.core.report import Need, Problem, conditions, problem
