@@ -848,7 +848,9 @@ def test_after_the_removal_of_what_vercel_may_have_renewed_a_new_list_is_made() 
     [
         pytest.param(just_removed(listing=listed(NEW)), id="no renewal"),
         pytest.param(just_removed(listing=listed(NEW, replace(RENEWAL, created_at=NOW - 6 * DAY))), id="before that"),
-        pytest.param(just_removed(listing=listed(NEW, RENEWAL), held_elsewhere={"cert_9"}), id="another resource uses it"),
+        pytest.param(
+            just_removed(listing=listed(NEW, RENEWAL), held_elsewhere={"cert_9"}), id="another resource uses it"
+        ),
         pytest.param(just_removed(failed=failing("list", refusal(500), until=NOW + HOUR)), id="the list fails"),
         pytest.param(
             just_removed(cns=["old.com"], status=ready(cert("cert_2", ["old.com"]), superseded=AGED_ENTRY)),
