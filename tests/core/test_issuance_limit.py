@@ -1,6 +1,5 @@
 """No mistake of ours, of a clock, of Vercel or of a tool issues without end."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,8 +11,6 @@ from core.building import (
     MINUTE,
     NEW,
     NOW,
-    OTHER_TEAM,
-    PERSONAL,
     READY,
     SECOND,
     answered,
@@ -22,7 +19,6 @@ from core.building import (
     attempted,
     cert,
     conditions_of,
-    failing,
     issued_by,
     known,
     led_to,
@@ -30,26 +26,18 @@ from core.building import (
     message,
     note_of,
     ready,
-    refusal,
-    replaced,
     status_of,
     written,
 )
-from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.decide import decide
-from vercel_certificate_operator.core.known import Issue, Known, Limits, ReadToken, Wait
+from vercel_certificate_operator.core.known import Issue, Known, Limits, Wait
 from vercel_certificate_operator.core.record import Issuance, names_hash
-from vercel_certificate_operator.core.source import Source
 
 A, B = ["example.com"], ["b.com"]
 
 
 def issuances(*times: datetime, cns: list[str] = A) -> tuple[Issuance, ...]:
     return tuple(Issuance(time=time, names_hash=names_hash(cns)) for time in times)
-
-
-def changed(entry: Issuance, **changes: Any) -> Issuance:
-    return entry.model_copy(update=changes)
 
 
 FIVE = issuances(*(NOW - (6 - n) * DAY for n in range(5)))
@@ -163,98 +151,6 @@ def test_short_lived_certificates_are_limited_within_their_lifetime_but_an_hour_
     assert decision.status.next_attempt_time == first + window
     later = known(status=facts.resource.status, now=first + window)
     assert isinstance(led_to(later, expired)[1].action, Issue)
-
-
-# --- lost attempts ----------------------------------------------------------------------------------------------------
-
-LOST = tuple(changed(entry, lost_in="team_a") for entry in issuances(*(NOW - n * HOUR for n in range(1, 6))))
-"""Five answers were lost, and no certificate appeared."""
-SHOWN = cert("cert_9", created=NOW - 3 * HOUR, lifetime=4 * HOUR)
-"""It appears late, and expires too soon to be used."""
-
-
-def test_lost_attempts_that_a_list_proves_to_have_issued_nothing_do_not_count() -> None:
-    assert isinstance(decide(asking(LOST)).action, Issue)
-    assert isinstance(decide(asking((*LOST, *FIVE[:4]))).action, Issue)
-    assert decide(asking((*LOST, *FIVE))).action == Wait(NOW + DAY), "five others"
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        pytest.param({"listing": listed(SHOWN)}, id="the list has a certificate with these names"),
-        pytest.param({"listing": listed(replace(SHOWN, cns=frozenset({*A, "www.example.com"})))}, id="with more names"),
-        pytest.param({"listing": listed(replace(SHOWN, created_at=None, expires_at=None))}, id="of unknown age"),
-        pytest.param({"scope": OTHER_TEAM}, id="the list is of another team"),
-        pytest.param({"scope": PERSONAL, "token_hash": "t2"}, id="the list is of another account"),
-    ],
-)
-def test_other_lost_attempts_count(more: dict[str, Any]) -> None:
-    assert led_to(asking(LOST, **more), *more.get("listing", listed()))[1].policy == "issuances_are_limited"
-
-
-def test_without_a_list_lost_attempts_count() -> None:
-    facts = asking(LOST, listing=None, failed=failing("list", refusal(404), until=NOW + HOUR))
-    decision = decide(facts)
-    assert decision.policy == "issuances_are_limited"
-    assert decision.action == Wait(NOW + HOUR), "then another list may prove it"
-    assert message(decision, "Issuing").endswith("no longer count. Next attempt: 2026-01-08T07:00:00Z.")
-
-
-def test_a_list_proves_nothing_in_the_ten_minutes_in_which_a_certificate_may_be_missing_from_it() -> None:
-    entries = tuple(changed(entry, time=NOW) for entry in LOST)
-    assert decide(asking(entries)).action == Wait(NOW + 10 * MINUTE)
-    later = NOW + 10 * MINUTE
-    assert isinstance(decide(asking(entries, now=later, listing=listed(begun=later))).action, Issue)
-
-
-def test_certificates_whose_attempts_count_themselves_explain_no_lost_attempt() -> None:
-    current = cert("cert_8", created=NOW - 3 * HOUR, lifetime=4 * HOUR)
-    entries = tuple(changed(entry, time=NOW - 2 * HOUR) for entry in LOST)
-    facts = known(status=ready(current, issuances=entries, superseded=replaced("cert_9", since=NOW)))
-    assert isinstance(led_to(facts, current, SHOWN)[1].action, Issue)
-    facts = known(status=ready(current, issuances=entries, superseded=replaced("cert_9", since=NOW, origin="Found")))
-    assert led_to(facts, current, SHOWN)[1].policy == "issuances_are_limited"
-
-
-@pytest.mark.parametrize("younger", [cert("cert_9", B), cert("cert_9", B, created=NOW - HOUR)], ids=["old", "young"])
-def test_lost_attempts_for_other_names_are_compared_with_certificates_for_those(younger: Certificate) -> None:
-    entries = (*(changed(entry, names_hash=names_hash(B)) for entry in LOST[1:]), *issuances(NOW - 6 * HOUR))
-    limited = decide(asking(entries, listing=listed(younger))).policy == "issuances_are_limited"
-    assert limited is (younger.created_at == NOW - HOUR)
-
-
-def test_a_lost_upload_counts_while_a_certificate_with_these_names_is_there_however_old_it_is() -> None:
-    old = cert("cert_9", created=NOW - 30 * DAY)
-    leaf = Source("f1", frozenset(A), NOW - DAY, NOW + 80 * DAY)
-    upload: dict[str, Any] = {
-        "certificate_secret_ref": {"name": "tls"},
-        "source": leaf,
-        "existing_certificate": "Ignore",
-    }
-    assert decide(asking(LOST, listing=listed(old), **upload)).policy == "issuances_are_limited"
-    assert isinstance(decide(asking(LOST, **upload)).action, Issue)
-
-
-def test_whose_list_it_is_is_found_out_first() -> None:
-    entries = tuple(changed(entry, lost_in="t1") for entry in LOST)
-    facts = asking(entries, scope=PERSONAL)
-    assert decide(facts).action == ReadToken()
-    assert isinstance(decide(replace(facts, token_read=True, token_hash="t1")).action, Issue)
-    assert decide(replace(facts, token_read=True)).action == Wait(NOW - 5 * HOUR + 7 * DAY)
-
-
-@pytest.mark.parametrize(("team", "place"), [("team_a", "team_a"), (None, "t1")])
-def test_a_loss_is_recorded_with_its_place_and_pushes_out_no_issuance(team: str | None, place: str) -> None:
-    attempt = attempted(start=NOW - HOUR, team=team, token_hash="t1")
-    earlier = (*FIVE, *LOST)
-    facts = known(status=status_of(issuances=earlier), attempt=attempt, listing=listed())
-    status = written(facts, decide(facts)).resource.status
-    assert status.issuances == (
-        *LOST[1:],
-        Issuance(time=NOW, names_hash=names_hash(A), lost_in=place),
-        *FIVE,
-    )
 
 
 def test_a_new_request_of_the_user_is_not_limited_but_only_once() -> None:

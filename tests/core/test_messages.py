@@ -301,19 +301,6 @@ PROBLEMS: dict[str, Row] = {
 """A row for each reason that something is needed and doesn't happen."""
 
 MORE: dict[str, Row] = {
-    "IssuanceLimited, of which some were lost": Row(
-        known(
-            status=ready(EXPIRED, issuances=tuple(one.model_copy(update={"lost_in": "team_a"}) for one in LIMIT)),
-            got=gone("cert_1"),
-            listing=listed(cert("cert_2", created=NOW - HOUR, lifetime=2 * HOUR)),
-        ),
-        "This resource has requested 5 certificates since 2026-01-01T07:00:00Z, which is the limit "
-        "(--issuance-limit). A certificate for example.com is needed, because the previous one is gone.",
-        advice=f"Find out why so many are needed. To issue one now, {RENEW}. Some answers were lost. "
-        "The operator lists the certificates every 1h; requests that issued nothing then "
-        "no longer count.",
-        again=AGAIN,
-    ),
     "a wildcard": Row(
         post(400, "wildcard_not_allowed"),
         f"{NOT_ISSUED}:",

@@ -74,9 +74,7 @@ FULL: dict[str, Any] = {
         "retryTime": "2025-12-22T13:00:00Z",
     },
     "superseded": [{"id": "cert_0", "origin": "Found", "team": "acme", "since": "2025-12-22T12:00:00Z"}],
-    "issuances": [
-        {"time": "2025-12-22T12:00:00Z", "namesHash": "0123456789abcdef", "requestHash": "abc", "lostIn": "acme"}
-    ],
+    "issuances": [{"time": "2025-12-22T12:00:00Z", "namesHash": "0123456789abcdef", "requestHash": "abc"}],
     "lastRenewRequest": "1",
     "lastAdoptRequest": "cert_9",
     "failedAttempts": 2,

@@ -52,12 +52,7 @@ SUPERSEDED = {
     "cns": ["example.com"],
     "renewableSince": "2026-01-02T03:04:05Z",
 }
-ISSUANCE = {
-    "time": "2026-01-02T03:04:05Z",
-    "namesHash": "0123456789abcdef",
-    "requestHash": "0123456789abcdef",
-    "lostIn": "team_a",
-}
+ISSUANCE = {"time": "2026-01-02T03:04:05Z", "namesHash": "0123456789abcdef", "requestHash": "0123456789abcdef"}
 DOMAIN = {
     "name": "example.com",
     "misconfigured": True,

@@ -326,16 +326,13 @@ class Witness:
             self._problems.append(f"{made.name} sent POST {entry.seq} beyond the issuance limit, after {lately}")
 
     def _counts(self, entry: Entry) -> bool:
-        """Whether a POST made a certificate, or may have, as far as its answer said and the list shows."""
+        """Whether a POST may have made a certificate, as far as its answer said."""
         if entry.outcome == "pending":
             return False
         if entry.outcome == "answered" and entry.action is None and entry.certificate is not None:
             certificate = self._world.emulator.state.find(entry.certificate)
             return certificate is not None and certificate.made_at >= entry.time - 1000  # or it is an older one
-        if entry.outcome == "answered" and entry.status is not None and entry.status < 300:
-            return True
-        # A list shows what came of a lost one.
-        return entry.certificate is not None and self._world.emulator.state.find(entry.certificate) is not None
+        return not invariants.is_refused(entry)
 
     def too_early(self) -> list[str]:
         """After a POST that failed, the next one of the same resource comes no earlier than the back-off allows.

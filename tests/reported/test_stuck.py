@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from support.acting import DAY, HOUR, MINUTE, advance_to, asked, create_many, notes, put_secret
+from support.acting import DAY, HOUR, MINUTE, asked, create_many, notes, put_secret
 from support.memory_api import SimulatedWorld
 from support.world import OTHER_TOKEN
 from vercel_emulator.models import Behaviour, CertificateChange, Fault, Injection, Renewal
@@ -63,47 +63,6 @@ async def test_a_vercel_that_answers_post_only_and_says_no_expiry_is_asked_five_
     assert (await world.status("site"))["id"] in world.live(), "it is recorded"
     await world.advance(6 * DAY)
     assert len(asked(world, "issue")) <= 5
-
-
-OUTAGES: dict[str, dict[str, Any]] = {
-    "issuing answers 500": {"call": "issue", "status": 500},
-    "issuing answers 503": {"call": "issue", "status": 503},
-    "issuing answers nothing": {"call": "issue", "action": "reset"},
-    "everything answers 500": {"call": ["issue", "list", "get"], "status": 500},
-    "a gateway answers everything with 502": {"call": ["issue", "list", "get"], "status": 502, "action": "html"},
-}
-
-
-@pytest.mark.parametrize("how", OUTAGES)
-@pytest.mark.parametrize("hours", [2, 10])
-async def test_an_outage_of_some_hours_does_not_use_up_the_issuance_limit(
-    world: SimulatedWorld, how: str, hours: int
-) -> None:
-    outage = fails(world, **OUTAGES[how])
-    await world.apply("site", A)
-    await world.quiet()
-    await world.advance(hours * HOUR)
-    assert len(asked(world, "issue")) <= 10
-    world.emulator.faults.remove(outage.id)
-    await world.advance(DAY)
-    assert await world.ready("site") == ("True", "Issued")
-    assert len(world.live()) == 1
-
-
-@pytest.mark.parametrize("days", [5, 14, 20])
-async def test_a_certificate_whose_renewal_meets_an_outage_of_three_hours_does_not_expire(
-    world: SimulatedWorld, days: int
-) -> None:
-    world.emulator.state.behaviour = Behaviour(lifetime=days * DAY)
-    await world.apply("site", A)
-    await world.quiet()
-    await advance_to(world, (await world.status("site"))["renewalTime"], plus=-MINUTE.total_seconds())
-    outage = fails(world, call="issue", status=500)
-    await world.advance(3 * HOUR)
-    world.emulator.faults.remove(outage.id)
-    for _ in range(2 * days):
-        await world.advance(DAY / 2)
-        assert await world.ready("site") == ("True", "Issued")
 
 
 @pytest.mark.parametrize("status", [403, 500])

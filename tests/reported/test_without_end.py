@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from support.acting import DAY, HOUR, MINUTE, asked
 from support.memory_api import SimulatedWorld
 from vercel_certificate_operator.vercel import VercelClient
-from vercel_emulator.models import Behaviour, Fault
+from vercel_emulator.models import Fault
 
 NAMES = ["a.example.com"]
 
@@ -115,33 +114,6 @@ async def test_renew_before_that_flips_between_two_values_ends_no_wait(world: Si
         await world.quiet()
         await world.advance(5)
     assert len(asked(world, "issue")) == 1
-
-
-@pytest.mark.parametrize("lag", [timedelta(), 10 * MINUTE, HOUR, 3 * HOUR], ids=str)
-@pytest.mark.parametrize("existing", ["Reuse", "Ignore"])
-@pytest.mark.parametrize("fault", [{"status": 500, "when": "after"}, {"action": "reset", "when": "after"}], ids=str)
-async def test_a_vercel_that_issues_and_answers_nothing_of_it_reaches_the_issuance_limit(
-    world: SimulatedWorld, fault: dict[str, Any], existing: str, lag: timedelta
-) -> None:
-    """Whoever removes the certificates meanwhile; and lists may show them late."""
-    world.emulator.state.behaviour = Behaviour(list_lag=lag)
-    world.emulator.faults.add(Fault.model_validate({"call": "issue", "times": None, **fault}))
-    await world.apply("site", NAMES, existingCertificate=existing)
-    await world.quiet()
-    await world.advance(6 * DAY)
-    assert len(asked(world, "issue")) <= 6
-
-
-async def test_if_lists_never_show_what_was_issued_the_waits_are_a_limit(world: SimulatedWorld) -> None:
-    world.emulator.state.behaviour = Behaviour(list_lag=1000 * DAY)
-    world.emulator.faults.add(Fault(call="issue", status=500, when="after", times=None))
-    await world.apply("site", NAMES)
-    await world.quiet()
-    await world.advance(7 * DAY)
-    first = len(asked(world, "issue"))
-    assert first <= 13
-    await world.advance(28 * DAY)
-    assert len(asked(world, "issue")) - first <= 4 * 6
 
 
 async def test_names_that_flip_between_two_sets_reach_the_issuance_limit(world: SimulatedWorld) -> None:

@@ -61,7 +61,7 @@ PROBE = Status(
             renewable_since=_TIME,
         ),
     ),
-    issuances=(Issuance(time=_TIME, names_hash="0", request_hash="0", lost_in="0"),),
+    issuances=(Issuance(time=_TIME, names_hash="0", request_hash="0"),),
     domains=(
         DomainStatus(
             name=_CNS[0],

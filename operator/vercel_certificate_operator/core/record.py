@@ -171,9 +171,6 @@ class Issuance(Model):
     names_hash: str = ""
     request_hash: str | None = None
     """Of the value of the renew annotation that requested it: then it doesn't count for the limit."""
-    lost_in: str | None = None
-    """If its answer was lost and no certificate appeared: the team or account (see ``account_of``) whose list can still
-    prove that it issued nothing. Then it doesn't count either."""
 
 
 SupersededList = Annotated[tuple[Superseded, ...], NullAsEmpty]
@@ -185,11 +182,6 @@ def scope_of_team(team: str | None) -> Scope:
     if team is not None and not team.startswith("team_"):
         return Scope(team_slug=team)
     return Scope(team_id=team)
-
-
-def account_of(team: str | None, token_hash: str | None) -> str | None:
-    """Returns what names a team, or else the account of a token. Two that are equal are the same. None: not known."""
-    return team or token_hash
 
 
 def names_hash(cns: Iterable[str]) -> str:

@@ -52,10 +52,6 @@ UNREADABLE_LIMIT = 3600.0
 """Seconds after which a certificate whose GET always fails no longer counts, where another one would do."""
 ISSUANCE_WINDOW = timedelta(days=7)
 """The window of the issuance limit: that of the issuer's own limit for one set of names."""
-LOST_AT_MOST = timedelta(days=1)
-"""How long before it was given up a lost attempt may have issued its certificate, and longer."""
-LOSS_CHECK = timedelta(hours=1)
-"""How often a list is made that may prove that lost attempts issued nothing, if they reach the issuance limit."""
 SHORTEST_ISSUANCE_WINDOW = timedelta(hours=1)
 SCHEMA_CHECK = timedelta(minutes=10)
 """How often the operator tries again whether the API server stores its whole record."""

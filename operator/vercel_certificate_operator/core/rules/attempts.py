@@ -56,7 +56,6 @@ from vercel_certificate_operator.core.record import (
     Origin,
     Outcome,
     Superseded,
-    account_of,
     is_same_token,
     names_hash,
     request_hash,
@@ -375,25 +374,15 @@ def _answered(after: Status, before: Status, attempt: Attempt) -> Status:
     return after.changed(last_renew_request=answered)
 
 
-def _counted(known: Known, after: Status, attempt: Attempt, *, lost: bool = False) -> Status:
-    """Returns status in which this attempt counts for the issuance limit, unless the user requested it.
-
-    Args:
-        lost: whether a list may prove later that it issued nothing.
-    """
-    new = Issuance(
-        time=whole_seconds(later_clock(known)),
-        names_hash=names_hash(attempt.cns),
-        request_hash=request_hash(attempt.renew_request or "") if attempt.requested else None,
-        lost_in=account_of(attempt.team, attempt.token_hash) if lost else None,
-    )
+def _counted(known: Known, after: Status, attempt: Attempt) -> Status:
+    """Returns status in which this attempt counts for the issuance limit, unless the user requested it."""
+    requested = request_hash(attempt.renew_request or "") if attempt.requested else None
+    new = Issuance(time=whole_seconds(later_clock(known)), names_hash=names_hash(attempt.cns), request_hash=requested)
     all_of_them = (*after.issuances, new)
     most = min(known.limits.issuances, MOST_ISSUANCES)
     by_request = [entry for entry in all_of_them if entry.request_hash is not None]
     others = [entry for entry in all_of_them if entry.request_hash is None]
-    lost_ones = [entry for entry in others if entry.lost_in is not None]
-    certain = [entry for entry in others if entry.lost_in is None]  # what is lost must not push these out
-    return after.changed(issuances=(*by_request[-most:], *lost_ones[-most:], *certain[-most:]))
+    return after.changed(issuances=(*by_request[-most:], *others[-most:]))
 
 
 def _refusal(known: Known, attempt: Attempt, failure: Failure) -> Decision:
@@ -682,7 +671,7 @@ def _lost(known: Known, attempt: Attempt) -> Decision:
         f"{of_call(LOST, attempt.call).advice}",
     )
     before = known.resource.status
-    after = failing(_counted(known, before, attempt, lost=True), now=known.now, failures=failures, until=until)
+    after = failing(_counted(known, before, attempt), now=known.now, failures=failures, until=until)
     after = after.changed(attempt=attempt.closed(Outcome.LOST, reason=LOST.reason, retry_time=until))
     after = conditions(known.resource, after, now=known.now, problem=problem)
     return Decision(Write(closes=True), after, Note("Warning", LOST.reason, "Issue", problem.message))

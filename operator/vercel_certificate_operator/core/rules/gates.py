@@ -44,15 +44,7 @@ from vercel_certificate_operator.core.known import (
     Wait,
 )
 from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.core.record import (
-    MOST_SUPERSEDED,
-    Attempt,
-    Issuance,
-    Origin,
-    Outcome,
-    account_of,
-    names_hash,
-)
+from vercel_certificate_operator.core.record import MOST_SUPERSEDED, Attempt, Issuance, Outcome, names_hash
 from vercel_certificate_operator.core.report import Need, Problem, conditions, problem
 from vercel_certificate_operator.core.resource import RENEW_ANNOTATION, Status
 from vercel_certificate_operator.core.rules.adoption import existing_certificate_is_used
@@ -69,10 +61,7 @@ from vercel_certificate_operator.core.times import (
     DRIFT_LIST_AGE,
     DUPLICATE_CHECK,
     ISSUANCE_WINDOW,
-    LATE_IN_LIST,
     LIST_AGE,
-    LOSS_CHECK,
-    LOST_AT_MOST,
     MOST_HOLDERS_READ,
     MOST_KNOWN,
     SHORTEST_ISSUANCE_WINDOW,
@@ -333,32 +322,21 @@ def old_certificate_makes_way(known: Known, need: Need) -> Decision | None:
 def issuances_are_limited(known: Known, need: Need) -> Decision | None:
     """No mistake of ours, of a clock, of Vercel or of a tool issues without end.
 
-    A user's request is not limited: a new value of the renew annotation, or names that were not issued lately. Nor do
-    lost attempts count that a list proves to have issued nothing.
+    A user's request is not limited: a new value of the renew annotation, or names that were not issued lately.
     """
     resumes = _limited_until(known)
     if resumes is None or renew_is_new(known):
         return None
     limit = known.limits.issuances
-    lost = [entry for entry in _unrequested(known) if entry.lost_in is not None]
-    if lost and not known.token_read and _account(known) is None:
-        return Decision(ReadToken())  # whose list it is
-    lost = [entry for entry in lost if entry.lost_in == _account(known)]
-    checks = [known.now + LOSS_CHECK, *(at for entry in lost if (at := entry.time + LATE_IN_LIST) > known.now)]
-    until = earliest(resumes, *(checks if lost else ()))
     limited = problem(
         Reason.ISSUANCE_LIMITED,
         wrong=f"This resource has requested {limit} certificates since {words.time(_counting(known)[-limit])}, which "
         f"is the limit (--issuance-limit). {need.message}",
         advice="Find out why so many are needed. To issue one now, set the annotation "
         f"{RENEW_ANNOTATION} to a new value.",
-        again="Some answers were lost. The operator lists the certificates every "
-        f"{readable(LOSS_CHECK)}; requests that issued nothing then no longer count."
-        if lost
-        else "",
     )
     status = known.resource.status.changed(next_attempt_time=whole_seconds(resumes))
-    return reported(known, limited, action="Issue", until=until, status=status)
+    return reported(known, limited, action="Issue", until=resumes, status=status)
 
 
 def _limited_until(known: Known) -> datetime | None:
@@ -384,36 +362,7 @@ def _counting(known: Known) -> list[datetime]:
 
 
 def _unrequested(known: Known) -> list[Issuance]:
-    entries = known.resource.status.issuances
-    return [entry for entry in entries if entry.request_hash is None and not _issued_nothing(known, entry)]
-
-
-def _issued_nothing(known: Known, entry: Issuance) -> bool:
-    """Returns whether the list at hand proves that a lost attempt issued nothing.
-
-    It is of the same team or token, it was begun so long after the attempt that no certificate may be missing from it,
-    and it has none that may have come of the attempt. If such a certificate appears later, the attempt counts again.
-    """
-    listing = known.listing
-    if listing is None or listing.scope_vanished or entry.lost_in is None or entry.lost_in != _account(known):
-        return False
-    if known.wall(listing.begun) < entry.time + LATE_IN_LIST:
-        return False
-    status, wanted = known.resource.status, _requested_names(known)
-    issued = [one.id for one in status.superseded if one.origin == Origin.ISSUED]
-    own = {*issued, status.id if status.origin == Origin.ISSUED else None}  # their attempts count by themselves
-    same = entry.names_hash == names_hash(wanted)
-    return not any(
-        one.id not in own
-        # An uploaded certificate is as old as the user's.
-        and (known.resource.spec.uploads or one.created_at is None or one.created_at >= entry.time - LOST_AT_MOST)
-        and (same or names_hash(one.cns) == entry.names_hash)
-        for one in (listing.covering(wanted) if same else listing)
-    )
-
-
-def _account(known: Known) -> str | None:
-    return account_of(known.scope.team, known.token_hash)
+    return [entry for entry in known.resource.status.issuances if entry.request_hash is None]
 
 
 def _issuance_window(known: Known) -> timedelta:
