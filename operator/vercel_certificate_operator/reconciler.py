@@ -477,8 +477,7 @@ class Reconciler:
         key = facts.resource.key
         match decision.action:
             case Get(certificate_id, scope):
-                got = await self._calls.get(key, certificate_id, scope, token)
-                return round_.with_got(certificate_id, got)
+                return round_.with_got(certificate_id, await self._calls.get(key, certificate_id, scope, token))
             case List(begun_after, scope):
                 listing = self._calls.list(key, begun_after, scope, token)
                 return replace(round_, listing=self.drift.judged(ScopeKey(token.place, scope), listing, token))
