@@ -271,6 +271,10 @@ def test_whose_an_answer_is_can_be_asked_without_a_resource() -> None:
         (NOW - MINUTE, Origin.FOUND),
         (NOW - 3 * SECOND, Origin.FOUND),
         (NOW - 2 * SECOND, Origin.ISSUED),
+        (NOW - HOUR - 11 * MINUTE - SECOND, Origin.ISSUED),
+        (NOW - HOUR - 11 * MINUTE, Origin.FOUND),
+        (NOW - HOUR - 3 * SECOND, Origin.FOUND),
+        (NOW - HOUR - 2 * SECOND, Origin.ISSUED),
     ],
     ids=[
         "set back by the issuer",
@@ -278,6 +282,10 @@ def test_whose_an_answer_is_can_be_asked_without_a_resource() -> None:
         "at the list",
         "before the attempt",
         "at the attempt",
+        "set back by more",
+        "an hour and ten minutes before the list",
+        "an hour before the attempt, and some seconds",
+        "an hour before the attempt",
     ],
 )
 def test_an_answer_from_between_the_list_and_the_attempt_is_someone_elses(created: Any, origin: Origin) -> None:

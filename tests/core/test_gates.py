@@ -130,6 +130,26 @@ def test_a_duplicate_with_a_certificate_stays_ready_until_that_expires() -> None
     assert conditions_of(decision) == (READY, ("False", "DuplicateOf"))
 
 
+ELSEWHERE = Ownership("tenant/secret")
+
+
+def test_an_owner_in_another_namespace_is_named_to_who_can_list_the_scope() -> None:
+    facts = known(ownership=ELSEWHERE)
+    assert decide(facts).action == List(facts.tick - 3600.0, TEAM)
+    decision = decide(replace(facts, listing=listed()))
+    assert decision.policy == "names_have_one_owner"
+    assert message(decision, "Ready").startswith("tenant/secret owns the certificate for example.com in team team_a. ")
+
+
+def test_an_owner_in_another_namespace_is_not_named_to_who_cannot_list_the_scope() -> None:
+    decision = decide(known(ownership=ELSEWHERE, failed=failing("list", refusal(403), until=NOW + HOUR)))
+    assert conditions_of(decision) == (("False", "DuplicateOf"),) * 2
+    assert message(decision, "Ready") == (
+        "A resource of another namespace owns the certificate for example.com in team team_a. Delete this resource, or "
+        "change its spec.cns. This resource takes over when that one is gone."
+    )
+
+
 HOLDER = Ownership(holders={"cert_9": "web/other"})
 """A resource whose scope may be the same holds a certificate with the same names."""
 
@@ -166,6 +186,28 @@ def test_another_resources_certificate_whose_get_always_fails_blocks_nothing_for
 
     assert isinstance(decide(at(NOW - HOUR + SECOND)).action, Wait)
     assert isinstance(decide(at(NOW - HOUR)).action, Issue)
+
+
+STRANGER = Ownership(holders={"cert_9": "tenant/other"})
+
+
+@pytest.mark.parametrize(
+    ("more", "waits"),
+    [
+        ({"failed": failing("get", refusal(403), of="cert_9"), "listing": listed()}, False),
+        ({"failed": failing("get", refusal(403), of="cert_9"), "listing": listed(), "ownership": HOLDER}, True),
+        ({"failed": failing("get", refusal(500), of="cert_9"), "listing": listed()}, True),
+        ({"failed": failing("get", NOT_SENT, of="cert_9", since=NOW - HOUR), "listing": listed()}, True),
+        ({"failed": failing("get", refusal(500), of="cert_9", since=NOW - 179 * SECOND), "listing": listed()}, True),
+        ({"failed": failing("get", refusal(500), of="cert_9", since=NOW - 180 * SECOND), "listing": listed()}, False),
+    ],
+    ids=["a 403", "in this namespace", "a 500", "Vercel can't be reached", "a 500 for minutes", "for three minutes"],
+)
+def test_a_certificate_of_another_namespace_that_cannot_be_read_is_in_another_account(
+    more: dict[str, Any], waits: bool
+) -> None:
+    decision = decide(known(**{"ownership": STRANGER, "token_read": True, **more}))
+    assert isinstance(decision.action, Wait if waits else Issue)
 
 
 # --- turns ------------------------------------------------------------------------------------------------------------

@@ -594,3 +594,34 @@ def test_the_finalizer_is_there_before_the_attempt_is_recorded() -> None:
     assert decision.status is None
     assert at(facts, NOW).listing is None
     assert NEW.id == "cert_2"
+
+
+# --- a renewal that is tried again ------------------------------------------------------------------------------------
+
+
+def due(**more: Any) -> Known:
+    """A renewal is due, and a GET has shown the certificate a minute ago, in an earlier round."""
+    return known(**{"status": ready(DUE), "checked": ("cert_1", tick(NOW - MINUTE)), **more})
+
+
+def test_after_a_recent_get_a_fresh_list_that_shows_the_certificate_is_enough() -> None:
+    assert decide(due()).action == List(None, TEAM)
+    assert isinstance(decide(due(listing=listed(DUE))).action, Issue)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        pytest.param(due(listing=listed()), id="the list lacks it"),
+        pytest.param(due(failed=failing("list", refusal(500))), id="the list fails"),
+        pytest.param(due(checked=("cert_2", tick(NOW))), id="another one was read"),
+        pytest.param(due(checked=None), id="none was read"),
+        pytest.param(due(checked=("cert_1", tick(NOW) - 600.5)), id="the GET is old"),
+    ],
+)
+def test_otherwise_a_renewal_begins_with_a_get(facts: Known) -> None:
+    assert decide(facts).action == Get("cert_1", TEAM)
+
+
+def test_a_get_of_ten_minutes_ago_is_recent() -> None:
+    assert decide(due(checked=("cert_1", tick(NOW) - 600.0))).action == List(None, TEAM)

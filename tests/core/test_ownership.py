@@ -653,3 +653,21 @@ def test_a_certificate_that_is_no_longer_held_is_shared_with_nobody() -> None:
     assert not shared(claims, "a")
     assert claims.certificate_of(key_of("a")) is not None
     assert claims.certificate_of(key_of("b")) is None
+
+
+def test_a_resource_of_the_same_namespace_whose_attempt_was_made_in_another_scope_is_waited_for_one_turn() -> None:
+    ticks = [0.0]
+    claims = claims_of(
+        monotonic=lambda: ticks[0], other=replace(claim("other", attempt=NOW), attempts_here=False), mine=claim("mine")
+    )
+    assert claims.ownership(key_of("mine"), NOW).attempting == "web/other"
+    ticks[0] = 180.0
+    assert claims.ownership(key_of("mine"), NOW).attempting is None
+
+
+def test_a_certificate_of_another_scope_shares_no_names() -> None:
+    there = replace(claim("there", holds="cert_1"), is_here=False)
+    claims = claims_of(there=there, mine=claim("mine", holds="cert_2"))
+    assert not claims.ownership(key_of("mine"), NOW).shared
+    assert not claims.ownership(key_of("there"), NOW).shared
+    assert claims.unaware(key_of("there")) == []

@@ -421,7 +421,7 @@ class Claims:
     def _attempts(self, key: Key, cns: Names, waiting: Key) -> bool:
         """Returns whether a resource attempts to get a certificate for names, so that another one has to wait."""
         claim = self._claims[key]
-        same = key.namespace == waiting.namespace and claim.group == self._claims[waiting].group
+        same = key.namespace == waiting.namespace and claim.group == self._claims[waiting].group and claim.attempts_here
         limit = ATTEMPT_LIMIT.total_seconds() if same else self._turn
         return claim.attempts(cns, self._monotonic(), limit) or (key in self._reserved and claim.group.cns == cns)
 
