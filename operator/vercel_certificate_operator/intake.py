@@ -73,7 +73,7 @@ class Intake:
                 heirs.update(self._objects.next_elsewhere(group, now))
         after = self._objects.group(key)
         if after is not None and after != group:
-            heirs |= self._objects.owners(after, now)
+            heirs |= {heir for heir in self._objects.owners(after, now) if heir.namespace == key.namespace}
         if attempt is not None and self._objects.attempt_of(key) is None:
             heirs.update(self._objects.next_in_line(attempt))
         if self._objects.certificate_of(key) != certificate:

@@ -325,10 +325,15 @@ class Objects:
         for certificate_id in new:
             self._holders.add(certificate_id, key)
         self._doubtful[key] = new
+        if new:
+            self._claims.reserve(key)
 
     def _end_doubt(self, key: Key) -> None:
         stored = self._stored.get(key)
-        for certificate_id in self._doubtful.pop(key, ()):
+        doubtful = self._doubtful.pop(key, ())
+        if doubtful:
+            self._claims.release(key)
+        for certificate_id in doubtful:
             if stored is None or certificate_id not in stored.certificate_ids:
                 self._holders.discard(certificate_id, key)
 

@@ -671,3 +671,24 @@ def test_a_certificate_of_another_scope_shares_no_names() -> None:
     assert not claims.ownership(key_of("mine"), NOW).shared
     assert not claims.ownership(key_of("there"), NOW).shared
     assert claims.unaware(key_of("there")) == []
+
+
+@pytest.mark.parametrize(
+    ("began", "at", "waits"), [(0, 179, True), (0, 180, False), (180, 181, True), (180, 360, False)]
+)
+def test_attempts_of_others_that_begin_when_a_turn_is_over_are_waited_for_one_turn_more(
+    began: int, at: int, waits: bool
+) -> None:
+    ticks = [0.0]
+    first, second = (Key("other", name, f"uid-{name}") for name in ("a", "b"))
+    claims = claims_of(monotonic=lambda: ticks[0], mine=claim("mine"))
+
+    def attempt(key: Key, seen: float) -> Claim:
+        return Claim(Group(A, SLUG, None), Seniority("2020", key.uid, key), True, None, None, seen, A)
+
+    claims.put(first, attempt(first, 0.0))
+    assert claims.ownership(key_of("mine"), NOW).attempting == "other/a"
+    ticks[0] = float(began)
+    claims.put(second, attempt(second, began))
+    ticks[0] = float(at)
+    assert (claims.ownership(key_of("mine"), NOW).attempting is not None) is waits

@@ -5,11 +5,12 @@ from typing import Any, cast
 
 import pytest
 
-from reported.test_fair_tokens import EVIL, NAMES, Town, grants, hangs
+from reported.test_fair_tokens import EVIL, NAMES, TENANTS, Town, counted_rounds, grants, hangs
 from support import invariants
 from support.acting import DAY, HOUR, MINUTE, REF, asked, put_secret
-from support.memory_api import simulated_world
+from support.memory_api import ApiFault, simulated_world
 from support.world import TOKEN
+from vercel_certificate_operator.core.resource import FINALIZER
 from vercel_emulator.models import Fault, Injection, TokenGrant
 
 TEAM = {"id": "team_alpha"}
@@ -251,3 +252,111 @@ async def test_certificates_of_others_do_not_hide_the_owner_in_the_same_namespac
     await team.advance(5 * MINUTE)
     assert await team.ready("two") == ("False", "DuplicateOf")
     assert sum(one.cns == NAMES and one.scope == "personal:user" for one in team.emulator.state.live()) == 1
+
+
+# --- namespaces that share a token -----------------------------------------------------------------------------------
+
+
+class City(Town):
+    """Many namespaces, which all use the default token."""
+
+    spaces = tuple(f"ns-{number}" for number in range(40))
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        return (*TENANTS, *self.spaces)
+
+
+@pytest.fixture
+async def city() -> AsyncIterator[City]:
+    async with simulated_world(default_token_namespaces=("*",), drift_interval=6 * 3600.0) as made:
+        made.__class__ = City
+        yield cast(City, made)
+
+
+@pytest.mark.parametrize("spaces", [2, 10])
+async def test_after_a_request_without_an_answer_those_who_have_waited_take_turns(city: City, spaces: int) -> None:
+    hang = hangs(city, "issue", times=1)
+    await city.apply("site", NAMES)
+    await city.quiet(hanging=1)
+    for namespace in City.spaces[:spaces]:
+        with city.at(namespace):
+            await city.apply("site", NAMES)
+    await city.quiet(hanging=1)
+    await city.advance(5 * MINUTE, hanging=1)
+    hang.end("drop")
+    await city.quiet()
+    await city.advance(HOUR)
+    assert await ours(city) == 1
+
+
+@pytest.mark.parametrize("finalizers", [[], [FINALIZER]], ids=["new", "with our finalizer"])
+@pytest.mark.parametrize("fault", [None, {"status": 500}, {"status": None}, {"status": None, "done": True}])
+async def test_of_two_namespaces_that_find_a_certificate_one_uses_it_and_the_other_issues_none(
+    city: City, finalizers: list[str], fault: dict[str, Any] | None
+) -> None:
+    created = int(city.clock.now().timestamp() * 1000) - 86_400_000
+    city.emulator.state.inject(Injection(cns=NAMES, scope="personal:user", created_at=created))
+    for namespace in ("mean", "web"):
+        with city.at(namespace):
+            await city.apply("site", NAMES)
+            await city.patch("site", {"metadata": {"finalizers": finalizers}})
+    if fault is not None:
+        city.memory.faults.append(ApiFault("PATCH", times=1, **fault))
+    await city.quiet()
+    await city.advance(10 * MINUTE)
+    assert asked(city, "issue") == []
+
+
+async def test_whose_secret_is_renamed_keeps_its_names_although_the_new_one_comes_later(town: Town) -> None:
+    """An older resource of the same namespace must not seem to own them."""
+    first, second = ({"name": name, "key": "token"} for name in ("one", "two"))
+    await put_secret(town, TOKEN, name="one")
+    await town.apply("older", ["older.example.com"], tokenSecretRef=first)
+    await town.quiet()
+    await town.advance(10)
+    await town.apply("site", NAMES, tokenSecretRef=first)
+    await town.quiet()
+    await town.apply("older", NAMES, tokenSecretRef=first)
+    await town.quiet()
+    before = (await town.status("site"))["id"]
+    for name in ("site", "older"):
+        await town.apply(name, NAMES, tokenSecretRef=second)
+    await town.quiet()
+    await town.advance(MINUTE)
+    await put_secret(town, TOKEN, name="two")
+    await town.advance(70 * DAY)
+    assert await town.ready("site") == ("True", "Issued")
+    assert (await town.status("site"))["id"] != before
+
+
+@pytest.mark.parametrize("spaces", [5, 40])
+async def test_who_enters_names_that_nobody_has_a_certificate_for_causes_others_no_work(
+    city: City, spaces: int
+) -> None:
+    city.emulator.faults.add(Fault(call="issue", status=449, code="dns_error", times=None))
+    for namespace in City.spaces[:spaces]:
+        with city.at(namespace):
+            await city.apply("site", NAMES, team=TEAM)
+    await city.quiet()
+    await city.advance(2 * HOUR)
+    rounds = counted_rounds(city)
+    with city.at("evil"):
+        for _ in range(10):
+            for cns in (NAMES, ["x.evil.example"]):
+                await city.apply("x", cns, team=TEAM, suspend=True)
+                await city.quiet()
+    assert rounds.total() <= 80
+
+
+async def test_another_secret_with_the_same_token_ends_no_wait(town: Town) -> None:
+    town.emulator.faults.add(Fault(call="issue", status=449, code="dns_error", times=None))
+    await put_secret(town, TOKEN, name="one")
+    await put_secret(town, TOKEN, name="two")
+    await town.apply("site", NAMES, tokenSecretRef={"name": "one", "key": "token"})
+    await town.quiet()
+    await town.advance(3 * HOUR)
+    before = len(asked(town, "issue"))
+    await town.apply("site", NAMES, tokenSecretRef={"name": "two", "key": "token"})
+    await town.quiet()
+    assert len(asked(town, "issue")) == before

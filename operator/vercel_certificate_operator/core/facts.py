@@ -91,7 +91,7 @@ def waiting_until(known: Known) -> datetime | None:
         return None
     if isinstance(known.source, Source) and attempt.chain_hash not in (None, known.source.chain_hash):
         return None
-    if None not in (known.token_hash, attempt.token_hash) and known.token_hash != attempt.token_hash:
+    if None not in (known.token_hash, attempt.token_hash) and not is_same_token(known.token_hash, attempt.token_hash):
         return None
     if resource.renew_request not in (None, attempt.renew_request, resource.status.last_renew_request):
         return None

@@ -312,8 +312,8 @@ class Claims:
     def attempting(self, key: Key, claim: Claim, now: datetime) -> Key | None:
         """Returns another resource, whose scope may be the same, that attempts to get a certificate.
 
-        If it has one already, that counts. Resources of other namespaces hold nobody up for longer than one turn,
-        however many there are: most have another account, or no token for this scope.
+        If it has one already, that counts. Attempts of other namespaces hold nobody up for longer than one turn, or two
+        with those that begin meanwhile, however many there are: most have another account, or no token for this scope.
         """
         tick = self._monotonic()
         _, since = self._waiting.get(key, (None, tick))
@@ -323,7 +323,9 @@ class Claims:
             if other.group.cns == claim.group.cns and other.has_certificate(now):
                 continue
             if has_waited and other_key.namespace != key.namespace:
-                continue
+                began = self._reserved.get(other_key, other.attempt_seen)
+                if began is None or began < since + self._turn or tick - since >= 2 * self._turn:
+                    continue
             if other.group == claim.group and other_key.namespace == key.namespace and other.attempts_here:
                 continue  # it is the owner
             if claim.group.scope.certainly_differs_from(other.group.scope):

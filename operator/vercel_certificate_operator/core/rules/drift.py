@@ -19,7 +19,7 @@ from vercel_certificate_operator.core.facts import (
 )
 from vercel_certificate_operator.core.known import Decision, Get, Known, List, Note, ReadToken, Write
 from vercel_certificate_operator.core.reasons import Reason
-from vercel_certificate_operator.core.record import Origin, is_same_token
+from vercel_certificate_operator.core.record import Origin, is_from, is_same_token
 from vercel_certificate_operator.core.report import Need, conditions, held, problem, succeeded
 from vercel_certificate_operator.core.resource import ADOPT_ANNOTATION, RENEW_ANNOTATION, Status
 from vercel_certificate_operator.core.schema import whole_seconds
@@ -37,7 +37,10 @@ def changed_token_is_checked(known: Known) -> Decision | None:
         return None
     issuing = status.condition("Issuing")
     suspected = issuing is not None and issuing.reason == Reason.SCOPE_CHANGED
-    if not known.token_read and (suspected or resource.generation != status.observed_generation):
+    ref = resource.spec.token_secret_ref
+    place = (resource.key.namespace, ref.name, ref.key) if ref is not None else None
+    moved = resource.generation != status.observed_generation or not is_from(status.token_hash, place)
+    if not known.token_read and (suspected or moved):
         return Decision(ReadToken())
     if known.token_hash is None or known.token_hash == status.token_hash:
         return None
