@@ -80,7 +80,7 @@ REQUEUE_ALL = 60.0
 """Seconds between two rounds in which everything is reconciled because Vercel's clock has stepped."""
 RECORD_LIMIT = 60.0
 """Seconds that recording Vercel's answers may take when the process ends: as long as one request may, twice."""
-MOST_STEPS = 40
+MOST_STEPS = 100
 """Steps of one round. It takes far fewer; more would be a rule that never settles."""
 
 
@@ -198,9 +198,16 @@ class Reconciler:
         for key, task in tuple(self._queue.running.items()):
             if isinstance(key, ScopeKey) or not self.posts.unrecorded(key):
                 task.cancel()
-        running = {*self._queue.running.values(), *self.posts.tasks.values()}
+        in_work = {*self._queue.running, *self.posts.tasks}
+        # An answer that was to be completed first is recorded as it is.
+        waiting = [key for key in self._memories if key not in in_work and self.posts.unrecorded(key)]
+        recording = {asyncio.create_task(self._reconcile(key), name=f"record {key}") for key in waiting}
+        running = {*self._queue.running.values(), *self.posts.tasks.values(), *recording}
         if running:
             await asyncio.wait(running, timeout=self._limits.post.total_seconds() + RECORD_LIMIT)
+        for record in recording:
+            record.cancel()
+        await asyncio.gather(*recording, return_exceptions=True)
         await self.abort()
 
     async def abort(self) -> None:
@@ -348,6 +355,8 @@ class Reconciler:
             not_removable=self._objects.not_removable(key),
             clock_skew=self._time.skew,
             server_time=self._time.server_now,
+            vercel_said=self._time.vercel_has_said,
+            ending=self._stopping,
         )
 
     def _wait(self, facts: Known, until: datetime | None) -> float:
@@ -467,6 +476,8 @@ class Reconciler:
         except Paused as paused:
             return round_.with_pause(paused.call, paused.pause)
         except Waiting:
+            if isinstance(decision.action, List) and round_.asked is None:
+                round_ = replace(round_, asked=decision.action)
             self._rounds[resource.key] = round_
             raise
         if not isinstance(decision.action, Issue):
@@ -479,8 +490,12 @@ class Reconciler:
             case Get(certificate_id, scope):
                 return round_.with_got(certificate_id, await self._calls.get(key, certificate_id, scope, token))
             case List(begun_after, scope):
+                asked = round_.asked
+                if asked is not None and asked.scope == scope and None not in (asked.begun_after, begun_after):
+                    begun_after = asked.begun_after  # what it has waited for is new enough
                 listing = self._calls.list(key, begun_after, scope, token)
-                return replace(round_, listing=self.drift.judged(ScopeKey(token.place, scope), listing, token))
+                judged = self.drift.judged(ScopeKey(token.place, scope), listing, token)
+                return replace(round_, asked=None, listing=judged)
             case Remove(certificate_id, scope):
                 resource = facts.resource
                 if certificate_id not in resource.status.certificate_ids or not resource.has_finalizer:

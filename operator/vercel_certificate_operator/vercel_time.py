@@ -64,6 +64,11 @@ class VercelTime:
         return skew if abs(skew) >= SKEW else None
 
     @property
+    def vercel_has_said(self) -> bool:
+        """Whether Vercel has said its time."""
+        return self._vercel is not None
+
+    @property
     def server_now(self) -> datetime | None:
         """The API server's time, if it differs from Vercel's by more than some seconds."""
         if self._vercel is None or self._kubernetes is None or abs(self._vercel - self._kubernetes) <= AGREEMENT:

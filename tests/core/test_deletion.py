@@ -56,6 +56,7 @@ from vercel_certificate_operator.core.known import (
     Known,
     List,
     Note,
+    ReadToken,
     Remove,
     RemoveFinalizer,
     Reply,
@@ -199,8 +200,13 @@ REMOVED = {"cert_1": True}
     ],
 )
 def test_after_the_removal_vercels_renewal_is_looked_for(facts: dict[str, Any], listed_first: bool) -> None:
-    decision = decide(known(deleting=True, removed=REMOVED, **facts))
+    decision = decide(known(deleting=True, removed=REMOVED, token_read=True, **facts))
     assert isinstance(decision.action, List if listed_first else RemoveFinalizer)
+
+
+def test_in_a_personal_account_the_token_says_first_whose_list_it_is() -> None:
+    facts = known(deleting=True, removed=REMOVED, status=ready(HALF, team=None, token_hash="h"), scope=Scope())
+    assert decide(facts).action == ReadToken()
 
 
 @pytest.mark.parametrize(
@@ -851,7 +857,6 @@ def test_after_the_removal_of_what_vercel_may_have_renewed_a_new_list_is_made() 
         pytest.param(
             just_removed(listing=listed(NEW, RENEWAL), held_elsewhere={"cert_9"}), id="another resource uses it"
         ),
-        pytest.param(just_removed(failed=failing("list", refusal(500), until=NOW + HOUR)), id="the list fails"),
         pytest.param(
             just_removed(cns=["old.com"], status=ready(cert("cert_2", ["old.com"]), superseded=AGED_ENTRY)),
             id="same names",
@@ -869,6 +874,17 @@ def test_otherwise_what_was_replaced_is_forgotten_without_a_list(facts: Known) -
     assert decision.policy == "superseded_is_removed_in_time"
     assert decision.action == Write()
     assert decision.note is None
+
+
+def test_if_the_list_fails_an_event_says_so() -> None:
+    decision = decide(just_removed(failed=failing("list", refusal(500), until=NOW + HOUR)))
+    assert decision.action == Write()
+    assert note_of(decision) == ("Warning", "OrphanedCertificate", "Remove")
+    assert decision.note is not None
+    assert decision.note.text == (
+        "Removed at Vercel: cert_0, which was replaced. Vercel may have renewed it under another id. "
+        "The operator could not list the certificates to check that."
+    )
 
 
 def test_a_deletion_looks_for_renewals_of_what_was_replaced_too() -> None:

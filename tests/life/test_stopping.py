@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from control_plane import ControlPlane
 from support.acting import asked
 from support.operator_process import eventually
@@ -82,3 +84,22 @@ async def test_an_answer_without_an_expiry_is_completed_before_the_end(world: Wo
     assert world.operator is not None
     await asyncio.wait_for(world.operator.reconciler.drain(), 20)
     assert await world.ready("site") == ("True", "Issued")
+
+
+@pytest.mark.parametrize("during", [True, False], ids=["during the request", "after it"])
+async def test_an_answer_without_an_expiry_is_recorded_at_the_end_although_a_get_fails(
+    world: World, during: bool
+) -> None:
+    world.emulator.faults.add(Fault(call=["get", "list"], status=500, times=None))
+    world.emulator.faults.add(Fault(call="issue", action="answer", delay=1 if during else 0, omit=["expiresAt"]))
+    await world.apply("site", ["example.com"])
+    if during:
+        await world.sync()
+        await eventually("the request", lambda: asked(world, "issue"))
+    else:
+        await world.quiet()
+    assert world.operator is not None
+    await asyncio.wait_for(world.operator.reconciler.drain(), 20)
+    status = await world.status("site")
+    assert status["attempt"]["outcome"]
+    assert status["id"] in world.live()

@@ -20,6 +20,7 @@ from support.acting import (
     MINUTE,
 )
 from support.memory_api import SimulatedWorld
+from vercel_certificate_operator.accounts import Account
 from vercel_emulator.models import Renewal
 
 A = ["a.example.com"]
@@ -180,3 +181,113 @@ async def test_vercels_renewal_of_a_certificate_that_one_with_other_names_replac
     [note] = [note for note in await said(world, "OrphanedCertificate") if "cert_ren" in note]
     assert first in note
     assert sorted(world.live()) == sorted(["cert_ren", *await held(world)])
+
+
+# --- of what was replaced --------------------------------------------------------------------------------------------
+
+
+def slow_lists(world: SimulatedWorld, monkeypatch: pytest.MonkeyPatch, seconds: float, most: int = 25) -> list[float]:
+    """Each list takes so long, at most so many; later ones take no time, so that a test ends."""
+    took: list[float] = []
+    original = Account._list
+
+    async def slow(self: Any, scope: Any, key: Any, begun: float) -> None:
+        if len(took) < most:
+            world.clock.pause(seconds)
+        took.append(seconds)
+        await original(self, scope, key, begun)
+
+    monkeypatch.setattr(Account, "_list", slow)
+    return took
+
+
+async def with_other_names(world: SimulatedWorld, **spec: Any) -> str:
+    """Changes the names in the second half of a certificate's life. Returns its id."""
+    await world.apply("site", A, **spec)
+    await world.quiet()
+    [first] = await held(world)
+    await world.advance(50 * DAY)
+    await world.patch("site", {"spec": {"cns": AB}})
+    await world.quiet()
+    await world.advance(MINUTE)
+    return first
+
+
+@pytest.mark.parametrize("seconds", [0, 0.3, 2.0, 70.0])
+async def test_after_a_removal_one_list_is_enough_however_long_it_takes(
+    world: SimulatedWorld, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    first = await with_other_names(world)
+    took = slow_lists(world, monkeypatch, seconds)
+    await world.advance(20 * MINUTE)
+    assert first not in world.live()
+    assert len(took) <= 2
+
+
+async def test_if_the_list_after_a_removal_fails_an_event_says_that_a_renewal_may_be_left(
+    world: SimulatedWorld,
+) -> None:
+    first = await with_other_names(world)
+    renewed_by_vercel(world, first, id="cert_ren", removes_old=False)
+    fails(world, "list", None, status=500)
+    await world.advance(HOUR)
+    assert any("Vercel may have renewed it under another id" in note for note in await said(world))
+
+
+@pytest.mark.parametrize("spec", [{}, {"team": {"id": "team_alpha"}}], ids=["personal account", "team"])
+async def test_a_label_that_is_set_between_the_list_and_the_record_hides_no_renewal(
+    world: SimulatedWorld, monkeypatch: pytest.MonkeyPatch, spec: dict[str, Any]
+) -> None:
+    first = await with_other_names(world, **spec)
+    renewed_by_vercel(world, first, id="cert_ren", removes_old=False)
+    original = Account._list
+    done: list[int] = []
+
+    async def labelled(self: Any, scope: Any, key: Any, begun: float) -> None:
+        await original(self, scope, key, begun)
+        if first not in world.live() and not done:
+            done.append(1)
+            await world.patch("site", {"metadata": {"labels": {"x": "y"}}})
+
+    monkeypatch.setattr(Account, "_list", labelled)
+    await world.advance(DAY)
+    assert done
+    assert any("cert_ren" in note for note in await said(world))
+
+
+async def test_twenty_that_were_replaced_and_renewed_are_removed_in_one_go(
+    world: SimulatedWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    await with_other_names(world)
+    await world.advance(HOUR)
+    entries = []
+    for number in range(20):
+        old = theirs(world, f"o{number}.example.com", id=f"cert_old{number}", age=60 * DAY, left=30 * DAY)
+        renewed_by_vercel(world, old.id, id=f"cert_ren{number}", removes_old=False)
+        times = {"since": "2026-01-05T00:00:00Z", "renewableSince": "2026-02-01T00:00:00Z"}
+        entries.append({"id": old.id, "origin": "Issued", "cns": [f"o{number}.example.com"], **times})
+    await world.patch_status("site", {"superseded": entries})
+    await world.quiet()
+    await world.advance(HOUR)
+    assert not [record for record in caplog.records if record.exc_info]
+    assert len(await held(world)) == 1
+
+
+async def test_a_renewal_of_the_current_certificate_is_not_said_to_be_left(world: SimulatedWorld) -> None:
+    """Its names are no longer wanted, the new ones are refused, and an older one of the same names could not go."""
+    await world.apply("site", A)
+    await world.quiet()
+    await world.advance(10 * DAY)
+    stuck = fails(world, "remove", None, status=403, code="forbidden")
+    await world.annotate("site", "renew", "1")
+    await world.quiet()
+    current = (await held(world))[0]
+    fails(world, "issue", None, status=402)
+    await world.patch("site", {"spec": {"cns": AB}})
+    await world.quiet()
+    await world.advance(50 * DAY)
+    renewed_by_vercel(world, current, id="cert_ren", removes_old=False)
+    world.emulator.faults.remove(stuck.id, "continue")
+    await world.advance(2 * DAY)
+    assert "cert_ren" in await held(world)
+    assert not [note for note in await said(world, "OrphanedCertificate") if "cert_ren" in note]

@@ -243,3 +243,62 @@ async def test_when_the_api_servers_clock_is_corrected_the_operator_continues_in
     world.server_clock.offset = 0
     await world.advance(4 * MINUTE)
     assert await world.ready("site") == ("True", "Issued")
+
+
+# --- what is recorded with the right time stays ----------------------------------------------------------------------
+
+
+async def with_names_that_flip(world: SimulatedWorld, times: int) -> None:
+    for number in range(times):
+        await world.apply("site", [A, B][number % 2], existingCertificate="Ignore")
+        await world.quiet()
+        await world.advance(20 * MINUTE)
+
+
+@pytest.mark.parametrize("behind", [HOUR, 23 * HOUR, 8 * DAY, 30 * DAY], ids=str)
+async def test_the_limit_holds_although_the_api_servers_clock_is_behind_at_a_restart(
+    world: SimulatedWorld, behind: timedelta
+) -> None:
+    await with_names_that_flip(world, 6)
+    times = [entry["time"] for entry in (await world.status("site"))["issuances"]]
+    world.server_clock.offset = -behind.total_seconds()
+    await world.restart()
+    await world.advance(20 * MINUTE)
+    world.server_clock.offset = 0
+    await world.advance(20 * MINUTE)
+    await with_names_that_flip(world, 6)
+    assert posts(world) == 5
+    assert [entry["time"] for entry in (await world.status("site"))["issuances"]] == times
+
+
+@pytest.mark.parametrize("offset", [-3 * HOUR, -23 * HOUR, 23 * HOUR], ids=str)
+async def test_the_limit_holds_for_a_week_although_vercels_clock_was_wrong_for_hours(
+    world: SimulatedWorld, offset: timedelta
+) -> None:
+    await with_names_that_flip(world, 6)
+    behave(world, date_offset=offset.total_seconds())
+    await world.advance(12 * HOUR)
+    behave(world, date_offset=0)
+    await world.advance(7 * DAY - 17 * HOUR)
+    await with_names_that_flip(world, 3)
+    assert posts(world) == 5
+
+
+@pytest.mark.parametrize("behind", [HOUR, 8 * DAY], ids=str)
+async def test_what_was_replaced_rests_although_the_api_servers_clock_is_behind_at_a_restart(
+    world: SimulatedWorld, behind: timedelta
+) -> None:
+    await world.apply("site", A)
+    await world.quiet()
+    [first] = await held(world)
+    await world.advance(HOUR)
+    await world.annotate("site", "renew", "1")
+    await world.quiet()
+    await world.advance(MINUTE)
+    since = (await world.status("site"))["superseded"][0]["since"]
+    world.server_clock.offset = -behind.total_seconds()
+    await world.restart()
+    await world.apply("other", B)  # so that Vercel says its time
+    await world.advance(2 * MINUTE)
+    assert first in world.live()
+    assert (await world.status("site"))["superseded"][0]["since"] == since

@@ -239,6 +239,10 @@ class Known:
     """Of these, the ones whose holder stays, or wouldn't remove them when it goes."""
     clock_skew: timedelta | None = None
     """Vercel's time minus the API server's, if they differ by a day or more."""
+    vercel_said: bool = True
+    """Whether Vercel has said its time; until then, ``now`` is the API server's."""
+    ending: bool = False
+    """Whether the process ends: what is known is recorded now."""
     server_time: datetime | None = None
     """The API server's time, if it differs from Vercel's by more than some seconds."""
 

@@ -29,6 +29,7 @@ from vercel_certificate_operator.core.known import (
     Got,
     Known,
     Limits,
+    List,
     Listing,
     Note,
     Ownership,
@@ -224,6 +225,8 @@ class Round:
     token_read: bool = False
     token_hash: str | None = None
     just_failed: CallKey | None = None
+    asked: List | None = None
+    """The list for which it waits. One that was begun after it was asked for is new enough, however long it took."""
     waits_since: Tick | None = None
     """Since when it waits for a slot or a list."""
 
@@ -270,6 +273,8 @@ def known(
     not_removable: Container[str],
     clock_skew: timedelta | None,
     server_time: datetime | None,
+    vercel_said: bool = True,
+    ending: bool = False,
 ) -> Known:
     """Returns what a decision is made from. The arguments are those of ``Known``.
 
@@ -318,6 +323,8 @@ def known(
         not_removable=not_removable,
         clock_skew=clock_skew,
         server_time=server_time,
+        vercel_said=vercel_said,
+        ending=ending,
     )
 
 

@@ -135,7 +135,7 @@ def _in_full(known: Known, reply: Reply, answer: Certificate) -> Certificate | D
     if got is None and not known.blocked("get", answer.id):
         return Decision(Get(answer.id, scope))
     answer = answer.completed_by(got.certificate if got is not None else None)
-    if answer.is_described:
+    if answer.is_described or known.ending:
         return answer
     listing = known.listing if known.listing is not None and known.listing.begun >= reply.at else None
     if listing is None and not known.blocked("list"):

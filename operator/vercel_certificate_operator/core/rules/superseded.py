@@ -14,7 +14,17 @@ from vercel_certificate_operator.core.facts import (
     youth,
 )
 from vercel_certificate_operator.core.failures import explain, meaning
-from vercel_certificate_operator.core.known import AddFinalizer, Decision, Get, Known, List, Note, Remove, Write
+from vercel_certificate_operator.core.known import (
+    AddFinalizer,
+    Decision,
+    Get,
+    Known,
+    List,
+    Note,
+    ReadToken,
+    Remove,
+    Write,
+)
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import MOST_SUPERSEDED, Superseded
 from vercel_certificate_operator.core.report import usable
@@ -82,29 +92,39 @@ def renewals_of_what_was_removed_are_reported(known: Known) -> Decision | None:
 
     If the resource has other names by now, nothing else would notice the renewal, which keeps itself alive.
     """
-    resource, status = known.resource, known.resource.status
-    removed = [
-        entry
-        for entry in status.superseded
-        if entry.id in known.removed and entry.names != resource.cns and may_be_renewed(known, entry)
-    ]
+    status, wanted = known.resource.status, (known.resource.cns, known.resource.status.names)
+    removed = [entry for entry in status.superseded if entry.id in known.removed and entry.names not in wanted]
+    if not known.token_read and any(entry.team is None for entry in removed):
+        return Decision(ReadToken())  # whose list it is
+    removed = [entry for entry in removed if may_be_renewed(known, entry)]
     if not removed:
         return None
+    ids = [entry.id for entry in removed]
     listing = known.listing
     oldest = max(DRIFT_LIST_AGE, 2 * listing.took) if listing is not None else 0.0
     if listing is None or not is_fresh(known, listing) or known.tick - listing.begun > oldest:
-        return Decision(List(known.tick, known.scope)) if not known.blocked("list") else None
+        if not known.blocked("list"):
+            return Decision(List(known.tick, known.scope))
+        return _reported(
+            known,
+            ids,
+            f"Removed at Vercel: {words.ids(ids)}, which was replaced. Vercel may have renewed it under another id. "
+            "The operator could not list the certificates to check that.",
+        )
     found = perhaps_renewals(known, *removed)
     if not found:
         return None
-    ids = [entry.id for entry in removed]
     text = (
         f"Left at Vercel: {words.ids([one.id for one in found])}. It has the names of {words.ids(ids)}, which was "
         "replaced and no longer exists, and may be a renewal by Vercel. If no other resource uses it, remove it at "
         "Vercel."
     )
+    return _reported(known, ids, text)
+
+
+def _reported(known: Known, removed: list[str], text: str) -> Decision:
     note = Note("Warning", Reason.ORPHANED, "Remove", text)
-    return Decision(Write(), unchanged(known).without_superseded(set(ids)), note)
+    return Decision(Write(), unchanged(known).without_superseded(set(removed)), note)
 
 
 def _due(known: Known, wanted: str | None) -> list[Superseded] | Get:
