@@ -255,8 +255,9 @@ class Account:
         Args:
             key: for which it was made.
         """
-        self._served.pop((call, _party(key)), None)
-        self._served[call, _party(key)] = self._clock.monotonic()
+        which = call, _party(key)
+        self._served.pop(which, None)
+        self._served[which] = self._clock.monotonic()
         for refused in ((call, None), (None, None), (None, scope)):
             self._refusals.pop(refused, None)
         for rested in [rested for rested, rest in self._rests.items() if isinstance(rest.error, NotSent)]:

@@ -319,7 +319,7 @@ class Objects:
         self._end_doubt(key)
 
     def reserve(self, key: Key, certificate_ids: Iterable[str]) -> None:
-        """Reserves certificates until the resource is seen again; see ``reserved``."""
+        """Reserves certificates, and the resource's names, until it is seen again; see ``reserved``."""
         self._end_doubt(key)
         new = [certificate_id for certificate_id in certificate_ids if key not in self._holders.get(certificate_id)]
         for certificate_id in new:
@@ -389,7 +389,7 @@ class Objects:
         return self._claims.group_of(key)
 
     def owners(self, group: Group, now: datetime) -> set[Key]:
-        """Returns who may request a certificate for these names in this scope: one resource, or one per namespace."""
+        """Returns who may request a certificate for these names in a scope: one resource, or one for each namespace."""
         return self._claims.owners(group, now)
 
     def holds_names(self, key: Key) -> bool:

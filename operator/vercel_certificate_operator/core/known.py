@@ -249,8 +249,7 @@ class Known:
     @property
     def token(self) -> str:
         """The resource's token as messages name it: by its Secret, never by its value."""
-        ref = self.resource.spec.token_secret_ref
-        return words.token((self.resource.key.namespace, ref.name, ref.key) if ref is not None else None)
+        return words.token(self.resource.token_place)
 
     def wall(self, tick: Tick) -> datetime:
         """Returns a time of this process's monotonic clock on Vercel's clock, as both stand now."""

@@ -243,9 +243,9 @@ class Claims:
     def owner(self, key: Key, now: datetime) -> Key | None:
         """Returns the owner of a resource's names: the first that holds a certificate for them.
 
-        Without one, it is for each namespace the first of it that attempts to get one, or the oldest that may. Whoever
-        comes first gets the certificate: an older resource of another tenant may have no token for this scope. Attempts
-        of other namespaces are waited for, see ``attempting``.
+        If nobody holds one, each namespace has an owner: the first resource that attempts to get one, otherwise the
+        oldest that may. An older resource of another namespace doesn't count: it may have no token for this scope. But
+        its attempt is waited for, see ``attempting``.
         """
         claim = self._claims.get(key)
         members = self._groups.get(claim.group) if claim is not None else None
@@ -261,7 +261,7 @@ class Claims:
         return attempting or (eligible[0].key if eligible else None)
 
     def owners(self, group: Group, now: datetime) -> set[Key]:
-        """Returns who is the owner for anyone: one resource, or one per namespace."""
+        """Returns the owners: one resource for all namespaces, or one for each."""
         members = self._groups.get(group, _NOBODY)
         attempting: dict[str, Key] = {}
         for _, senior in members.holders:
@@ -365,14 +365,10 @@ class Claims:
         """
         has_one = claim.has_certificate(now)
         found: dict[str, str] = {}
-        of = dict(self._newest.get(claim.group.cns, {}))
-        here = of.pop(claim.seniority.key.namespace, [])
-        others = (
-            newest
-            for turn in zip_longest(*(islice(one, MOST_HOLDERS) for one in islice(of.values(), MOST_HOLDERS)))
-            for newest in turn
-        )
-        for newest in islice(filter(None, chain(here, others)), MOST_HOLDERS):
+        here, by_namespace = claim.seniority.key.namespace, self._newest.get(claim.group.cns, {})
+        elsewhere = islice((newest for namespace, newest in by_namespace.items() if namespace != here), MOST_HOLDERS)
+        in_turn = chain.from_iterable(zip_longest(*(islice(newest, MOST_HOLDERS) for newest in elsewhere)))
+        for newest in islice(filter(None, chain(by_namespace.get(here, ()), in_turn)), MOST_HOLDERS):
             other = self._claims[newest.key]
             if other.group == claim.group and other.is_here:
                 continue  # it is the owner, or may become it

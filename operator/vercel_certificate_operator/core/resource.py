@@ -316,6 +316,12 @@ class Resource(Model):
         return normalized(self.spec.cns)
 
     @property
+    def token_place(self) -> tuple[str, str, str] | None:
+        """Where its token is: the namespace, name and key of a Secret; None: it uses the operator's default token."""
+        ref = self.spec.token_secret_ref
+        return (self.key.namespace, ref.name, ref.key) if ref is not None else None
+
+    @property
     def deleting(self) -> bool:
         return self.deleted_at is not None
 

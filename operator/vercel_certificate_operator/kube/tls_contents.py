@@ -39,7 +39,7 @@ LONGEST_CHAIN = 20
 LARGEST_MODULUS = 8192
 """Bits of an RSA or DSA key, with which a signature may have to be checked."""
 LARGEST_EXPONENT = 64
-"""Bits of the public exponent of an RSA key: a check takes as much longer as it is. 65537 is usual, which has 17."""
+"""Bits of the public exponent of an RSA key. The longer it is, the longer a check takes. 65537 is usual: 17 bits."""
 MOST_NAMES = 1000
 """Names of a certificate: ``status.cns`` has room for so many."""
 

@@ -7,7 +7,7 @@ from vercel_certificate_operator.core.times import LATE_DATE, LIST_AGE
 
 
 def times_of_the_future_are_corrected(known: Known) -> Decision | None:
-    """What was replaced or issued in the future by both clocks was recorded while one was ahead: it counts from now on.
+    """A time that is in the future by both clocks was recorded while one of them was ahead. It becomes now.
 
     Otherwise a replaced certificate would stay, and an issuance would count, for as much longer as the clock was ahead.
     """

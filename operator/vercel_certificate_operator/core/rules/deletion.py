@@ -85,7 +85,7 @@ def certificates_are_removed_then_released(known: Known) -> Decision | None:
             next((remove for remove in left if not known.blocked("remove", remove.certificate_id)), left[0])
         )
     if known.removed and not known.token_read and status.team is None:
-        return Decision(ReadToken())  # whose list it is
+        return Decision(ReadToken())  # the list may be of another account
     # After the removals, which no list may hold up.
     if _vercel_may_have_renewed(known) and not is_fresh(known, known.listing) and not known.blocked("list"):
         return Decision(List(None, known.scope))

@@ -37,17 +37,17 @@ def changed_token_is_checked(known: Known) -> Decision | None:
         return None
     issuing = status.condition("Issuing")
     suspected = issuing is not None and issuing.reason == Reason.SCOPE_CHANGED
-    ref = resource.spec.token_secret_ref
-    place = (resource.key.namespace, ref.name, ref.key) if ref is not None else None
-    moved = resource.generation != status.observed_generation or not is_from(status.token_hash, place)
+    moved = resource.generation != status.observed_generation or not is_from(status.token_hash, resource.token_place)
     if not known.token_read and (suspected or moved):
         return Decision(ReadToken())
     if known.token_hash is None or known.token_hash == status.token_hash:
         return None
-    is_same = is_same_token(known.token_hash, status.token_hash)  # it is only in another place
-    if known.listing is None and not is_same:
-        return Decision(List(known.tick - DRIFT_LIST_AGE, known.scope))
-    if is_same or (known.listing is not None and known.listing.find(status.id) is not None):
+    same = is_same_token(known.token_hash, status.token_hash)  # it is only in another place
+    if not same:
+        if known.listing is None:
+            return Decision(List(known.tick - DRIFT_LIST_AGE, known.scope))
+        same = known.listing.find(status.id) is not None
+    if same:
         return Decision(Write(), unchanged(known).changed(token_hash=known.token_hash))
     if renew_pending(known) and suspected:
         after = status.superseding(since=known.now).without_certificate()

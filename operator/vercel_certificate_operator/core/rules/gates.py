@@ -84,7 +84,7 @@ def issued_when_needed(known: Known) -> Decision | None:
 def names_have_one_owner(known: Known, need: Need) -> Decision | None:
     """Another resource owns these names in this scope: this one neither requests nor uses a certificate.
 
-    One of another namespace is named only to who can list the scope: it may be another tenant's.
+    An owner in another namespace may be another tenant's. It is named only if this resource's token can list the scope.
     """
     owner = known.ownership.owner or _holder_in_this_scope(known)
     if owner is None:
@@ -130,17 +130,17 @@ def holders_are_in_other_scopes(known: Known, need: Need) -> Decision | None:
     """
     for certificate_id, holder in tuple(known.ownership.holders.items())[:MOST_HOLDERS_READ]:
         read = certificate_id in known.got or is_unreadable(known, certificate_id)
-        if not read and not (_is_refused(known, certificate_id) and not _is_here(known, holder)):
+        if not read and not (_counts_as_elsewhere(known, certificate_id) and not _is_here(known, holder)):
             ask = Decision(Get(certificate_id, known.scope))
             waits = need.by_time and known.blocked("get", certificate_id)
             return _until_half_time(known, ask) if waits else ask
     return None
 
 
-def _is_refused(known: Known, certificate_id: str) -> bool:
-    """Returns whether a certificate of another namespace counts as one of another account, since it can't be read.
+def _counts_as_elsewhere(known: Known, certificate_id: str) -> bool:
+    """Returns whether a certificate that can't be read counts as one in another account.
 
-    A token that can list a scope can read what is in it. Without a list, that it can't is believed after a while.
+    A token that can list a scope can read what is in it. If there is no list, a GET that fails for a while is enough.
     """
     failed = known.failed.get(("get", certificate_id))
     if failed is None or not is_about_the_call(failed.failure, "get"):

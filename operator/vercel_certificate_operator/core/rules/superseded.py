@@ -95,7 +95,7 @@ def renewals_of_what_was_removed_are_reported(known: Known) -> Decision | None:
     status, wanted = known.resource.status, (known.resource.cns, known.resource.status.names)
     removed = [entry for entry in status.superseded if entry.id in known.removed and entry.names not in wanted]
     if not known.token_read and any(entry.team is None for entry in removed):
-        return Decision(ReadToken())  # whose list it is
+        return Decision(ReadToken())  # the list may be of another account
     removed = [entry for entry in removed if may_be_renewed(known, entry)]
     if not removed:
         return None
