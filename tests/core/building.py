@@ -18,8 +18,10 @@ from vercel_certificate_operator.core.known import (
     Got,
     Issue,
     Known,
+    Limits,
     List,
     Listing,
+    Ownership,
     Pause,
     ReadToken,
     Remove,
@@ -28,6 +30,8 @@ from vercel_certificate_operator.core.known import (
     Wait,
     Write,
 )
+from vercel_certificate_operator.core.memory import Memory, Round
+from vercel_certificate_operator.core.memory import known as known_from
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Attempt, Superseded
 from vercel_certificate_operator.core.renewal import schedule
@@ -284,11 +288,8 @@ def led_to(facts: Known, *at_vercel: Certificate) -> tuple[Known, Decision]:
         decision = decide(facts)
         assert_in_order(facts, decision)
         match decision.action:
-            case Get(certificate_id):
-                found = next((one for one in at_vercel if one.id == certificate_id), None)
-                facts = replace(facts, got={**facts.got, certificate_id: Got(facts.tick, found)})
-            case List():
-                facts = replace(facts, listing=listed(*at_vercel, begun=facts.now))
+            case Get() | List():
+                facts = _answered(facts, decision.action, at_vercel)
             case Write():
                 facts = replace(written(facts, decision), reply=None)
             case AddFinalizer():
@@ -308,16 +309,37 @@ def led_to(facts: Known, *at_vercel: Certificate) -> tuple[Known, Decision]:
 
 def asked_again(facts: Known, *at_vercel: Certificate) -> Known:
     """Returns what is known once Vercel has completed the answer to a POST, if it lacks something."""
-    while (decision := decide(facts)).policy == "outcome_is_recorded":
-        match decision.action:
-            case Get(certificate_id):
-                found = next((one for one in at_vercel if one.id == certificate_id), None)
-                facts = replace(facts, got={**facts.got, certificate_id: Got(facts.tick, found)})
-            case List():
-                facts = replace(facts, listing=listed(*at_vercel, begun=facts.now))
-            case _:
-                break
+    while (decision := decide(facts)).policy == "outcome_is_recorded" and isinstance(decision.action, Get | List):
+        facts = _answered(facts, decision.action, at_vercel)
     return facts
+
+
+def _answered(facts: Known, call: Get | List, at_vercel: Iterable[Certificate]) -> Known:
+    """Returns what is known after Vercel has answered a call."""
+    if isinstance(call, List):
+        return replace(facts, listing=listed(*at_vercel, begun=facts.now))
+    found = next((one for one in at_vercel if one.id == call.certificate_id), None)
+    return replace(facts, got={**facts.got, call.certificate_id: Got(facts.tick, found)})
+
+
+def remembering(memory: Memory, resource: Resource, **more: Any) -> Known:
+    """Returns what is known at the start of a round in a quiet world."""
+    world: dict[str, Any] = {
+        "now": NOW,
+        "scope": TEAM,
+        "limits": Limits(),
+        "new_attempt_id": "attempt-9",
+        "may_adopt": True,
+        "ownership": Ownership(),
+        "left_behind": (),
+        "held_elsewhere": (),
+        "attempted_elsewhere": (),
+        "copied_attempt": None,
+        "not_removable": (),
+        "clock_skew": None,
+        "server_time": None,
+    }
+    return known_from(memory, Round(), resource, **{**world, **more})
 
 
 def issued_by(facts: Known, *at_vercel: Certificate) -> Attempt:

@@ -24,6 +24,7 @@ from core.building import (
     paused,
     ready,
     refusal,
+    remembering,
     status_of,
 )
 from core.building import known as facts_of
@@ -406,25 +407,7 @@ OUTDATED = ready().with_condition("Issuing", "False", "SchemaOutdated", "…", g
 def test_whether_the_api_server_stores_every_field_is_asked_again(
     schema: tuple[float, bool] | None, status: Status, outdated: bool, in_doubt: bool
 ) -> None:
-    facts = known(
-        remembered(schema=schema),
-        Round(),
-        resource(status=status),
-        now=NOW,
-        tick=TICK,
-        scope=TEAM,
-        limits=Limits(),
-        new_attempt_id="attempt-9",
-        may_adopt=True,
-        ownership=Ownership(),
-        left_behind=(),
-        held_elsewhere=(),
-        attempted_elsewhere=(),
-        copied_attempt=None,
-        not_removable=(),
-        clock_skew=None,
-        server_time=None,
-    )
+    facts = remembering(remembered(schema=schema), resource(status=status), tick=TICK)
     assert (facts.schema_outdated, facts.schema_in_doubt) == (outdated, in_doubt)
 
 

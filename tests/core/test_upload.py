@@ -40,6 +40,7 @@ from core.building import (
     ready,
     refusal,
     refused,
+    remembering,
     replaced,
     status_of,
     tick,
@@ -49,9 +50,8 @@ from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.facts import is_for_the_same, is_uploaded, waiting_until
 from vercel_certificate_operator.core.failures import fraction, issued_nothing, meaning
-from vercel_certificate_operator.core.known import Get, Issue, Known, Limits, Ownership, ReadSource, Wait, Write
+from vercel_certificate_operator.core.known import Get, Issue, Known, Limits, ReadSource, Wait, Write
 from vercel_certificate_operator.core.memory import Memory, Round
-from vercel_certificate_operator.core.memory import known as known_from
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Attempt, Issuance, names_hash
 from vercel_certificate_operator.core.renewal import schedule
@@ -506,25 +506,8 @@ def test_a_refused_upload_is_tried_again_in_its_time() -> None:
 
 def from_memory(read_at: float | None, tick_now: float, source: Source = LEAF) -> Known:
     memory = Memory(seen=(None, TICK), source=None if read_at is None else (read_at, source))
-    return known_from(
-        memory,
-        Round(),
-        uploading().resource,
-        now=NOW,
-        tick=tick_now,
-        scope=TEAM,
-        limits=Limits(source_poll=600.0),
-        new_attempt_id="a",
-        may_adopt=False,
-        ownership=Ownership(),
-        left_behind=(),
-        held_elsewhere=(),
-        attempted_elsewhere=(),
-        copied_attempt=None,
-        not_removable=(),
-        clock_skew=None,
-        server_time=None,
-    )
+    limits = Limits(source_poll=600.0)
+    return remembering(memory, uploading().resource, tick=tick_now, limits=limits, may_adopt=False)
 
 
 def test_a_secret_is_read_again_after_a_while() -> None:

@@ -4,9 +4,9 @@ import asyncio
 import base64
 from collections import Counter
 from collections.abc import AsyncIterator, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 from kubernetes.aio.client import CoreV1Api
@@ -50,12 +50,22 @@ class Town(SimulatedWorld):
             self.namespace = before
 
 
+T = TypeVar("T", bound=Town)
+
+
+@asynccontextmanager
+async def simulated(kind: type[T], *namespaces: str, **settings: Any) -> AsyncIterator[T]:
+    """A town in which these namespaces may use the default token."""
+    async with simulated_world(default_token_namespaces=namespaces, **settings) as made:
+        made.__class__ = kind
+        yield cast(T, made)
+
+
 @pytest.fixture
 async def town() -> AsyncIterator[Town]:
     """All three namespaces may use the default token."""
-    async with simulated_world(default_token_namespaces=TENANTS, drift_interval=NEVER) as made:
-        made.__class__ = Town
-        yield cast(Town, made)
+    async with simulated(Town, *TENANTS, drift_interval=NEVER) as made:
+        yield made
 
 
 def operator_of(town: SimulatedWorld) -> Any:

@@ -1,27 +1,27 @@
 """A tenant claims the names of others, with tokens that are no use for them. It takes nothing, and learns nothing."""
 
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from reported.test_fair_tokens import EVIL, NAMES, TENANTS, Town, counted_rounds, grants, hangs
+from reported.test_fair_tokens import EVIL, NAMES, TENANTS, Town, counted_rounds, grants, hangs, simulated
 from support import invariants
 from support.acting import DAY, HOUR, MINUTE, REF, asked, put_secret
-from support.memory_api import ApiFault, simulated_world
+from support.memory_api import ApiFault
 from support.world import TOKEN
 from vercel_certificate_operator.core.resource import FINALIZER
 from vercel_emulator.models import Fault, Injection, TokenGrant
 
 TEAM = {"id": "team_alpha"}
+DRIFT = 6 * 3600.0
+"""Seconds."""
 
 
 @pytest.fixture(params=["*", "web"])
 async def town(request: pytest.FixtureRequest) -> AsyncIterator[Town]:
     """Everyone may use the default token, or only the namespace of the others."""
-    async with simulated_world(default_token_namespaces=(request.param,), drift_interval=6 * 3600.0) as made:
-        made.__class__ = Town
-        made = cast(Town, made)
+    async with simulated(Town, request.param, drift_interval=DRIFT) as made:
         grants(made)
         with made.at("evil"):
             await put_secret(made, EVIL)
@@ -31,9 +31,7 @@ async def town(request: pytest.FixtureRequest) -> AsyncIterator[Town]:
 @pytest.fixture
 async def team() -> AsyncIterator[Town]:
     """The others have a token for a team."""
-    async with simulated_world(default_token_namespaces=("web",), drift_interval=6 * 3600.0) as made:
-        made.__class__ = Town
-        made = cast(Town, made)
+    async with simulated(Town, "web", drift_interval=DRIFT) as made:
         grants(made)
         await put_secret(made, TOKEN)
         with made.at("evil"):
@@ -269,9 +267,8 @@ class City(Town):
 
 @pytest.fixture
 async def city() -> AsyncIterator[City]:
-    async with simulated_world(default_token_namespaces=("*",), drift_interval=6 * 3600.0) as made:
-        made.__class__ = City
-        yield cast(City, made)
+    async with simulated(City, "*", drift_interval=DRIFT) as made:
+        yield made
 
 
 @pytest.mark.parametrize("spaces", [2, 10])

@@ -6,7 +6,7 @@ is in another namespace, with another token, in a team that it names by id.
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -21,9 +21,9 @@ from reported.test_fair_tokens import (
     kept_certificates,
     operator_of,
     put_keys,
+    simulated,
 )
 from support.acting import DAY, HOUR, MINUTE, REF, asked, put_secret
-from support.memory_api import simulated_world
 from support.world import TOKEN
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.kube import tls_contents, tokens
@@ -33,9 +33,8 @@ from vercel_emulator.models import Fault, Injection
 
 @pytest.fixture
 async def town() -> AsyncIterator[Town]:
-    async with simulated_world(default_token_namespaces=("*",), drift_interval=6 * 3600.0) as made:
-        made.__class__ = Town
-        yield cast(Town, made)
+    async with simulated(Town, "*", drift_interval=6 * 3600.0) as made:
+        yield made
 
 
 async def squatter(town: Town, number: int, **spec: Any) -> None:

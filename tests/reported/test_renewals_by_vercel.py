@@ -148,14 +148,29 @@ async def test_a_vercel_that_renews_all_the_time_is_followed_or_reported(world: 
 # --- what was just replaced -------------------------------------------------------------------------------------------
 
 
+async def in_the_second_half(world: SimulatedWorld, **spec: Any) -> str:
+    """Issues a certificate and lets more than half of its life pass. Returns its id."""
+    await world.apply("site", A, **spec)
+    await world.quiet()
+    [first] = await held(world)
+    await world.advance(50 * DAY)
+    return first
+
+
+async def with_other_names(world: SimulatedWorld, **spec: Any) -> str:
+    """Then changes the names, so that another one has just replaced it."""
+    first = await in_the_second_half(world, **spec)
+    await world.patch("site", {"spec": {"cns": AB}})
+    await world.quiet()
+    await world.advance(MINUTE)
+    return first
+
+
 @pytest.mark.parametrize("removes", [False, True])
 async def test_vercels_renewal_of_what_the_operator_renewed_is_named_when_the_resource_is_deleted(
     world: SimulatedWorld, removes: bool
 ) -> None:
-    await world.apply("site", A)
-    await world.quiet()
-    [first] = await held(world)
-    await world.advance(50 * DAY)
+    first = await in_the_second_half(world)
     await world.annotate("site", "renew", "1")
     await world.quiet()
     await world.advance(MINUTE)
@@ -169,21 +184,12 @@ async def test_vercels_renewal_of_what_the_operator_renewed_is_named_when_the_re
 async def test_vercels_renewal_of_a_certificate_that_one_with_other_names_replaced_is_named(
     world: SimulatedWorld, removes: bool
 ) -> None:
-    await world.apply("site", A)
-    await world.quiet()
-    [first] = await held(world)
-    await world.advance(50 * DAY)
-    await world.patch("site", {"spec": {"cns": AB}})
-    await world.quiet()
-    await world.advance(MINUTE)
+    first = await with_other_names(world)
     renewed_by_vercel(world, first, id="cert_ren", removes_old=removes)
     await world.advance(DAY)
     [note] = [note for note in await said(world, "OrphanedCertificate") if "cert_ren" in note]
     assert first in note
     assert sorted(world.live()) == sorted(["cert_ren", *await held(world)])
-
-
-# --- of what was replaced --------------------------------------------------------------------------------------------
 
 
 def slow_lists(world: SimulatedWorld, monkeypatch: pytest.MonkeyPatch, seconds: float, most: int = 25) -> list[float]:
@@ -199,18 +205,6 @@ def slow_lists(world: SimulatedWorld, monkeypatch: pytest.MonkeyPatch, seconds: 
 
     monkeypatch.setattr(Account, "_list", slow)
     return took
-
-
-async def with_other_names(world: SimulatedWorld, **spec: Any) -> str:
-    """Changes the names in the second half of a certificate's life. Returns its id."""
-    await world.apply("site", A, **spec)
-    await world.quiet()
-    [first] = await held(world)
-    await world.advance(50 * DAY)
-    await world.patch("site", {"spec": {"cns": AB}})
-    await world.quiet()
-    await world.advance(MINUTE)
-    return first
 
 
 @pytest.mark.parametrize("seconds", [0, 0.3, 2.0, 70.0])
