@@ -8,7 +8,6 @@ import random
 import secrets
 import select
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
@@ -266,12 +265,12 @@ class ControlPlane:
         self._wait_for(self._apiserver, self._is_ready)
 
     def pause_etcd(self) -> None:
-        """Send SIGSTOP to etcd. The API server's reads and writes hang until ``resume_etcd``."""
-        self._etcd.signal(signal.SIGSTOP)
+        """Pause etcd. The API server's reads and writes hang until ``resume_etcd``."""
+        self._etcd.pause()
 
     def resume_etcd(self) -> None:
-        """Send SIGCONT to etcd."""
-        self._etcd.signal(signal.SIGCONT)
+        """Let etcd go on."""
+        self._etcd.resume()
 
     def compact(self) -> None:
         """Make etcd drop all revisions but the current one.

@@ -56,7 +56,7 @@ def test_it_ends_by_sigterm_with_its_own_exit_status(tmp_path: Path) -> None:
 
 def test_it_can_be_killed_and_paused_alone(tmp_path: Path) -> None:
     killed, paused = emulator(tmp_path), emulator(tmp_path)
-    paused.signal(signal.SIGSTOP)
+    paused.pause()
     killed.signal(signal.SIGKILL)
     assert killed.wait(60) == 128 + signal.SIGKILL
     assert paused.running

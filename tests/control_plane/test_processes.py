@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,34 @@ def test_the_exit_status_and_the_output_are_the_commands_own(tmp_path: Path) -> 
 def test_a_program_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="/no/such/program can't be started"):
         Process(["/no/such/program"], log=tmp_path / "log")
+
+
+WRITER = """
+import threading, time
+
+def write():
+    while True:
+        print(end=".", flush=True)
+        time.sleep(0.0005)
+
+for _ in range(3):
+    threading.Thread(target=write).start()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_paused_command_stands_still_at_once_on_a_busy_machine(tmp_path: Path) -> None:
+    busy = [Process([sys.executable, "-c", "while True: pass"], log=tmp_path / "busy") for _ in range(6)]
+    writer = Process([sys.executable, "-c", WRITER], log=tmp_path / "log")
+    try:
+        for _ in range(20):
+            wait_until(writer.output)
+            writer.pause()
+            written = writer.output()
+            time.sleep(0.03)  # threads that were not stopped would write meanwhile
+            assert writer.output() == written
+            writer.log.write_bytes(b"")
+            writer.resume()
+    finally:
+        for process in (*busy, writer):
+            process.kill()

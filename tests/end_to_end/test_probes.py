@@ -1,7 +1,6 @@
 """The probes of a real process, and of a real watch."""
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -53,10 +52,10 @@ async def test_a_replica_that_may_not_read_the_lease_is_not_ready(
 async def test_a_process_that_is_paused_gives_no_answer(start_operator: StartOperator) -> None:
     operator = await start_operator("--listen=127.0.0.1:0")
     assert (await ask(operator, "livez"))[0] == 200
-    operator.process.signal(signal.SIGSTOP)
+    operator.process.pause()
     with pytest.raises(TimeoutError):
         await ask(operator, "livez", seconds=0.5)
-    operator.process.signal(signal.SIGCONT)
+    operator.process.resume()
     assert (await ask(operator, "livez"))[0] == 200
 
 

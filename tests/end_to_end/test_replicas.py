@@ -167,12 +167,12 @@ async def test_a_leader_that_was_paused_writes_nothing_when_it_comes_back(
 ) -> None:
     leader, standby = pair
     fault = await hanging_issuance(ns, vercel)
-    leader.process.signal(signal.SIGSTOP)
+    leader.process.pause()
     await leads(standby)
     await one_certificate(ns, vercel)
     written = await asyncio.to_thread(ns.get, "site")
     await vercel.release(fault)  # the answer waits for it when it wakes
-    leader.process.signal(signal.SIGCONT)
+    leader.process.resume()
     assert await ended(leader) == 1
     assert "stopping at once" in leader.logs()
     assert await asyncio.to_thread(ns.get, "site") == written
@@ -191,11 +191,11 @@ async def test_a_leader_that_was_paused_before_it_asked_vercel_does_not_ask_when
         claim = proxy.add(KubeFault("attempt", when="after", hang=True))
         await ns.apply("site", ["example.com"])
         await claim.reached.wait()  # the attempt is written, which the leader has not heard yet
-        leader.process.signal(signal.SIGSTOP)
+        leader.process.pause()
         await leads(standby)
         await vercel.wait_for_requests("list")
         proxy.clear()
-        leader.process.signal(signal.SIGCONT)
+        leader.process.resume()
         assert await ended(leader) == 1
     assert (await vercel.journal()).counts["issue"] == 0, "neither of them knows yet that none was issued"
     assert standby.process.running
@@ -204,9 +204,9 @@ async def test_a_leader_that_was_paused_before_it_asked_vercel_does_not_ask_when
 async def test_a_leader_that_was_paused_alone_ends_too(ns: Namespace, start_replica: StartReplica) -> None:
     leader = start_replica()
     await leads(leader)
-    leader.process.signal(signal.SIGSTOP)
+    leader.process.pause()
     await asyncio.sleep(LEASE)  # the machine's own time: a process that stands still can't be told another
-    leader.process.signal(signal.SIGCONT)
+    leader.process.resume()
     assert await ended(leader) == 1
     assert "could not be renewed for" in leader.logs()
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import secrets
-import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -227,7 +226,7 @@ async def test_an_operator_that_was_stopped_goes_on_after_another_has_found_its_
         )
     await cluster.ns.apply("site", ["example.com"])
     await (cluster.vercel.wait_for_fault(hang.id) if moment == "issue" else asyncio.wait_for(write.reached.wait(), 30))
-    stopped.process.signal(signal.SIGSTOP)
+    stopped.process.pause()
     cluster.proxy.clear()
 
     other = await cluster.operator()
@@ -236,7 +235,7 @@ async def test_an_operator_that_was_stopped_goes_on_after_another_has_found_its_
     elif moment == "issue":
         await one_certificate(cluster)
         await cluster.vercel.release(hang.id)
-    stopped.process.signal(signal.SIGCONT)
+    stopped.process.resume()
     await one_certificate(cluster)
     before = await asyncio.to_thread(cluster.ns.status, "site")
     await cluster.ns.run("annotate", "vcert", "site", "vercel-operator.io/renew=now")
