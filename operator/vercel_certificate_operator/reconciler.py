@@ -263,6 +263,7 @@ class Reconciler:
         return again
 
     def _forget(self, key: Key) -> None:
+        self._queue.forget(key)  # its own last write has woken it
         del self._memories[key]
         self._rounds.pop(key, None)
         self._kube_failures.pop(key, None)
