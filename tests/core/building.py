@@ -307,10 +307,20 @@ def led_to(facts: Known, *at_vercel: Certificate) -> tuple[Known, Decision]:
     raise AssertionError(f"never settles: {decision.policy}, {decision.action}")
 
 
-def asked_again(facts: Known, *at_vercel: Certificate) -> Known:
-    """Returns what is known once Vercel has completed the answer to a POST, if it lacks something."""
-    while (decision := decide(facts)).policy == "outcome_is_recorded" and isinstance(decision.action, Get | List):
-        facts = _answered(facts, decision.action, at_vercel)
+def asked_again(facts: Known, *at_vercel: Certificate, until_it_waits: bool = False) -> Known:
+    """Returns what is known once Vercel has completed the answer to a POST, or the grace period is over.
+
+    Args:
+        until_it_waits: or until Vercel has to be asked once more.
+    """
+    while (decision := decide(facts)).policy == "outcome_is_recorded" and not isinstance(decision.action, Write):
+        if isinstance(decision.action, Wait):
+            if until_it_waits:
+                return facts
+            facts = at(facts, facts.now + timedelta(seconds=facts.limits.grace))
+        else:
+            assert isinstance(decision.action, Get | List)
+            facts = _answered(facts, decision.action, at_vercel)
     return facts
 
 

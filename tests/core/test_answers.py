@@ -215,7 +215,7 @@ START = ATTEMPT.start
     ("certificate", "origin"),
     [
         pytest.param(NEW, "Issued", id="new"),
-        pytest.param(replace(NEW, created_at=None), "Issued", id="of unknown age, but not known"),
+        pytest.param(replace(NEW, created_at=None), "Found", id="of unknown age"),
         pytest.param(replace(NEW, created_at=START - HOUR), "Issued", id="back-dated by an hour"),
         pytest.param(replace(NEW, created_at=START - 2 * HOUR), "Issued", id="back-dated by two hours"),
         pytest.param(replace(NEW, created_at=START - 2 * HOUR - SECOND), "Found", id="older"),
@@ -379,7 +379,8 @@ def test_an_older_or_odd_answer_never_displaces_a_better_certificate(
     assert status.shared_names is not mine
     if mine:
         entry = status.superseded[0]
-        assert (entry.origin, entry.team, entry.since) == ("Issued", "team_a", NOW)
+        waited = timedelta() if answer.is_described else GRACE
+        assert (entry.origin, entry.team, entry.since) == ("Issued", "team_a", NOW + waited)
 
 
 def test_an_older_answer_that_is_replaced_already_stays_replaced() -> None:
@@ -523,10 +524,22 @@ def test_what_a_get_does_not_say_is_read_from_a_new_list(odd: Certificate, facts
 def test_what_can_not_be_asked_for_is_waited_for_until_the_grace_period_ends(odd: Certificate) -> None:
     calls = {**failing("get", refusal(500), of="cert_2"), **failing("list", refusal(500), until=NOW + 2 * MINUTE)}
     before = known(failed=calls, **answered(odd))
-    assert decide(before).action == Wait(NOW + MINUTE), "then the GET may be repeated"
+    assert decide(before).action == Wait(NOW + 5 * SECOND), "something may be asked then"
     late = at(before, NOW + GRACE, failed={key: replace(one, retry_at=1e9) for key, one in calls.items()})
     assert decide(late).action == Write(closes=True)
     assert decide(at(late, NOW + GRACE - SECOND)).action == Wait(NOW + GRACE)
+
+
+def test_what_vercel_shows_late_is_asked_for_again_until_the_grace_period_ends() -> None:
+    """Its list and its GET are behind what it has just issued."""
+    before = known(**answered(LACKING["all"]))
+    waits = []
+    while isinstance(wait := decide(asked_again(before, until_it_waits=True)).action, Wait):
+        assert wait.until is not None
+        waits.append(round((wait.until - NOW).total_seconds()))
+        before = at(before, wait.until)
+    assert waits == [5, 10, 20, 40, 80, 160, 180]
+    assert isinstance(decide(before).action, Get), "and a last time then"
 
 
 def test_a_creation_time_that_can_not_be_asked_for_is_not_waited_for() -> None:
@@ -621,9 +634,17 @@ def test_an_answer_with_the_expired_certificate_renewed_nothing_and_makes_way_la
     assert decide(later).policy == "old_certificate_makes_way"
 
 
-def test_a_certificate_that_expires_in_this_moment_ends_no_back_off() -> None:
-    now_expired = cert(created=NOW - 90 * DAY)
+@pytest.mark.parametrize(("expired", "retry"), [(0, MINUTE), (59, SECOND)])
+def test_a_certificate_that_has_just_expired_ends_the_back_off_a_minute_later(expired: int, retry: timedelta) -> None:
+    now_expired = cert(created=NOW - 90 * DAY - expired * SECOND)
     closed = after_answer(now_expired, status=ready(now_expired), attempt=attempted(reason="Expired")).closed_attempt
+    assert closed is not None
+    assert closed.retry_time == NOW + retry
+
+
+def test_a_certificate_that_expired_a_minute_ago_ends_no_back_off() -> None:
+    expired = cert(created=NOW - 90 * DAY - MINUTE)
+    closed = after_answer(expired, status=ready(expired), attempt=attempted(reason="Expired")).closed_attempt
     assert closed is not None
     assert closed.retry_time is not None
     assert closed.retry_time >= NOW + HOUR - SECOND

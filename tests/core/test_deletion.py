@@ -425,7 +425,7 @@ def test_after_a_refusal_the_resource_is_released() -> None:
     ids=["found", "lost"],
 )
 def test_an_open_attempt_is_resolved_first(found: list[Any], text: str) -> None:
-    facts = known(deleting=True, attempt=attempted(), now=NOW + HOUR)
+    facts = known(deleting=True, attempt=attempted(), now=NOW + HOUR - MINUTE)
     assert isinstance(decide(facts).action, List)
     _, decision = led_to(facts, *found)
     assert decision.action == RemoveFinalizer()
@@ -493,6 +493,13 @@ REPLY = Reply(attempted(), tick(NOW), 1.0, NEW)
         pytest.param(Spec(), replace(REPLY, certificate=None, failure=refusal(403)), (), None, id="refused"),
         pytest.param(Spec(), replace(REPLY, certificate=None, failure=NOT_SENT), (), None, id="not sent"),
         pytest.param(Spec(), replace(REPLY, certificate=None), (), None, id="nothing"),
+        pytest.param(
+            Spec(),
+            replace(REPLY, certificate=replace(NEW, created_at=None)),
+            (),
+            "Certificate cert_2 is left at Vercel.",
+            id="of unknown age",
+        ),
     ],
 )
 def test_what_came_of_a_post_whose_resource_is_gone(spec: Spec, reply: Reply, elsewhere: Any, expected: Any) -> None:

@@ -385,8 +385,9 @@ def test_the_users_own_certificate_with_the_same_names_is_not_vercels_renewal() 
 # --- other people's certificates --------------------------------------------------------------------------------------
 
 
-def test_that_someone_else_has_certificates_with_the_same_names_is_recorded() -> None:
-    facts = seen(cert(), cert("cert_9", created=NOW - 20 * DAY))
+@pytest.mark.parametrize("held", [set(), {"cert_9"}], ids=["nobody's", "another resource's"])
+def test_that_someone_else_has_certificates_with_the_same_names_is_recorded(held: set[str]) -> None:
+    facts = seen(cert(), cert("cert_9", created=NOW - 20 * DAY), held_elsewhere=held)
     decision = decide(facts)
     assert (decision.policy, decision.action, decision.note) == ("drift_is_detected", Write(), None)
     assert decision.status is not None
@@ -399,7 +400,6 @@ def test_that_someone_else_has_certificates_with_the_same_names_is_recorded() ->
     [
         pytest.param(cert("cert_9", ["b.com"]), {}, id="other names"),
         pytest.param(replace(EXPIRED, id="cert_9"), {}, id="expired"),
-        pytest.param(cert("cert_9"), {"held_elsewhere": {"cert_9"}}, id="another resource's"),
         pytest.param(cert("cert_9"), {"status": ready(superseded=replaced("cert_9", since=NOW))}, id="its own"),
         pytest.param(cert("cert_9"), {"removed": {"cert_9": True}}, id="just removed"),
         pytest.param(cert("cert_9"), {"status": ready(shared_names=True)}, id="recorded already"),

@@ -89,6 +89,21 @@ async def test_a_user_adopts_what_another_resource_is_just_being_issued(world: S
         assert set(await held(world, second)) <= set(world.live())
 
 
+@pytest.mark.parametrize("fraction", [0.0, 0.4, 0.999])
+async def test_a_found_certificate_that_vercel_does_not_replace_before_its_expiry_is_replaced_within_minutes(
+    world: SimulatedWorld, fraction: float
+) -> None:
+    """Vercel's times have milliseconds, and status has seconds."""
+    behave(world, reissue="old")
+    theirs(world, "a.example.com", age=60 * DAY, left=20 * DAY + timedelta(seconds=fraction))
+    await world.apply("site", ["a.example.com"], renewBefore="120h")
+    await world.quiet()
+    assert await held(world) == ["cert_theirs"]
+    await world.advance(20 * DAY + 2 * MINUTE)
+    assert await world.ready("site") == ("True", "Issued")
+    assert (await held(world))[0] != "cert_theirs"
+
+
 @pytest.mark.parametrize("times", [3, 12])
 async def test_a_secret_ref_that_is_switched_on_and_off_again_and_again_ends_well(
     world: SimulatedWorld, times: int

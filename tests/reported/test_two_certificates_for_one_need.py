@@ -576,6 +576,60 @@ async def test_a_lost_answer_is_found_although_the_list_lags(world: SimulatedWor
     assert list(world.live()) == await held(world)
 
 
+@pytest.mark.parametrize("need", ["renew", "Ignore", "Reuse"])
+async def test_a_lost_answer_to_an_attempt_without_a_list_is_found_although_the_issuer_set_the_time_back(
+    world: SimulatedWorld, need: str
+) -> None:
+    """One list fails. From then on, the lists work."""
+    behave(world, backdate="1h")
+    if need == "renew":
+        await world.apply("site", NAMES)
+        await world.quiet()
+        await world.advance(HOUR)
+    before = posts(world)
+    fails(world, "list", 1, status=500)
+    fails(world, "issue", 1, action="reset", when="after")
+    if need == "renew":
+        await world.annotate("site", "renew", "1")
+    else:
+        await world.apply("site", NAMES, existingCertificate=need)
+    await world.quiet()
+    await world.advance(HOUR)
+    assert posts(world) - before == 1
+    assert await world.ready("site") == ("True", "Issued")
+
+
+@pytest.mark.parametrize(
+    "get",
+    [{"status": 404, "code": "cert_not_found"}, {"action": "answer", "omit": ["cns", "expiresAt"]}],
+    ids=["404", "lacks it too"],
+)
+@pytest.mark.parametrize("need", ["first", "requested renewal", "due renewal"])
+async def test_an_answer_with_only_an_id_that_vercel_shows_some_seconds_later_is_used(
+    world: SimulatedWorld, need: str, get: dict[str, Any]
+) -> None:
+    if need != "first":
+        await world.apply("site", NAMES)
+        await world.quiet()
+        await world.advance(HOUR)
+    behave(world, list_lag="20s")
+    fails(world, "issue", 1, action="answer", omit=["cns", "expiresAt"])
+    fails(world, "get", 1, skip=1 if need == "due renewal" else 0, **get)  # first, the current one is checked
+    before = posts(world)
+    if need == "first":
+        await world.apply("site", NAMES)
+    elif need == "requested renewal":
+        await world.annotate("site", "renew", "1")
+    else:
+        await advance_to(world, (await world.status("site"))["renewalTime"], plus=1)
+    await world.quiet()
+    await world.advance(2 * DAY)
+    assert posts(world) - before == 1
+    assert await world.issuing("site") == ("False", "Issued")
+    assert list(world.live()) == await held(world)
+    assert len(await said(world, "Renewed")) == (need != "first")
+
+
 async def test_a_list_that_lags_longer_than_the_grace_period_ends_in_a_report_of_the_orphan(
     world: SimulatedWorld,
 ) -> None:

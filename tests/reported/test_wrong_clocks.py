@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -282,6 +283,29 @@ async def test_the_limit_holds_for_a_week_although_vercels_clock_was_wrong_for_h
     await world.advance(7 * DAY - 17 * HOUR)
     await with_names_that_flip(world, 3)
     assert posts(world) == 5
+
+
+@pytest.mark.parametrize(
+    "gateway", [{"date_header": False}, {"date_offset": -56 * 365 * 86400}], ids=["no Date", "1970"]
+)
+async def test_an_api_servers_clock_that_was_ahead_is_got_over_without_a_time_from_vercel(
+    world: SimulatedWorld, gateway: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    behave(world, **gateway)
+    world.server_clock.offset = (3 * DAY).total_seconds()
+    await world.restart()
+    await world.apply("site", ["a.example.com"])
+    await world.quiet()
+    assert await world.ready("site") == ("True", "Issued")
+    world.server_clock.offset = 0.0
+    await world.restart()
+    await world.advance(HOUR)
+    await world.apply("site", ["b.example.com"])
+    await world.quiet()
+    await world.advance(DAY)
+    assert posts(world, "b.example.com") == 1
+    assert await world.ready("site") == ("True", "Issued")
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 @pytest.mark.parametrize("behind", [HOUR, 8 * DAY], ids=str)

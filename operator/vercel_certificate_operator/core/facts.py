@@ -246,8 +246,16 @@ def perhaps_renewals(known: Known, *held: Status | Superseded) -> Sequence[Certi
 
 
 def foreign(known: Known, listing: Listing, cns: frozenset[str]) -> bool:
-    """Returns whether a list has an unexpired certificate with exactly these names that is in no status."""
-    return any(not _expired(known, other) for other in unclaimed(known, listing, cns))
+    """Returns whether a list has an unexpired certificate with exactly these names that this resource doesn't have.
+
+    That of another resource counts too: it may have been someone else's before. What has only been issued isn't
+    listed yet.
+    """
+    ours = {*known.resource.status.certificate_ids, *known.removed}
+    return any(
+        other.id not in ours and listing.find(other.id) is not None and not _expired(known, other)
+        for other in listing.exactly(cns)
+    )
 
 
 def _expired(known: Known, certificate: Certificate) -> bool:

@@ -68,6 +68,7 @@ from vercel_certificate_operator.core.times import (
     BACK_DATED,
     CLOCK_TOLERANCE,
     FIRST_LIST_AFTER,
+    LATE_DATE,
     LATE_IN_LIST,
     LIST_LAG,
     MOST_KNOWN,
@@ -127,7 +128,9 @@ def outcome_is_recorded(known: Known) -> Decision | None:
 def _in_full(known: Known, reply: Reply, answer: Certificate) -> Certificate | Decision:
     """Returns an answer with what it lacks, from a GET or else from a list. A Decision: ask, or wait, first.
 
-    A field that an answer lacks is unknown, not wrong. What nothing says in the grace period stays unknown.
+    A field that an answer lacks is unknown, not wrong. Vercel may show a new certificate late, so it is asked again and
+    again until the grace period is over. Then the names and the expiry stay unknown. For the time of creation alone, it
+    is asked once.
     """
     if answer.is_complete:
         return answer
@@ -135,17 +138,29 @@ def _in_full(known: Known, reply: Reply, answer: Certificate) -> Certificate | D
     if got is None and not known.blocked("get", answer.id):
         return Decision(Get(answer.id, scope))
     answer = answer.completed_by(got.certificate if got is not None else None)
-    if answer.is_described or known.ending:
+    if answer.is_complete or known.ending:
         return answer
     listing = known.listing if known.listing is not None and known.listing.begun >= reply.at else None
     if listing is None and not known.blocked("list"):
-        return Decision(List(reply.at, scope))
+        return Decision(List(max(reply.at, known.tick - FIRST_LIST_AFTER), scope))
     answer = answer.completed_by(listing.find(answer.id) if listing is not None else None)
     grace_end = reply.at + known.limits.grace
-    if answer.is_described or (got is not None and listing is not None) or known.tick >= grace_end:
+    if answer.is_described or known.tick >= grace_end:
         return answer
-    again = earliest(known.free_at("get", answer.id), known.free_at("list"), known.wall(grace_end))
-    return kept_waiting(known, again)
+    next_try = min(known.tick + max(FIRST_LIST_AFTER, known.tick - reply.at), grace_end)
+    again = earliest(known.free_at("get", answer.id), known.free_at("list"), known.wall(next_try))
+    resource, until = known.resource, kept(known, known.wall(grace_end))
+    said = (
+        f"Vercel answered the request for {words.names(reply.attempt.names)} with certificate {answer.id}, but didn't "
+        "say which names it has or when it expires. No action is needed: the operator asks again until "
+        f"{words.time(until)}."
+    )
+    before = resource.status.condition("Issuing")
+    reported_already = before is not None and before.reason == Reason.OUTCOME_UNKNOWN
+    status = resource.status.changed(next_attempt_time=until)
+    status = conditions(resource, status, now=known.now, need=Need(Reason.OUTCOME_UNKNOWN, said))
+    note = None if reported_already else Note("Warning", Reason.OUTCOME_UNKNOWN, "Issue", said)
+    return Decision(Wait(earliest(again, next_moment(known, status))), status, note)
 
 
 def origin_of_answer(
@@ -179,8 +194,10 @@ def _may_have_existed(attempt: Attempt, certificate: Certificate, lag: timedelta
     created = certificate.created_at
     if attempt.known is None:
         return attempt.fingerprint is not None or created is None or created < attempt.start - CLOCK_TOLERANCE
-    if attempt.fingerprint is not None or created is None:
+    if attempt.fingerprint is not None:
         return False  # an upload is as old as the user's certificate: only the list says what existed before
+    if created is None:
+        return True  # the list may have lacked it
     if created < attempt.start - BACK_DATED:
         return True
     listed = attempt.listed
@@ -340,7 +357,7 @@ def _not_renewed(known: Known, attempt: Attempt, after: Status, certificate: Cer
         f"Vercel answered a renewal for {words.names(attempt.names)} with certificate {certificate.id}, which is "
         f"neither younger than the current one nor expires later. {NOT_RENEWED.advice}",
     )
-    return _failed(known, attempt, after, problem, Outcome.NOT_RENEWED, ends_by=after.expires_at)
+    return _failed(known, attempt, after, problem, Outcome.NOT_RENEWED, expires_at=after.expires_at)
 
 
 def _failed(
@@ -351,14 +368,19 @@ def _failed(
     outcome: Outcome,
     *,
     counts: bool = False,
-    ends_by: datetime | None = None,
+    expires_at: datetime | None = None,
 ) -> Decision:
-    """Records a certificate that isn't what was needed, with the wait before the next attempt."""
+    """Records a certificate that isn't what was needed, with the wait before the next attempt.
+
+    Args:
+        expires_at: after it, Vercel may give another answer.
+    """
     row = NOT_RENEWED if outcome is Outcome.NOT_RENEWED else UNEXPECTED
     failures = attempt.failures(problem.reason)
     until = known.now + back_off(row, failures, attempt.id)
-    if ends_by is not None and ends_by > known.now:
-        until = min(until, ends_by)
+    if expires_at is not None:
+        # At that very second, Vercel may still have the old certificate: by its own clock, or by a fraction of it.
+        until = min([until, *(time for time in (expires_at, expires_at + LATE_DATE) if time > known.now)])
     before = known.resource.status
     after = _counted(known, after, attempt) if counts else after
     after = failing(after, now=known.now, failures=failures, until=until)
@@ -479,9 +501,14 @@ def _must_be_what_was_requested(known: Known, attempt: Attempt, certificate: Cer
 
 
 def _is_too_late(known: Known, attempt: Attempt, certificate: Certificate) -> bool:
-    """Returns whether a certificate was created when the request was over."""
+    """Returns whether a certificate may have been created when the request was over, by now.
+
+    The issuer may have set the time of creation back by an hour.
+    """
+    if attempt.fingerprint is not None or certificate.created_at is None:
+        return False
     latest = attempt.start + timedelta(seconds=known.limits.grace) + CLOCK_TOLERANCE
-    return attempt.fingerprint is None and certificate.created_at is not None and certificate.created_at > latest
+    return certificate.created_at > latest or latest < certificate.created_at + USUAL_BACK_DATING <= known.now
 
 
 def _may_be_uploaded(attempt: Attempt, certificate: Certificate) -> bool:
@@ -598,9 +625,7 @@ def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:
         and certificate.id not in known.left_behind
         and not _is_not_there(known, certificate.id)
     )
-    earliest_start = min(dated.start for dated in attempt.by_each_clock)
-    earliest_creation = earliest_start - (BACK_DATED if attempt.known is not None else CLOCK_TOLERANCE)
-    young = tuple(one for one in new if one.created_at is None or one.created_at >= earliest_creation)
+    young = tuple(one for one in new if one.created_at is None or _is_young(known, attempt, one.created_at))
     exact = tuple(certificate for certificate in young if certificate.cns == attempt.names)
     if exact:
         return exact
@@ -613,6 +638,21 @@ def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:
     if attempt.known is None or len(attempt.known) >= MOST_KNOWN:
         return ()  # there may have been others before
     return tuple(one for one in new if one.cns == attempt.names and _is_usable(one, one.cns, earlier_clock(known)))
+
+
+def _is_young(known: Known, attempt: Attempt, created_at: datetime) -> bool:
+    """Returns whether a certificate may have been created during an attempt.
+
+    Without a list of what existed before, only by its time: of the attempt, or by an hour earlier if the issuer has set
+    it back.
+    """
+    starts = [dated.start for dated in attempt.by_each_clock]
+    if attempt.known is not None:
+        return created_at >= min(starts) - BACK_DATED
+    grace = timedelta(seconds=known.limits.grace)
+    return created_at >= min(starts) - CLOCK_TOLERANCE or any(
+        -CLOCK_TOLERANCE <= created_at + USUAL_BACK_DATING - start <= grace + CLOCK_TOLERANCE for start in starts
+    )
 
 
 def _uploaded_candidates(known: Known, attempt: Attempt, listing: Listing) -> tuple[Certificate, ...]:

@@ -15,7 +15,8 @@ def times_of_the_future_are_corrected(known: Known) -> Decision | None:
     times = [entry.since for entry in status.superseded] + [entry.time for entry in status.issuances]
     if max(times, default=latest) <= latest + LATE_DATE:
         return None
-    if not known.vercel_said:  # the API server's clock may be behind, and any answer of Vercel has the time
+    if not known.vercel_said and known.listing is None:
+        # The API server's clock may be behind, and Vercel's answers have the time, unless a gateway removes it.
         return None if known.blocked("list") else Decision(List(known.tick - LIST_AGE, known.scope))
     now = whole_seconds(latest)
     superseded = tuple(one.model_copy(update={"since": min(one.since, now)}) for one in status.superseded)
