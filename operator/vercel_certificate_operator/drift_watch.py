@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -34,9 +35,17 @@ AGAIN = 600.0
 WAITING = 60.0
 """Seconds after which a scope that waits for a slot or a list tries again, should it not be woken."""
 AT_A_TIME = 200
-"""Resources that are compared with a list before other work goes on."""
+"""Resources and certificates that are compared before other work goes on."""
 
 Body = Mapping[str, Any]
+
+
+async def _give_way(work: int) -> int:
+    """Lets other work go on if enough was compared. Returns how much was compared since then."""
+    if work < AT_A_TIME:
+        return work
+    await asyncio.sleep(0)
+    return 0
 
 
 def _reason_of(error: TokenMissing | VercelError | KubeError) -> str:
@@ -214,35 +223,47 @@ class DriftWatch:
         sighting = Sighting.of(listing)
         orphans: set[str] = set()
         deferred: set[str] = set()
-        for number, (object_key, body, status) in enumerate(self._members(key), 1):
+        # For each set of names, how many of the youngest certificates were compared, with and without news. Many
+        # resources can have the same names: a certificate is not compared again for each of them.
+        compared: Counter[tuple[frozenset[str], bool]] = Counter()
+        work = 0
+        for object_key, body, status in self._members(key):
             cns = normalized(body["spec"].get("cns") or ())
-            found = self._orphans(object_key, body, cns, sighting)
-            if sighting.is_news(cns, status):
+            if is_news := sighting.is_news(cns, status):
                 self._notice(object_key, listing)
-                deferred.update(certificate.id for certificate in found if certificate.id not in scope.deferred)
-                found = [certificate for certificate in found if certificate.id in scope.deferred]
-            self._report(object_key, found)
-            orphans.update(certificate.id for certificate in found)
-            if number % AT_A_TIME == 0:
-                await asyncio.sleep(0)
+            for certificate in self._orphans(object_key, body, cns, sighting, compared[cns, is_news]):
+                compared[cns, is_news] += 1
+                if not self._objects.holders(certificate.id):
+                    if is_news and certificate.id not in scope.deferred:
+                        deferred.add(certificate.id)
+                    else:
+                        orphans.add(certificate.id)
+                        self._report(object_key, certificate)
+                work = await _give_way(work + 1)
+            work = await _give_way(work + 1)
         gone = scope.orphans - orphans - deferred
         scope.orphans, scope.deferred = frozenset(orphans), frozenset(deferred)
         if gone:  # else there is no need to go through all scopes
             self._reported -= gone - self._all_orphans()
 
-    def _orphans(self, key: Key, body: Body, cns: frozenset[str], sighting: Sighting) -> list[Certificate]:
-        """Returns the certificates with a resource's names, younger than it, that are in no status."""
+    def _orphans(
+        self, key: Key, body: Body, cns: frozenset[str], sighting: Sighting, skip: int
+    ) -> Iterable[Certificate]:
+        """Returns the certificates with a resource's names, younger than it, that are orphans if they are in no status.
+
+        Args:
+            skip: how many of the youngest certificates with these names to leave out.
+        """
         attempt = body["status"].get("attempt") or {}
         if "outcome" not in attempt and attempt:
-            return []  # one of them may be what came of it
+            return ()  # one of them may be what came of it
         if cns in self._objects.attempted_elsewhere(key):
-            return []  # or of another one's
+            return ()  # or of another one's
         created = datetime.fromisoformat(body["metadata"]["creationTimestamp"]).timestamp()
-        return [one for one in sighting.orphans(cns, created) if not self._objects.holders(one.id)]
+        return sighting.orphans(cns, created, skip)
 
-    def _report(self, key: Key, orphans: Iterable[Certificate]) -> None:
-        """Reports certificates, once each."""
-        for certificate in orphans:
-            if certificate.id not in self._reported:
-                self._reported.add(certificate.id)
-                self._publish(key, orphan_note(certificate))
+    def _report(self, key: Key, orphan: Certificate) -> None:
+        """Reports a certificate, once."""
+        if orphan.id not in self._reported:
+            self._reported.add(orphan.id)
+            self._publish(key, orphan_note(orphan))

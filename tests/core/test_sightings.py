@@ -126,6 +126,7 @@ def test_orphans_have_a_resources_names_and_may_have_been_created_after_it() -> 
     )
     created = (NOW - HOUR).timestamp()
     assert [one.id for one in sighting.orphans(A, created)] == ["cert_2", "cert_1"]
+    assert [one.id for one in sighting.orphans(A, created, skip=1)] == ["cert_1"]
     assert list(sighting.orphans(frozenset({"c.com"}), created)) == []
 
 

@@ -106,15 +106,19 @@ class Sighting:
         # One that was made by hand can end a wait; to others, these names are known to be shared.
         return others and (not status.shared_names or status.next_attempt_time is not None)
 
-    def orphans(self, cns: frozenset[str], created_at: float) -> Iterator[Certificate]:
-        """Yields the certificates with exactly these names that may have been created after a resource.
+    def orphans(self, cns: frozenset[str], created_at: float, skip: int = 0) -> Iterator[Certificate]:
+        """Yields the certificates with exactly these names that may have been created after a resource, youngest first.
 
         Issuers set the creation time back, and the API server's clock isn't Vercel's.
 
         Args:
             created_at: when the resource was created, in Unix seconds.
+            skip: how many certificates to leave out. It costs nothing, however many they are.
         """
         earliest = created_at - BACK_DATED.total_seconds()
-        for certificate in self.by_names.get(cns, ()):
-            if certificate.created_at is not None and certificate.created_at.timestamp() >= earliest:
-                yield certificate
+        certificates = self.by_names.get(cns, ())
+        for number in range(skip, len(certificates)):
+            certificate = certificates[number]
+            if certificate.created_at is None or certificate.created_at.timestamp() < earliest:
+                return  # the others are older
+            yield certificate

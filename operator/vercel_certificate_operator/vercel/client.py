@@ -21,16 +21,18 @@ from vercel_certificate_operator.core.certificate import Certificate, Scope, nor
 from vercel_certificate_operator.core.domains import DomainConfig
 from vercel_certificate_operator.core.failures import Call
 from vercel_certificate_operator.vercel import models
-from vercel_certificate_operator.vercel.errors import ApiError, NotSent, OutcomeUnknown, VercelError
+from vercel_certificate_operator.vercel.errors import ApiError, ListTooLong, NotSent, OutcomeUnknown, VercelError
 from vercel_certificate_operator.vercel.lanes import Lanes
 from vercel_certificate_operator.vercel.network import Network
 from vercel_certificate_operator.vercel.times import Allowance, allowance, clock_of, retry_after
 
 MAX_BODY = 2 * 2**20
-"""Bytes. A page of 100 certificates has about 30,000; with a hundred names each, 500,000."""
+"""Bytes of a page of a list. A page of 100 certificates has about 30,000; with a hundred names each, 500,000, and up to
+2,600,000 if the names are long. A page that is larger is read again with fewer certificates."""
 MAX_CERTIFICATE_BODY = 2**20
 """Bytes, for calls whose answer is at most one certificate."""
 PAGE_SIZE = 100
+"""Certificates, of a page that is not too large."""
 MAX_PAGES = 1000
 
 CONNECT_TIMEOUT = 10.0
@@ -90,8 +92,9 @@ class Room(Protocol):
 class VercelClient:
     """A client with one token and one pool of connections.
 
-    Each call sends one request (``list``: one for each page). There are no retries, no redirects and no cache. Calls
-    can be made at the same time. They raise NotSent, OutcomeUnknown or ApiError; see ``errors``.
+    Each call sends one request (``list``: one for each page, and more if pages are too large). There are no retries, no
+    redirects and no cache. Calls can be made at the same time. They raise NotSent, OutcomeUnknown or ApiError, and
+    ``list`` ListTooLong too; see ``errors``.
 
     httpx reads nothing from the environment, neither proxies nor ``.netrc``; see ``network``. httpx logs the URL of
     each request at INFO, httpcore the headers of the answers at DEBUG. No line contains the token.
@@ -134,8 +137,9 @@ class VercelClient:
             timeout: the same for any other request.
             connections: maximum number of concurrent requests. Others wait for ``POOL_TIMEOUT``.
             network: certificate authorities and proxy, shared by several clients. None: those of the environment.
-            max_body: bytes of a page of a list that are read. A larger answer raises OutcomeUnknown. For other calls,
-                ``MAX_CERTIFICATE_BODY`` is the limit if it is less.
+            max_body: bytes of a page of a list that are read. A larger page is read again with fewer certificates. For
+                other calls, ``MAX_CERTIFICATE_BODY`` is the limit if it is less, and a larger answer raises
+                OutcomeUnknown.
             transport: replaces the network in tests.
             clock: returns the local time, aware. It is compared with Vercel's.
             fence: called before each request that changes something at Vercel, and again right before its first byte
@@ -217,18 +221,30 @@ class VercelClient:
         The list is complete. If a page fails or the list does not end, it raises. Vercel does not document the order:
         the pages can go back or forward in time. So a list doesn't end only if it comes back to a page.
 
+        If a page is too large, it is read again with half as many certificates, and so are the pages after it.
+
         Args:
             scope: which list.
             room: the memory that it may take. None: as much as it needs.
+
+        Raises:
+            ListTooLong: there is not enough room for it, or a page that should have one certificate is too large.
         """
         found: dict[str, Certificate] = {}
         begun: set[int] = set()
         until: int | None = None
         pages = 0
+        limit = PAGE_SIZE
         while pages < MAX_PAGES:
             if room is not None:
                 await room.wait()
-            page = await self._page(scope, until)
+            while (page := await self._page(scope, until, limit)) is None:
+                if limit == 1:
+                    raise ListTooLong(
+                        "the list is too long for this operator: a page that should have one certificate is "
+                        f"larger than {self._max_body} bytes"
+                    )
+                limit //= 2
             if room is not None and not room.take(page.certificates):
                 del page  # it takes memory while this waits
                 continue
@@ -246,10 +262,11 @@ class VercelClient:
             until = page.next
         raise OutcomeUnknown(f"Vercel sent a list that does not end: it has more than {MAX_PAGES} pages")
 
-    async def _page(self, scope: Scope, until: int | None) -> models.Page:
-        params = {"limit": str(PAGE_SIZE)} | ({} if until is None else {"until": str(until)})
+    async def _page(self, scope: Scope, until: int | None, limit: int) -> models.Page | None:
+        """Returns a page of at most so many certificates; None if it is too large."""
+        params = {"limit": str(limit)} | ({} if until is None else {"until": str(until)})
         answer = await self._call("list", "GET", _CERTS, scope, params=params, max_body=self._max_body)
-        return self._read(answer, models.page)
+        return None if answer.is_too_large else self._read(answer, models.page)
 
     async def remove(self, certificate_id: str, scope: Scope) -> None:
         """Removes a certificate. Raises ApiError with status 404 if the scope has none with this id."""

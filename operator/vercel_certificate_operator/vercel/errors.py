@@ -6,7 +6,7 @@
      ├─ NotSent          nothing reached Vercel, so nothing was done
      ├─ OutcomeUnknown   it was sent and may have been done: check before you repeat it
      ├─ ApiError         Vercel refused it in its own format: nothing was done
-     └─ ListTooLong      the list has more certificates than may be kept
+     └─ ListTooLong      the list is longer than may be kept, or a page with one certificate is larger than is read
 
 The classes only say what is known about the request. What an error means for a certificate (its reason, when to try
 again) is a table in ``core.failures``.
@@ -17,10 +17,11 @@ again) is a table in ``core.failures``.
     limit that ends before the first byte of the request is sent is this error; one that ends after it is not.
 
 ``OutcomeUnknown``
-    A time-out or a lost connection after the first byte was sent; an answer that is truncated, too large, compressed,
-    empty, not JSON or not in Vercel's format; any redirect (none is followed); and an error status whose body is not
-    Vercel's: it comes from a proxy, and a proxy does not know what Vercel did. Calls that only read raise it too: then
-    there is no answer. If the JSON is complete, the answer counts, even if the connection was lost afterwards.
+    A time-out or a lost connection after the first byte was sent; an answer that is truncated, too large (except a page
+    of a list, which is read again with fewer certificates), compressed, empty, not JSON or not in Vercel's format; any
+    redirect (none is followed); and an error status whose body is not Vercel's: it comes from a proxy, and a proxy does
+    not know what Vercel did. Calls that only read raise it too: then there is no answer. If the JSON is complete, the
+    answer counts, even if the connection was lost afterwards.
 
 ``ApiError``
     A status of 400 or more, 5xx included, with the body ``{"error": {"code": "…", "message": "…", …}}``.

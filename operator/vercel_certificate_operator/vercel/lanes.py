@@ -2,13 +2,15 @@
 
 httpx's pool checks every connection at the start and at the end of each request: with 32 connections, that is half of
 the CPU time of a request. Here, a request takes the connection that was used last and checks no other one.
+
+A pool closes an idle connection only when it gets another request, which may be never: a tenant can have a thousand
+tokens. Here, a timer closes it.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from time import monotonic
-from typing import cast
+from typing import Any, cast
 
 import httpx
 
@@ -29,6 +31,10 @@ class Lanes(httpx.AsyncBaseTransport):
         self._keepalive = keepalive
         self._free = asyncio.Semaphore(connections)
         self._idle: deque[tuple[float, httpx.AsyncBaseTransport]] = deque()  # the one used last is at the end
+        self._timer: asyncio.TimerHandle | None = None
+        """Runs when the connection that is idle for longest may be too old. One timer for all: each request would need
+        another one otherwise."""
+        self._closing: set[asyncio.Future[Any]] = set()
         self._closed = False
         self._limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=keepalive)
 
@@ -56,23 +62,39 @@ class Lanes(httpx.AsyncBaseTransport):
             raise httpx.PoolTimeout(f"no connection was free for {seconds:g} s", request=request) from None
 
     async def _give_back(self, lane: httpx.AsyncBaseTransport) -> None:
-        """Takes a connection back, and closes one that has been idle for too long."""
-        now = monotonic()
+        """Takes a connection back."""
         self._free.release()
         if self._closed:
             await lane.aclose()
             return
-        self._idle.append((now, lane))
-        since, oldest = self._idle[0]
-        if now - since > self._keepalive:
-            self._idle.popleft()
-            await oldest.aclose()
+        loop = asyncio.get_running_loop()
+        self._idle.append((loop.time(), lane))
+        if self._timer is None:
+            self._timer = loop.call_later(self._keepalive, self._close_idle)
+
+    def _close_idle(self) -> None:
+        """Closes the connections that have been idle for too long."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        old: list[httpx.AsyncBaseTransport] = []
+        while self._idle and self._idle[0][0] + self._keepalive <= now:
+            old.append(self._idle.popleft()[1])
+        self._timer = loop.call_at(self._idle[0][0] + self._keepalive, self._close_idle) if self._idle else None
+        if old:
+            closing = asyncio.gather(*(lane.aclose() for lane in old), return_exceptions=True)
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def aclose(self) -> None:
         """Closes the idle connections now, and the others when their requests end."""
         self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         while self._idle:
             await self._idle.pop()[1].aclose()
+        if self._closing:
+            await asyncio.wait(self._closing)
 
 
 class _Stream(httpx.AsyncByteStream):
