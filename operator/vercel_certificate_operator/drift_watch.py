@@ -21,7 +21,7 @@ from vercel_certificate_operator.core.sightings import ScopeKey, Sighting, is_un
 from vercel_certificate_operator.core.times import DRIFT_LIST_AGE
 from vercel_certificate_operator.kube.errors import KubeError
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing, Tokens
-from vercel_certificate_operator.objects import Objects
+from vercel_certificate_operator.objects import Objects, time_of
 from vercel_certificate_operator.observer import Observer
 from vercel_certificate_operator.vercel import VercelError
 from vercel_certificate_operator.vercel_calls import Paused, VercelCalls, Waiting
@@ -259,7 +259,9 @@ class DriftWatch:
             return ()  # one of them may be what came of it
         if cns in self._objects.attempted_elsewhere(key):
             return ()  # or of another one's
-        created = datetime.fromisoformat(body["metadata"]["creationTimestamp"]).timestamp()
+        # The API server's clock may have been ahead. The other times are Vercel's.
+        says = (body["metadata"]["creationTimestamp"], attempt.get("start"), body["status"].get("createdAt"))
+        created = min(time.timestamp() for time in map(time_of, says) if time is not None)
         return sighting.orphans(cns, created, skip)
 
     def _report(self, key: Key, orphan: Certificate) -> None:

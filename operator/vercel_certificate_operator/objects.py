@@ -572,7 +572,7 @@ def _claim(key: Key, body: Body, default_scope: Scope, attempt: _OpenAttempt | N
         seniority=Seniority(metadata["creationTimestamp"], key.uid, key),
         eligible=not deleting and not spec.get("suspend"),
         certificate_id=certificate_id,
-        expires_at=_time(status.get("expiresAt")),
+        expires_at=time_of(status.get("expiresAt")),
         attempt_seen=attempt.seen if attempt is not None else None,
         attempt_cns=attempt.cns if attempt is not None else frozenset(),
         attempts_here=attempt is None or is_here(attempt.team, attempt.token_hash),
@@ -583,7 +583,8 @@ def _claim(key: Key, body: Body, default_scope: Scope, attempt: _OpenAttempt | N
     )
 
 
-def _time(text: object) -> datetime | None:
+def time_of(text: object) -> datetime | None:
+    """Returns the time that a field of an object says; None: it says none that can be read."""
     try:
         return datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:

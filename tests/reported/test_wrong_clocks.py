@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reported.acts import behave, deleted, fails, held, posts, renewed_by_vercel, theirs
+from reported.acts import behave, deleted, fails, held, posts, renewed_by_vercel, said, theirs
 from support.acting import DAY, HOUR, MINUTE, advance_to
 from support.memory_api import SimulatedWorld, simulated_world
 from vercel_emulator.models import RateLimit
@@ -285,6 +285,19 @@ async def test_the_limit_holds_for_a_week_although_vercels_clock_was_wrong_for_h
     assert posts(world) == 5
 
 
+async def test_an_orphan_is_reported_although_the_resource_seems_to_be_younger(world: SimulatedWorld) -> None:
+    """The API server's clock was ahead when the resource was created."""
+    world.server_clock.offset = (3 * DAY).total_seconds()
+    await world.apply("site", A)
+    await world.quiet()
+    world.server_clock.offset = 0.0
+    await world.advance(DAY)
+    theirs(world, *A, age=timedelta())
+    await world.advance(7 * HOUR)
+    [note] = await said(world, "OrphanedCertificate")
+    assert "cert_theirs" in note
+
+
 @pytest.mark.parametrize(
     "gateway", [{"date_header": False}, {"date_offset": -56 * 365 * 86400}], ids=["no Date", "1970"]
 )
@@ -294,16 +307,16 @@ async def test_an_api_servers_clock_that_was_ahead_is_got_over_without_a_time_fr
     behave(world, **gateway)
     world.server_clock.offset = (3 * DAY).total_seconds()
     await world.restart()
-    await world.apply("site", ["a.example.com"])
+    await world.apply("site", A)
     await world.quiet()
     assert await world.ready("site") == ("True", "Issued")
     world.server_clock.offset = 0.0
     await world.restart()
     await world.advance(HOUR)
-    await world.apply("site", ["b.example.com"])
+    await world.apply("site", B)
     await world.quiet()
     await world.advance(DAY)
-    assert posts(world, "b.example.com") == 1
+    assert posts(world, *B) == 1
     assert await world.ready("site") == ("True", "Issued")
     assert not [record for record in caplog.records if record.exc_info]
 
