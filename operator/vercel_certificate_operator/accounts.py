@@ -168,7 +168,8 @@ class Account:
         self._served: dict[tuple[Call, Hashable], Tick] = {}
         """When a call of each kind succeeded last for each party; the oldest first."""
         self._called: dict[Hashable, tuple[Tick, Call]] = {}
-        """Keys of such parties that were woken for their turn: a slot is kept for each."""
+        """Keys of such parties that were woken for their turn: a slot is kept for each. The oldest is first."""
+        self._until_called_is_over: asyncio.Task[None] | None = None
         self._pauses: dict[PauseKey, _Pause] = {}
         self._refusals: dict[PauseKey, tuple[int, Tick]] = {}
         """How often in a row something was refused, and when; the oldest first."""
@@ -364,10 +365,23 @@ class Account:
                 return False
             key = waiting[other]
             self._had_its_turn(other, call)
-            self._called[key] = self._clock.monotonic(), call
+            self._keep_slot(key, call)
             self._wake(key, self)
             return True
         return False
+
+    def _keep_slot(self, key: Hashable, call: Call) -> None:
+        self._called.pop(key, None)
+        self._called[key] = self._clock.monotonic(), call
+        if self._until_called_is_over is None or self._until_called_is_over.done():
+            self._until_called_is_over = asyncio.create_task(self._give_up_slots(), name="slots kept for turns")
+
+    async def _give_up_slots(self) -> None:
+        """Wakes the others when a key that was called hasn't come in time: nothing else may happen for a while."""
+        while self._called:
+            at, _ = next(iter(self._called.values()))
+            await self._clock.wait(asyncio.Event(), at + CALLED - self._clock.monotonic())
+            self.wake_waiting()
 
     def _served_at(self, call: Call, party: Hashable) -> Tick:
         return self._served.get((call, party), 0.0)
@@ -672,7 +686,8 @@ class Account:
 
     async def aclose(self) -> None:
         """Ends what is in progress in the background and closes the client."""
-        tasks = [*self.lists, *self._reading]
+        timers = [self._until_called_is_over] if self._until_called_is_over is not None else []
+        tasks = [*self.lists, *self._reading, *timers]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, *self._closing, return_exceptions=True)

@@ -1,13 +1,29 @@
 """Turns: who has waited for one, for names or for a shared token, gets it whatever others do."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 
 import pytest
 
-from reported.test_fair_tokens import NAMES, NEVER, TENANTS, Town, hangs, simulated
-from reported.test_other_tenants import EVIL, squatters
-from support.acting import HOUR, MINUTE
-from vercel_emulator.models import RateLimit
+from reported.test_fair_tokens import (
+    EVIL,
+    NAMES,
+    NEVER,
+    TENANTS,
+    Town,
+    account,
+    grants,
+    hangs,
+    key,
+    limits,
+    operator_of,
+    passes,
+    simulated,
+)
+from reported.test_other_tenants import squatters
+from support.acting import HOUR, MINUTE, REF, put_secret
+from vercel_certificate_operator.accounts import CALLED
+from vercel_certificate_operator.core.resource import Key
+from vercel_emulator.models import Fault, RateLimit
 
 
 @pytest.fixture
@@ -31,7 +47,7 @@ async def others_renew(town: Town, value: int, number: int = 20) -> None:
 
 
 async def test_who_has_waited_for_its_turn_keeps_it_while_a_rate_limit_lasts(town: Town) -> None:
-    """'evil' has hanging requests for the same names, in accounts of its own. 'mean' uses up the shared token's limit."""
+    """'evil' has hanging requests for the same names, in its own accounts. 'mean' uses up the shared token's limit."""
     number = 15
     await import_of_others(town)
     for one in range(number):
@@ -45,4 +61,46 @@ async def test_who_has_waited_for_its_turn_keeps_it_while_a_rate_limit_lasts(tow
         await others_renew(town, minutes)
         await town.advance(MINUTE, hanging=number)
         minutes += 1
+    assert await town.ready("site") == ("True", "Issued")
+
+
+# --- a slot that is kept for a key that was called ------------------------------------------------------------------
+
+
+async def test_who_waits_is_woken_when_a_key_that_was_called_has_not_come_in_time() -> None:
+    woken: list[Hashable] = []
+    shared = account(woken)
+    limits(shared)
+    shared.keep_turn(key("evil"), "issue", urgent=True)
+    await passes(shared)
+    assert not shared.take_slot(key("web"), "issue")
+    await passes(shared, CALLED - 1)
+    assert woken == [key("evil")]
+    await passes(shared, 1)
+    assert woken == [key("evil"), key("web")]
+    assert shared.take_slot(key("web"), "issue")
+
+
+async def test_no_slot_is_kept_for_a_key_that_is_in_work(town: Town) -> None:
+    """It can't come: a request with another token hangs. It used to delay the others for a minute."""
+    grants(town)
+    limited = {"call": "issue", "status": 429, "code": "rate_limited", "headers": {"Retry-After": "120"}}
+    town.emulator.faults.add(Fault.model_validate(limited))
+    with town.at("mean"):
+        await town.apply("first", ["first.mean.example"])
+        await town.quiet()
+    with town.at("evil"):
+        await put_secret(town, EVIL)
+        await town.apply("x", ["x.evil.example"])
+        await town.quiet()
+    await town.apply("site", NAMES)
+    await town.quiet()
+    await town.advance(100)
+    with town.at("evil"):
+        hangs(town, "get", token=EVIL)
+        await town.apply("x", ["x.evil.example"], tokenSecretRef=REF)
+        await town.annotate("x", "adopt-id", "cert_1")
+        await town.quiet(hanging=1)
+    assert any(isinstance(one, Key) and one.namespace == "evil" for one in operator_of(town).queue.running)
+    await town.advance(20 + 12 + CALLED, hanging=1)  # the pause lasts up to a tenth longer than Vercel asks
     assert await town.ready("site") == ("True", "Issued")
