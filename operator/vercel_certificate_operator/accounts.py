@@ -184,6 +184,8 @@ class Account:
         self._reading: set[asyncio.Task[DomainConfig]] = set()
         self._failed_lists: dict[Hashable, tuple[Tick, Scope, VercelError]] = {}
         self._rests: dict[Scope, _Rest] = {}
+        self._unreached: set[Scope] = set()
+        """Those of them that rest because Vercel couldn't be reached."""
         self._budgets = Budgets(clock)
 
     @property
@@ -261,8 +263,8 @@ class Account:
         self._served[which] = self._clock.monotonic()
         for refused in ((call, None), (None, None), (None, scope)):
             self._refusals.pop(refused, None)
-        for rested in [rested for rested, rest in self._rests.items() if isinstance(rest.error, NotSent)]:
-            del self._rests[rested]  # Vercel can be reached
+        while self._unreached:
+            self._end_rest(next(iter(self._unreached)))  # Vercel can be reached
         self._rejected = False
         self._good += 1
         if self._good >= self._slots and self._allowed < self._slots:
@@ -313,7 +315,7 @@ class Account:
         for scope in [scope for scope, known in self._listings.items() if now - known.begun > LIST_KEPT]:
             self._drop_list(scope)
         for scope in [scope for scope, rest in self._rests.items() if now - rest.until > FAILED_LIST_KEPT]:
-            del self._rests[scope]
+            self._end_rest(scope)
         for key in [key for key, (at, _, _) in self._failed_lists.items() if now - at > FAILED_LIST_KEPT]:
             del self._failed_lists[key]
         while self._served and now - next(iter(self._served.values())) > LIST_KEPT:
@@ -352,10 +354,9 @@ class Account:
         """
         if not self._passed_over:
             return False
-        paused = self._paused_now()
         for call, waiting in self._passed_over.items():
             about_to = sum(kind == call for _, kind in self._called.values())
-            if not paused.isdisjoint((None, call)) or not self._may(call, urgent=True, others=about_to):
+            if self._is_paused_everywhere(call) or not self._may(call, urgent=True, others=about_to):
                 continue
             allowed = [other for other in waiting if self._shares.allow(other)]
             if not allowed:
@@ -525,14 +526,14 @@ class Account:
 
     def _paused_everywhere(self) -> frozenset[Call]:
         """Returns the kinds of call that wait and that a pause prevents in every scope."""
-        of = self._paused_now()
         waited_for = {call for line in self._waiting.values() for of_party in line.values() for call in of_party}
-        return frozenset(call for call in waited_for if not of.isdisjoint((None, call)))
+        return frozenset(call for call in waited_for if self._is_paused_everywhere(call))
 
-    def _paused_now(self) -> set[Call | None]:
-        """Returns the kinds of call that a pause prevents in every scope. None: all."""
+    def _is_paused_everywhere(self, call: Call) -> bool:
+        """Returns whether a pause prevents a kind of call in every scope. Pauses of single teams may be very many."""
         now = self._clock.monotonic()
-        return {call for (call, scope), pause in self._pauses.items() if scope is None and now < pause.until}
+        pauses = (self._pauses.get(key) for key in ((call, None), (None, None)))
+        return any(pause is not None and now < pause.until for pause in pauses)
 
     def _next_waiting(
         self, woken: Counter[Call], parties: Counter[Hashable], paused: frozenset[Call], *, free: bool
@@ -627,10 +628,16 @@ class Account:
         row = meaning(failure, "list")
         if row.pauses is not Pauses.NOTHING:
             return  # the pause says more
-        before = self._rests.pop(scope, None)
+        before = self._end_rest(scope)
         failures = before.failures + 1 if before is not None else 1
         until = self._clock.monotonic() + rest_of_lists(row, failure, failures).total_seconds()
         self._rests[scope] = _Rest(failures, error, until)
+        if isinstance(error, NotSent):
+            self._unreached.add(scope)
+
+    def _end_rest(self, scope: Scope) -> _Rest | None:
+        self._unreached.discard(scope)
+        return self._rests.pop(scope, None)
 
     async def _list(self, scope: Scope, key: Hashable, begun: Tick) -> None:
         error: VercelError | None = None
@@ -641,7 +648,7 @@ class Account:
             took = self._clock.monotonic() - begun
             self._listings[scope] = Listing(begun, Certificates(certificates), took)
             self._room.keep(payer, (self, scope), reading.size, lambda: self._drop_list(scope))
-            self._rests.pop(scope, None)
+            self._end_rest(scope)
             self.succeeded("list", scope, key)
         except VercelError as failed:
             error = failed
