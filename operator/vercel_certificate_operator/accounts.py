@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -53,6 +53,8 @@ FAILED_LIST_KEPT = 600.0
 often in a row, after the back-off."""
 CALLED = 10.0
 """Seconds for which a slot is kept for a key that was woken because it is its tenant's turn."""
+MOST_FIRST = 3
+"""Calls of other kinds that a key may make first when it is its tenant's turn: such as a list, before it issues."""
 MOST_TOKENS = 1000
 """Tokens that one namespace may use."""
 
@@ -93,6 +95,17 @@ class _Rest:
     """How many of its lists have failed in a row."""
     error: VercelError
     until: Tick
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """The turn of a tenant to make a call."""
+
+    key: Hashable
+    """For which the call is."""
+    call: Call
+    made: int = 0
+    """The calls of other kinds that were made first."""
 
 
 def _party(key: Hashable) -> Hashable:
@@ -162,13 +175,15 @@ class Account:
         self.waiting_at: dict[Hashable, Account] = {}
         """The account with which each key waits for a slot. All accounts share it."""
         self._urgent_in_a_row = 0
-        self._passed_over: dict[Call, dict[Hashable, Hashable]] = {}
-        """For each kind of call, the parties that ran into its rate limit and have begun none since, each with a key.
+        self._passed_over: dict[Call, dict[Hashable, _Turn]] = {}
+        """For each kind of call, the parties that ran into its rate limit and have begun none since, with its turn.
         So nobody's turn is lost because the calls of others use up the limit again."""
         self._served: dict[tuple[Call, Hashable], Tick] = {}
         """When a call of each kind succeeded last for each party; the oldest first."""
-        self._called: dict[Hashable, tuple[Tick, Call]] = {}
+        self._called: dict[Hashable, tuple[Tick, _Turn]] = {}
         """Keys of such parties that were woken for their turn: a slot is kept for each. The oldest is first."""
+        self._first: dict[Hashable, _Turn] = {}
+        """Keys that make a call of another kind first, each with the turn that it has after that."""
         self._until_called_is_over: asyncio.Task[None] | None = None
         self._pauses: dict[PauseKey, _Pause] = {}
         self._refusals: dict[PauseKey, tuple[int, Tick]] = {}
@@ -334,9 +349,9 @@ class Account:
         """Notes that a key ran into a rate limit: after the pause, it is its tenant's turn before others go again."""
         waiting = self._passed_over.setdefault(call, {})
         if urgent:
-            waiting[_party(key)] = key
+            waiting[_party(key)] = _Turn(key, call)
         else:
-            waiting.setdefault(_party(key), key)
+            waiting.setdefault(_party(key), _Turn(key, call))
 
     @property
     def _free(self) -> int:
@@ -355,7 +370,7 @@ class Account:
         if not self._passed_over:
             return False
         for call, waiting in self._passed_over.items():
-            about_to = sum(kind == call for _, kind in self._called.values())
+            about_to = sum(turn.call == call for _, turn in self._called.values())
             if self._is_paused_everywhere(call) or not self._may(call, urgent=True, others=about_to):
                 continue
             allowed = [other for other in waiting if self._shares.allow(other)]
@@ -364,16 +379,16 @@ class Account:
             other = min(allowed, key=partial(self._served_at, call))
             if party is not None and other == party:
                 return False
-            key = waiting[other]
+            turn = waiting[other]
             self._had_its_turn(other, call)
-            self._keep_slot(key, call)
-            self._wake(key, self)
+            self._keep_slot(turn)
+            self._wake(turn.key, self)
             return True
         return False
 
-    def _keep_slot(self, key: Hashable, call: Call) -> None:
-        self._called.pop(key, None)
-        self._called[key] = self._clock.monotonic(), call
+    def _keep_slot(self, turn: _Turn) -> None:
+        self._called.pop(turn.key, None)
+        self._called[turn.key] = self._clock.monotonic(), turn
         if self._until_called_is_over is None or self._until_called_is_over.done():
             self._until_called_is_over = asyncio.create_task(self._give_up_slots(), name="slots kept for turns")
 
@@ -399,7 +414,8 @@ class Account:
             urgent: whether it goes before those that are not.
         """
         party = _party(key)
-        if self._called.pop(key, None) is None:
+        _, turn = self._called.pop(key, (0.0, None))
+        if turn is None:
             while self._free > 0 and self._call_next(party):
                 pass
         if not self._shares.allow(party):
@@ -407,6 +423,8 @@ class Account:
         elif self._free > 0 and self._may(call, urgent=urgent) and not self._must_yield(party, Counter()):
             self.stop_waiting(key)
             self._had_its_turn(party, call)
+            if turn is not None and turn.call != call and turn.made < MOST_FIRST:
+                self._first[key] = replace(turn, made=turn.made + 1)
             self._taken += 1
             self._held[party] += 1
             self._budgets.begin(call)
@@ -477,6 +495,9 @@ class Account:
             del self._held[party]
         self._budgets.end(call)
         self._shares.end(party)
+        turn = self._first.pop(key, None)
+        if turn is not None:
+            self._passed_over.setdefault(turn.call, {}).setdefault(party, turn)
         self._drop_what_a_rejected_token_has()
         self.pass_on(key)
 

@@ -21,7 +21,7 @@ from reported.test_fair_tokens import (
 )
 from reported.test_other_tenants import squatters
 from support.acting import HOUR, MINUTE, REF, put_secret
-from vercel_certificate_operator.accounts import CALLED
+from vercel_certificate_operator.accounts import CALLED, MOST_FIRST
 from vercel_certificate_operator.core.resource import Key
 from vercel_emulator.models import Fault, RateLimit
 
@@ -62,6 +62,53 @@ async def test_who_has_waited_for_its_turn_keeps_it_while_a_rate_limit_lasts(tow
         await town.advance(MINUTE, hanging=number)
         minutes += 1
     assert await town.ready("site") == ("True", "Issued")
+
+
+@pytest.mark.parametrize("renewal", [False, True], ids=["first", "renewal"])
+async def test_a_tenant_that_needs_a_list_of_its_own_team_first_is_served_within_a_small_limit(
+    town: Town, renewal: bool
+) -> None:
+    """Vercel allows two requests a minute of all kinds, which 'mean' uses up. It used to take 38 minutes or more."""
+    await import_of_others(town)
+    if renewal:
+        await town.apply("site", NAMES, team={"id": "team_alpha"})
+        await town.quiet()
+        await town.advance(HOUR)
+    town.emulator.limits.rule = RateLimit(
+        limit=2, window=60, per_call=False, rate_limit_headers=False, retry_after=True
+    )
+    for minute in range(4):
+        await others_renew(town, minute)
+        await town.advance(MINUTE)
+    before = (await town.status("site")).get("id") if renewal else None
+    if renewal:
+        await town.annotate("site", "renew", "1")
+    else:
+        await town.apply("site", NAMES, team={"id": "team_alpha"})
+    minutes = 0
+    while (await town.status("site")).get("id") == before and minutes < 20:
+        await others_renew(town, 10 + minutes)
+        await town.advance(MINUTE)
+        minutes += 1
+    assert (await town.status("site")).get("id") != before
+
+
+async def test_a_key_that_makes_another_call_first_keeps_its_turn_for_some_of_them() -> None:
+    """It needs a list before it can issue."""
+    woken: list[Hashable] = []
+    shared = account(woken, slots=1)
+    shared.keep_turn(key("web"), "issue", urgent=False)
+    shared.wake_waiting()
+    for _ in range(MOST_FIRST):
+        assert shared.take_slot(key("web"), "list")
+        assert not shared.take_slot(key("evil"), "issue")
+        shared.give_slot_back(key("web"), "list")
+        assert not shared.take_slot(key("evil"), "issue"), "the slot is kept"
+    assert woken == [key("web")] * (1 + MOST_FIRST)
+    assert shared.take_slot(key("web"), "list")
+    shared.give_slot_back(key("web"), "list")
+    assert woken[-1] == key("evil"), "nobody keeps it for ever"
+    await shared.aclose()
 
 
 # --- a slot that is kept for a key that was called ------------------------------------------------------------------
