@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -53,6 +53,8 @@ FAILED_LIST_KEPT = 600.0
 often in a row, after the back-off."""
 CALLED = 10.0
 """Seconds for which a slot is kept for a key that was woken because it is its tenant's turn."""
+MOST_FIRST = 3
+"""Calls of other kinds that a key may make first when it is its tenant's turn: such as a list, before it issues."""
 MOST_TOKENS = 1000
 """Tokens that one namespace may use."""
 
@@ -93,6 +95,17 @@ class _Rest:
     """How many of its lists have failed in a row."""
     error: VercelError
     until: Tick
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """The turn of a tenant to make a call."""
+
+    key: Hashable
+    """For which the call is."""
+    call: Call
+    made: int = 0
+    """The calls of other kinds that were made first."""
 
 
 def _party(key: Hashable) -> Hashable:
@@ -162,13 +175,16 @@ class Account:
         self.waiting_at: dict[Hashable, Account] = {}
         """The account with which each key waits for a slot. All accounts share it."""
         self._urgent_in_a_row = 0
-        self._passed_over: dict[Call, dict[Hashable, Hashable]] = {}
-        """For each kind of call, the parties that ran into its rate limit and have begun none since, each with a key.
+        self._passed_over: dict[Call, dict[Hashable, _Turn]] = {}
+        """For each kind of call, the parties that ran into its rate limit and have begun none since, with its turn.
         So nobody's turn is lost because the calls of others use up the limit again."""
         self._served: dict[tuple[Call, Hashable], Tick] = {}
         """When a call of each kind succeeded last for each party; the oldest first."""
-        self._called: dict[Hashable, tuple[Tick, Call]] = {}
-        """Keys of such parties that were woken for their turn: a slot is kept for each."""
+        self._called: dict[Hashable, tuple[Tick, _Turn]] = {}
+        """Keys of such parties that were woken for their turn: a slot is kept for each. The oldest is first."""
+        self._first: dict[Hashable, _Turn] = {}
+        """Keys that make a call of another kind first, each with the turn that it has after that."""
+        self._until_called_is_over: asyncio.Task[None] | None = None
         self._pauses: dict[PauseKey, _Pause] = {}
         self._refusals: dict[PauseKey, tuple[int, Tick]] = {}
         """How often in a row something was refused, and when; the oldest first."""
@@ -183,6 +199,8 @@ class Account:
         self._reading: set[asyncio.Task[DomainConfig]] = set()
         self._failed_lists: dict[Hashable, tuple[Tick, Scope, VercelError]] = {}
         self._rests: dict[Scope, _Rest] = {}
+        self._unreached: set[Scope] = set()
+        """Those of them that rest because Vercel couldn't be reached."""
         self._budgets = Budgets(clock)
 
     @property
@@ -260,8 +278,8 @@ class Account:
         self._served[which] = self._clock.monotonic()
         for refused in ((call, None), (None, None), (None, scope)):
             self._refusals.pop(refused, None)
-        for rested in [rested for rested, rest in self._rests.items() if isinstance(rest.error, NotSent)]:
-            del self._rests[rested]  # Vercel can be reached
+        while self._unreached:
+            self._end_rest(next(iter(self._unreached)))  # Vercel can be reached
         self._rejected = False
         self._good += 1
         if self._good >= self._slots and self._allowed < self._slots:
@@ -312,7 +330,7 @@ class Account:
         for scope in [scope for scope, known in self._listings.items() if now - known.begun > LIST_KEPT]:
             self._drop_list(scope)
         for scope in [scope for scope, rest in self._rests.items() if now - rest.until > FAILED_LIST_KEPT]:
-            del self._rests[scope]
+            self._end_rest(scope)
         for key in [key for key, (at, _, _) in self._failed_lists.items() if now - at > FAILED_LIST_KEPT]:
             del self._failed_lists[key]
         while self._served and now - next(iter(self._served.values())) > LIST_KEPT:
@@ -331,9 +349,9 @@ class Account:
         """Notes that a key ran into a rate limit: after the pause, it is its tenant's turn before others go again."""
         waiting = self._passed_over.setdefault(call, {})
         if urgent:
-            waiting[_party(key)] = key
+            waiting[_party(key)] = _Turn(key, call)
         else:
-            waiting.setdefault(_party(key), key)
+            waiting.setdefault(_party(key), _Turn(key, call))
 
     @property
     def _free(self) -> int:
@@ -351,10 +369,9 @@ class Account:
         """
         if not self._passed_over:
             return False
-        paused = self._paused_now()
         for call, waiting in self._passed_over.items():
-            about_to = sum(kind == call for _, kind in self._called.values())
-            if not paused.isdisjoint((None, call)) or not self._may(call, urgent=True, others=about_to):
+            about_to = sum(turn.call == call for _, turn in self._called.values())
+            if self._is_paused_everywhere(call) or not self._may(call, urgent=True, others=about_to):
                 continue
             allowed = [other for other in waiting if self._shares.allow(other)]
             if not allowed:
@@ -362,12 +379,25 @@ class Account:
             other = min(allowed, key=partial(self._served_at, call))
             if party is not None and other == party:
                 return False
-            key = waiting[other]
+            turn = waiting[other]
             self._had_its_turn(other, call)
-            self._called[key] = self._clock.monotonic(), call
-            self._wake(key, self)
+            self._keep_slot(turn)
+            self._wake(turn.key, self)
             return True
         return False
+
+    def _keep_slot(self, turn: _Turn) -> None:
+        self._called.pop(turn.key, None)
+        self._called[turn.key] = self._clock.monotonic(), turn
+        if self._until_called_is_over is None or self._until_called_is_over.done():
+            self._until_called_is_over = asyncio.create_task(self._give_up_slots(), name="slots kept for turns")
+
+    async def _give_up_slots(self) -> None:
+        """Wakes the others when a key that was called hasn't come in time: nothing else may happen for a while."""
+        while self._called:
+            at, _ = next(iter(self._called.values()))
+            await self._clock.wait(asyncio.Event(), at + CALLED - self._clock.monotonic())
+            self.wake_waiting()
 
     def _served_at(self, call: Call, party: Hashable) -> Tick:
         return self._served.get((call, party), 0.0)
@@ -384,7 +414,8 @@ class Account:
             urgent: whether it goes before those that are not.
         """
         party = _party(key)
-        if self._called.pop(key, None) is None:
+        _, turn = self._called.pop(key, (0.0, None))
+        if turn is None:
             while self._free > 0 and self._call_next(party):
                 pass
         if not self._shares.allow(party):
@@ -392,6 +423,8 @@ class Account:
         elif self._free > 0 and self._may(call, urgent=urgent) and not self._must_yield(party, Counter()):
             self.stop_waiting(key)
             self._had_its_turn(party, call)
+            if turn is not None and turn.call != call and turn.made < MOST_FIRST:
+                self._first[key] = replace(turn, made=turn.made + 1)
             self._taken += 1
             self._held[party] += 1
             self._budgets.begin(call)
@@ -462,6 +495,9 @@ class Account:
             del self._held[party]
         self._budgets.end(call)
         self._shares.end(party)
+        turn = self._first.pop(key, None)
+        if turn is not None:
+            self._passed_over.setdefault(turn.call, {}).setdefault(party, turn)
         self._drop_what_a_rejected_token_has()
         self.pass_on(key)
 
@@ -511,14 +547,14 @@ class Account:
 
     def _paused_everywhere(self) -> frozenset[Call]:
         """Returns the kinds of call that wait and that a pause prevents in every scope."""
-        of = self._paused_now()
         waited_for = {call for line in self._waiting.values() for of_party in line.values() for call in of_party}
-        return frozenset(call for call in waited_for if not of.isdisjoint((None, call)))
+        return frozenset(call for call in waited_for if self._is_paused_everywhere(call))
 
-    def _paused_now(self) -> set[Call | None]:
-        """Returns the kinds of call that a pause prevents in every scope. None: all."""
+    def _is_paused_everywhere(self, call: Call) -> bool:
+        """Returns whether a pause prevents a kind of call in every scope. Pauses of single teams may be very many."""
         now = self._clock.monotonic()
-        return {call for (call, scope), pause in self._pauses.items() if scope is None and now < pause.until}
+        pauses = (self._pauses.get(key) for key in ((call, None), (None, None)))
+        return any(pause is not None and now < pause.until for pause in pauses)
 
     def _next_waiting(
         self, woken: Counter[Call], parties: Counter[Hashable], paused: frozenset[Call], *, free: bool
@@ -613,10 +649,16 @@ class Account:
         row = meaning(failure, "list")
         if row.pauses is not Pauses.NOTHING:
             return  # the pause says more
-        before = self._rests.pop(scope, None)
+        before = self._end_rest(scope)
         failures = before.failures + 1 if before is not None else 1
         until = self._clock.monotonic() + rest_of_lists(row, failure, failures).total_seconds()
         self._rests[scope] = _Rest(failures, error, until)
+        if isinstance(error, NotSent):
+            self._unreached.add(scope)
+
+    def _end_rest(self, scope: Scope) -> _Rest | None:
+        self._unreached.discard(scope)
+        return self._rests.pop(scope, None)
 
     async def _list(self, scope: Scope, key: Hashable, begun: Tick) -> None:
         error: VercelError | None = None
@@ -627,7 +669,7 @@ class Account:
             took = self._clock.monotonic() - begun
             self._listings[scope] = Listing(begun, Certificates(certificates), took)
             self._room.keep(payer, (self, scope), reading.size, lambda: self._drop_list(scope))
-            self._rests.pop(scope, None)
+            self._end_rest(scope)
             self.succeeded("list", scope, key)
         except VercelError as failed:
             error = failed
@@ -672,7 +714,8 @@ class Account:
 
     async def aclose(self) -> None:
         """Ends what is in progress in the background and closes the client."""
-        tasks = [*self.lists, *self._reading]
+        timers = [self._until_called_is_over] if self._until_called_is_over is not None else []
+        tasks = [*self.lists, *self._reading, *timers]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, *self._closing, return_exceptions=True)

@@ -181,7 +181,7 @@ class Posts:
             self._remember(key, attempt, certificate)
         except VercelError as error:
             failure = failure_of(error)
-            self._calls.note_failure(account, attempt.call, attempt.scope, failure, token)
+            self._calls.note_failure(account, attempt.call, attempt.scope, failure, token, key)
         except Exception as error:
             # A bug. The POST may have been sent, so the certificate is searched for.
             logger.exception("The POST for %s failed because of a bug", key, extra=fields)

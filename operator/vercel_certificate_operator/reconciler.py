@@ -182,11 +182,11 @@ class Reconciler:
     def _wake(self, key: Hashable, account: Account) -> None:
         before = self._woken.get(key)
         self._woken[key] = account
-        if key in self._queue.running or before not in (None, account):
-            # It can't come at once, or what it was woken for before is left: others go first.
-            loop = asyncio.get_running_loop()
-            for one in {account, before or account}:
-                loop.call_soon(one.wake_waiting)
+        loop = asyncio.get_running_loop()
+        if before is not None and before is not account:
+            loop.call_soon(before.pass_on, key)  # what it was woken for before is left
+        if key in self._queue.running:
+            loop.call_soon(account.pass_on, key)  # it can't come at once, so no slot is kept for it: others go first
         self._queue.add(key)  # type: ignore[arg-type]  # only keys of the queue wait
 
     # --- the end of the process -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from vercel_certificate_operator.accounts import Account, Accounts
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.domains import DomainConfig
-from vercel_certificate_operator.core.failures import Call, Failure, meaning
+from vercel_certificate_operator.core.failures import Call, Failure, Pauses, meaning
 from vercel_certificate_operator.core.known import Got, Listing, Pause, Tick
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Key
@@ -102,9 +102,18 @@ class VercelCalls:
         finally:
             account.give_slot_back(key, call)
 
-    def note_failure(self, account: Account, call: Call, scope: Scope, failure: Failure, token: Token) -> None:
-        """Notes a failure that may concern everything that uses the token."""
-        pause = account.failed(call, scope, failure, meaning(failure, call), token)
+    def note_failure(
+        self, account: Account, call: Call, scope: Scope, failure: Failure, token: Token, key: Key | None = None
+    ) -> None:
+        """Notes a failure that may concern everything that uses the token.
+
+        Args:
+            key: whose call it was, if it keeps its turn after a rate limit.
+        """
+        row = meaning(failure, call)
+        if key is not None and row.pauses is Pauses.CALL:
+            account.keep_turn(key, call, urgent=False)
+        pause = account.failed(call, scope, failure, row, token)
         if pause is not None:
             seconds = pause.until - self._clock.monotonic()
             fields = {"reason": str(pause.reason), "token": str(token)}

@@ -306,9 +306,43 @@ def test_resources_of_other_namespaces_hold_nobody_up_for_longer_than_one_turn()
     claims.put(key_of("near"), claim("near", scope=SLUG, attempt=NOW + timedelta(seconds=170)))
     assert waits_for() == "web/near", "those of its own namespace go on to take turns"
     claims.put(key_of("near"), None)
-    claims.reserve(mine)
-    claims.release(mine)
+    claims.put(mine, claim("mine", attempt=NOW + TURN))
+    claims.put(mine, claim("mine"))
     assert waits_for() == "other/x2", "it has had its turn"
+
+
+def test_who_could_not_make_its_request_keeps_its_turn_for_a_day() -> None:
+    ticks = [0.0]
+    mine, other = key_of("mine"), Key("other", "x", "uid-x")
+    claims = claims_of(monotonic=lambda: ticks[0], mine=claim("mine"))
+
+    def waits() -> bool:
+        group = Group(A, PERSONAL, "token")
+        claims.put(other, Claim(group, Seniority("2020", "x", other), True, None, None, ticks[0], A))
+        return claims.ownership(mine, NOW).attempting is not None
+
+    assert waits()
+    for ticks[0] in (360.0, 3600.0, DAY.total_seconds() - 1):
+        claims.reserve(mine)
+        claims.release(mine)
+        claims.put(mine, claim("mine"))
+        assert not waits()
+    ticks[0] += 1
+    assert waits(), "another one may have got a certificate for both meanwhile"
+
+
+def test_who_can_not_make_its_request_is_not_in_the_way_of_those_behind_it() -> None:
+    """Its token may be paused for days."""
+    claims = claims_of(attempting=claim("attempting", scope=SLUG, attempt=NOW))
+    paused, behind = Key("one", "a", "uid-a"), Key("one", "b", "uid-b")
+    for key in (paused, behind):
+        claims.put(key, Claim(Group(A, PERSONAL, key.name), Seniority("2026", key.uid, key), True, None, None, None))
+        assert claims.ownership(key, NOW).attempting == "web/attempting"
+    claims.reserve(paused)
+    claims.release(paused)
+    assert claims.next_in_line(A) == [behind]
+    assert claims.ownership(paused, NOW).attempting == "web/attempting"
+    assert claims.next_in_line(A) == [behind], "it waits again, behind the others"
 
 
 @pytest.mark.parametrize(("attempted", "waits"), [(A, True), (B, False)], ids=["these names", "other names"])

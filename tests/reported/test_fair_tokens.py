@@ -624,7 +624,7 @@ async def test_a_slot_is_not_kept_for_long_for_a_key_that_does_not_come() -> Non
     assert shared.take_slot(key("evil"), "issue")
 
 
-def test_a_key_that_was_called_and_needs_nothing_passes_its_turn_on() -> None:
+async def test_a_key_that_was_called_and_needs_nothing_passes_its_turn_on() -> None:
     woken: list[Hashable] = []
     shared = account(woken, slots=1)
     shared.keep_turn(key("web"), "issue", urgent=True)

@@ -28,6 +28,10 @@ ATTEMPT_LIMIT = timedelta(hours=1)
 """How long an attempt whose outcome can't be found out holds up other resources, since this process has seen it: the
 recorded time may be by a wrong clock."""
 
+TURN_KEPT = timedelta(days=1)
+"""How long a resource that has waited for its turn keeps it, if it makes no request. Later, it may be that it was the
+duplicate of another one meanwhile."""
+
 MOST_HOLDERS = 20
 """Certificates of other resources that are looked at, to find those of scopes that may be the same."""
 
@@ -166,16 +170,16 @@ class Claims:
         """By namespace."""
         self._sharing: Index[Hashable, Key] = Index()
         self._waiting: dict[Key, tuple[Names, Tick]] = {}
-        """Those who wait for attempts of others, for which names and since when."""
+        """Those who have waited for attempts of others and have made none since: for which names and since when."""
         self._lines: defaultdict[Names, dict[str, dict[Key, None]]] = defaultdict(dict)
-        """The same by names and namespace. Who is next is first."""
+        """Those who wait now, by names and namespace. Who is next is first."""
 
     def put(self, key: Key, claim: Claim | None) -> None:
         """Notes what a resource claims now; None: nothing, since it is gone."""
         before = self._claims.pop(key, None)
         if before is not None:
             self._unindex(key, before)
-        if claim is None or before is None or claim.group != before.group:
+        if claim is None or before is None or claim.group != before.group or claim.attempt_seen is not None:
             self._stop_waiting(key)
         if claim is None:
             self._reserved.pop(key, None)
@@ -222,9 +226,13 @@ class Claims:
         )
 
     def reserve(self, key: Key) -> None:
-        """Notes that a resource is about to record an attempt: no other one may, from this moment on."""
+        """Notes that a resource is about to record an attempt: no other one may, from this moment on.
+
+        If it then can't make its request, it doesn't have to wait again: a rate limit could last longer each time than
+        the others leave it a gap. But it leaves the line: while its token is paused, the one behind it is woken.
+        """
         self._reserved[key] = self._monotonic()
-        self._stop_waiting(key)
+        self._leave_line(key)
         self.put(key, self._claims.get(key))
 
     def release(self, key: Key) -> None:
@@ -317,6 +325,9 @@ class Claims:
         """
         tick = self._monotonic()
         _, since = self._waiting.get(key, (None, tick))
+        if tick - since >= TURN_KEPT.total_seconds():
+            self._stop_waiting(key)
+            since = tick
         has_waited = tick - since >= self._turn
         for other_key in self._attempting.get(claim.group.cns):
             other = self._claims[other_key]
@@ -331,21 +342,24 @@ class Claims:
             if claim.group.scope.certainly_differs_from(other.group.scope):
                 continue
             if other_key != key and self._attempts(other_key, claim.group.cns, key):
-                if key not in self._waiting:
-                    self._waiting[key] = claim.group.cns, tick
-                    self._lines[claim.group.cns].setdefault(key.namespace, {})[key] = None
+                self._waiting.setdefault(key, (claim.group.cns, tick))
+                self._lines[claim.group.cns].setdefault(key.namespace, {}).setdefault(key)
                 return other_key
         return None
 
     def _stop_waiting(self, key: Key) -> None:
-        cns, _ = self._waiting.pop(key, (None, 0.0))
-        if cns is None:
+        self._leave_line(key)
+        self._waiting.pop(key, None)
+
+    def _leave_line(self, key: Key) -> None:
+        cns, _ = self._waiting.get(key, (Names(), 0.0))
+        lines = self._lines.get(cns, {})
+        if key not in lines.get(key.namespace, {}):
             return
-        line = self._lines[cns]
-        del line[key.namespace][key]
-        if not line[key.namespace]:
-            del line[key.namespace]
-        if not line:
+        del lines[key.namespace][key]
+        if not lines[key.namespace]:
+            del lines[key.namespace]
+        if not lines:
             del self._lines[cns]
 
     def next_in_line(self, cns: Names) -> list[Key]:
