@@ -259,8 +259,8 @@ class DriftWatch:
             return ()  # one of them may be what came of it
         if cns in self._objects.attempted_elsewhere(key):
             return ()  # or of another one's
-        # The API server's clock may have been ahead. The other times are Vercel's.
-        says = (body["metadata"]["creationTimestamp"], attempt.get("start"), body["status"].get("createdAt"))
+        # The API server's clock may have been ahead. The time of an attempt is Vercel's.
+        says = (body["metadata"]["creationTimestamp"], attempt.get("start"))
         created = min(time.timestamp() for time in map(time_of, says) if time is not None)
         return sighting.orphans(cns, created, skip)
 

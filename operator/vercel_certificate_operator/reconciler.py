@@ -264,6 +264,7 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self._queue.forget(key)  # its own last write has woken it
+        self._woken.pop(key, None)
         del self._memories[key]
         self._rounds.pop(key, None)
         self._kube_failures.pop(key, None)

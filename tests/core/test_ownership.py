@@ -327,8 +327,41 @@ def test_who_could_not_make_its_request_keeps_its_turn_for_a_day() -> None:
         claims.release(mine)
         claims.put(mine, claim("mine"))
         assert not waits()
-    ticks[0] += 1
+    ticks[0] += DAY.total_seconds() + 1
     assert waits(), "another one may have got a certificate for both meanwhile"
+
+
+def test_who_was_a_duplicate_meanwhile_waits_a_whole_turn_again() -> None:
+    """Then its wait says nothing about the attempts that begin when the owner goes."""
+    ticks = [0.0]
+    mine, other, owner = key_of("mine"), Key("other", "x", "uid-x"), key_of("owner")
+    claims = claims_of(monotonic=lambda: ticks[0], mine=claim("mine"))
+    group = Group(A, PERSONAL, "token")
+
+    def waits() -> bool:
+        claims.put(other, Claim(group, Seniority("2020", "x", other), True, None, None, ticks[0], A))
+        return claims.ownership(mine, NOW).attempting is not None
+
+    assert waits()
+    claims.put(owner, claim("owner", holds="cert_1"))
+    assert claims.ownership(mine, NOW).owner is not None
+    claims.put(owner, None)
+    for ticks[0] in (359.0, 400.0, 500.0, 538.0):
+        assert waits()
+
+
+def test_who_did_not_ask_for_its_turn_for_long_waits_a_whole_turn_again() -> None:
+    ticks = [0.0]
+    mine, other = key_of("mine"), Key("other", "x", "uid-x")
+    claims = claims_of(monotonic=lambda: ticks[0], mine=claim("mine"))
+
+    def waits() -> bool:
+        group = Group(A, PERSONAL, "token")
+        claims.put(other, Claim(group, Seniority("2020", "x", other), True, None, None, ticks[0], A))
+        return claims.ownership(mine, NOW).attempting is not None
+
+    for ticks[0] in (0.0, 170.0, 351.0, 520.0):
+        assert waits()
 
 
 def test_who_can_not_make_its_request_is_not_in_the_way_of_those_behind_it() -> None:

@@ -300,10 +300,13 @@ async def test_two_releases_serve_disjoint_labels_side_by_side(
 async def test_a_resource_that_changes_hands_while_its_certificate_is_issued_keeps_it(
     ns: Namespace, vercel: EmulatorControl, start_replica: StartReplica
 ) -> None:
-    a = start_replica("--selector=shard!=b", "--lease-name=shard-a")
+    a = start_replica("--selector=shard!=b", "--lease-name=shard-a", LISTEN)
     await leads(a)
     fault = await hanging_issuance(ns, vercel)
     await ns.run("label", "vcert", "site", "shard=b")
+    async with asyncio.timeout(PATIENCE):
+        while 'name="site"' in (await ask(a, "metrics"))[1]:
+            await asyncio.sleep(0.02)  # it hasn't heard of the label yet
     await vercel.release(fault)
     await eventually("the first one leaves it", lambda: "no longer matches the selector" in a.logs())
     assert "outcome" not in ns.status("site")["attempt"]

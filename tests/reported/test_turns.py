@@ -1,9 +1,11 @@
 """Turns: who has waited for one, for names or for a shared token, gets it whatever others do."""
 
 from collections.abc import AsyncIterator, Hashable
+from datetime import timedelta
 
 import pytest
 
+from reported.acts import posts
 from reported.test_fair_tokens import (
     EVIL,
     NAMES,
@@ -151,3 +153,30 @@ async def test_no_slot_is_kept_for_a_key_that_is_in_work(town: Town) -> None:
     assert any(isinstance(one, Key) and one.namespace == "evil" for one in operator_of(town).queue.running)
     await town.advance(20 + 12 + CALLED, hanging=1)  # the pause lasts up to a tenth longer than Vercel asks
     assert await town.ready("site") == ("True", "Issued")
+
+
+@pytest.mark.parametrize("later", [MINUTE, 10 * MINUTE, 23 * HOUR], ids=str)
+async def test_who_waited_once_and_became_a_duplicate_waits_again_when_the_owner_goes(
+    town: Town, later: timedelta
+) -> None:
+    """Otherwise both duplicates would request a certificate."""
+    first = hangs(town, "issue", 1, when="after")
+    for namespace in ("evil", "web", "mean"):
+        with town.at(namespace):
+            await town.apply("site", NAMES)
+        await town.quiet(hanging=1)
+    await town.advance(100, hanging=1)
+    town.emulator.faults.remove(first.id, "continue")
+    await town.quiet()
+    assert posts(town) == 1
+    await town.advance(later)
+    second = hangs(town, "issue", 1, when="after")
+    with town.at("evil"):
+        await town.delete("site")
+    await town.quiet(hanging=1)
+    await town.advance(100, hanging=1)
+    town.emulator.faults.remove(second.id, "continue")
+    await town.quiet()
+    await town.advance(5 * MINUTE)
+    assert posts(town) == 2
+    assert len(town.live()) == 1

@@ -29,8 +29,7 @@ ATTEMPT_LIMIT = timedelta(hours=1)
 recorded time may be by a wrong clock."""
 
 TURN_KEPT = timedelta(days=1)
-"""How long a resource that has waited for its turn keeps it, if it makes no request. Later, it may be that it was the
-duplicate of another one meanwhile."""
+"""How long a resource that has waited for its turn keeps it, from when a rate limit prevents its request."""
 
 MOST_HOLDERS = 20
 """Certificates of other resources that are looked at, to find those of scopes that may be the same."""
@@ -149,6 +148,15 @@ class _Newest(NamedTuple):
         return cls(-expires, claim.certificate_id or "", key)
 
 
+class _Wait(NamedTuple):
+    """How long a resource has waited for attempts of others."""
+
+    cns: Names
+    since: Tick
+    kept_until: Tick
+    """When this counts no longer, unless the resource goes on waiting: it may be a duplicate meanwhile."""
+
+
 class Claims:
     """All claims, indexed by what they claim."""
 
@@ -169,8 +177,8 @@ class Claims:
         self._newest: defaultdict[Names, dict[str, list[_Newest]]] = defaultdict(dict)
         """By namespace."""
         self._sharing: Index[Hashable, Key] = Index()
-        self._waiting: dict[Key, tuple[Names, Tick]] = {}
-        """Those who have waited for attempts of others and have made none since: for which names and since when."""
+        self._waiting: dict[Key, _Wait] = {}
+        """Those who have waited for attempts of others and have made none since."""
         self._lines: defaultdict[Names, dict[str, dict[Key, None]]] = defaultdict(dict)
         """Those who wait now, by names and namespace. Who is next is first."""
 
@@ -180,7 +188,7 @@ class Claims:
         if before is not None:
             self._unindex(key, before)
         if claim is None or before is None or claim.group != before.group or claim.attempt_seen is not None:
-            self._stop_waiting(key)
+            self.stop_waiting(key)
         if claim is None:
             self._reserved.pop(key, None)
             return
@@ -231,8 +239,10 @@ class Claims:
         If it then can't make its request, it doesn't have to wait again: a rate limit could last longer each time than
         the others leave it a gap. But it leaves the line: while its token is paused, the one behind it is woken.
         """
-        self._reserved[key] = self._monotonic()
+        tick = self._reserved[key] = self._monotonic()
         self._leave_line(key)
+        if key in self._waiting:
+            self._waiting[key] = self._waiting[key]._replace(kept_until=tick + TURN_KEPT.total_seconds())
         self.put(key, self._claims.get(key))
 
     def release(self, key: Key) -> None:
@@ -324,10 +334,10 @@ class Claims:
         with those that begin meanwhile, however many there are: most have another account, or no token for this scope.
         """
         tick = self._monotonic()
-        _, since = self._waiting.get(key, (None, tick))
-        if tick - since >= TURN_KEPT.total_seconds():
-            self._stop_waiting(key)
-            since = tick
+        if key in self._waiting and tick > self._waiting[key].kept_until:
+            self.stop_waiting(key)
+        wait = self._waiting.get(key, _Wait(claim.group.cns, tick, tick))
+        since, kept_until = wait.since, max(wait.kept_until, tick + self._turn)
         has_waited = tick - since >= self._turn
         for other_key in self._attempting.get(claim.group.cns):
             other = self._claims[other_key]
@@ -342,17 +352,18 @@ class Claims:
             if claim.group.scope.certainly_differs_from(other.group.scope):
                 continue
             if other_key != key and self._attempts(other_key, claim.group.cns, key):
-                self._waiting.setdefault(key, (claim.group.cns, tick))
+                self._waiting[key] = wait._replace(kept_until=kept_until)
                 self._lines[claim.group.cns].setdefault(key.namespace, {}).setdefault(key)
                 return other_key
         return None
 
-    def _stop_waiting(self, key: Key) -> None:
+    def stop_waiting(self, key: Key) -> None:
+        """Notes that what a resource has waited for is over: the next time, it waits a whole turn again."""
         self._leave_line(key)
         self._waiting.pop(key, None)
 
     def _leave_line(self, key: Key) -> None:
-        cns, _ = self._waiting.get(key, (Names(), 0.0))
+        cns = self._waiting[key].cns if key in self._waiting else Names()
         lines = self._lines.get(cns, {})
         if key not in lines.get(key.namespace, {}):
             return
@@ -465,7 +476,10 @@ class _OwnershipOf(Ownership):
     @cached_property
     def owner(self) -> str | None:
         owner = self._claims.owner(self._key, self._now)
-        return str(owner) if owner not in (None, self._key) else None
+        if owner in (None, self._key):
+            return None
+        self._claims.stop_waiting(self._key)  # it is a duplicate now
+        return str(owner)
 
     @cached_property
     def attempting(self) -> str | None:
