@@ -304,9 +304,7 @@ async def test_a_resource_that_changes_hands_while_its_certificate_is_issued_kee
     await leads(a)
     fault = await hanging_issuance(ns, vercel)
     await ns.run("label", "vcert", "site", "shard=b")
-    async with asyncio.timeout(PATIENCE):
-        while 'name="site"' in (await ask(a, "metrics"))[1]:
-            await asyncio.sleep(0.02)  # it hasn't heard of the label yet
+    await eventually("it hears of the label", lambda: 'name="site"' not in asyncio.run(ask(a, "metrics"))[1])
     await vercel.release(fault)
     await eventually("the first one leaves it", lambda: "no longer matches the selector" in a.logs())
     assert "outcome" not in ns.status("site")["attempt"]
