@@ -28,6 +28,7 @@ from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.core.rules.failed_calls import pause_message, used_up_message
 from vercel_certificate_operator.core.sightings import Place, ScopeKey, tenant_of
+from vercel_certificate_operator.core.times import LEAST_LIST_AGE
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing
 from vercel_certificate_operator.list_room import ListRoom
 from vercel_certificate_operator.shares import MOST_CALLS, Shares
@@ -590,9 +591,15 @@ class Account:
 
     # --- lists
 
-    def listing(self, scope: Scope, begun_after: Tick | None) -> Listing | None:
-        """Returns the newest complete list, if it was begun no earlier than this; with None, if it is fresh."""
+    def listing(self, scope: Scope, begun_after: Tick | None, awaited_since: Tick | None = None) -> Listing | None:
+        """Returns the newest complete list, if it was begun no earlier than this; with None, if it is fresh.
+
+        Args:
+            awaited_since: since when somebody has waited for a fresh list. One of that time may be older.
+        """
         known = self._listings.get(scope)
+        if known is not None and awaited_since is not None and known.begun >= awaited_since - LEAST_LIST_AGE:
+            known = replace(known, awaited=True)
         return known if known is not None and known.is_new_enough(begun_after, self._clock.monotonic()) else None
 
     def drop_lists(self) -> None:

@@ -480,7 +480,7 @@ class Reconciler:
             return round_.with_pause(paused.call, paused.pause)
         except Waiting:
             if isinstance(decision.action, List) and round_.asked is None:
-                round_ = replace(round_, asked=decision.action)
+                round_ = replace(round_, asked=decision.action, asked_at=self._clock.monotonic())
             self._rounds[resource.key] = round_
             raise
         if not isinstance(decision.action, Issue):
@@ -493,10 +493,11 @@ class Reconciler:
             case Get(certificate_id, scope):
                 return round_.with_got(certificate_id, await self._calls.get(key, certificate_id, scope, token))
             case List(begun_after, scope):
-                asked = round_.asked
-                if asked is not None and asked.scope == scope and None not in (asked.begun_after, begun_after):
+                asked = round_.asked if round_.asked is not None and round_.asked.scope == scope else None
+                if asked is not None and None not in (asked.begun_after, begun_after):
                     begun_after = asked.begun_after  # what it has waited for is new enough
-                listing = self._calls.list(key, begun_after, scope, token)
+                since = round_.asked_at if asked is not None and asked.begun_after is None else None
+                listing = self._calls.list(key, begun_after, scope, token, since)
                 judged = self.drift.judged(ScopeKey(token.place, scope), listing, token)
                 return replace(round_, asked=None, listing=judged)
             case Remove(certificate_id, scope):

@@ -158,14 +158,21 @@ class VercelCalls:
                 return False
             return True
 
-    def list(self, key: Key | ScopeKey, begun_after: Tick | None, scope: Scope, token: Token) -> Listing:
+    def list(
+        self,
+        key: Key | ScopeKey,
+        begun_after: Tick | None,
+        scope: Scope,
+        token: Token,
+        awaited_since: Tick | None = None,
+    ) -> Listing:
         """Returns a complete list that was begun no earlier than this, or a fresh one, shared by all who need one.
 
         A list is made in the background: Waiting is raised meanwhile, and the key is woken at its end. After one that
         failed, the next one begins when its back-off is over: until then, its failure is raised for everyone.
         """
         account = self._accounts.of(token)
-        listing = account.listing(scope, begun_after)
+        listing = account.listing(scope, begun_after, awaited_since)
         if listing is not None:
             return listing
         if (error := account.failed_list(key, scope)) is not None:

@@ -8,6 +8,7 @@ import pytest
 
 from support.acting import DAY, HOUR, MINUTE, asked
 from support.memory_api import SimulatedWorld
+from vercel_certificate_operator.accounts import Account
 from vercel_certificate_operator.vercel import VercelClient
 from vercel_emulator.models import Fault
 
@@ -129,3 +130,24 @@ async def test_names_that_flip_between_two_sets_reach_the_issuance_limit(world: 
     assert len(asked(world, "issue")) == issued + 1, "a user's request is not limited"
     await world.advance(8 * DAY)
     assert await world.ready("site") == ("True", "Issued")
+
+
+@pytest.mark.parametrize(("delay", "lists"), [(20, 1), (60, 1), (61, 2)])
+async def test_an_operator_that_is_busy_uses_the_list_that_a_resource_has_waited_for(
+    world: SimulatedWorld, monkeypatch: pytest.MonkeyPatch, delay: float, lists: int
+) -> None:
+    """A thousand tokens are new at once: others go first, for longer than a fresh list may be old.
+
+    After a minute, a colleague's certificate that was made meanwhile could count as the operator's.
+    """
+    read, delays = Account._list, [delay]
+
+    async def read_and_be_busy(self: Account, *args: Any) -> None:
+        await read(self, *args)
+        world.clock.pause(delays.pop() if delays else 0)
+
+    monkeypatch.setattr(Account, "_list", read_and_be_busy)
+    await world.apply("site", NAMES)
+    await world.quiet()
+    assert await world.ready("site") == ("True", "Issued")
+    assert len(asked(world, "list")) == lists

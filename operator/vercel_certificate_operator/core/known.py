@@ -12,7 +12,12 @@ from vercel_certificate_operator.core.failures import Call, Failure
 from vercel_certificate_operator.core.record import Attempt
 from vercel_certificate_operator.core.resource import Resource, Status
 from vercel_certificate_operator.core.source import Source, SourceProblem
-from vercel_certificate_operator.core.times import LEAST_LIST_AGE, LIST_AGE, LIST_AGE_PER_CERTIFICATE
+from vercel_certificate_operator.core.times import (
+    AWAITED_LIST_AGE,
+    LEAST_LIST_AGE,
+    LIST_AGE,
+    LIST_AGE_PER_CERTIFICATE,
+)
 
 Tick = float
 """A time on this process's monotonic clock, in seconds. What this process saw is ordered by it, since wall clocks may
@@ -66,6 +71,9 @@ class Listing:
     added: tuple[Certificate, ...] = ()
     """Certificates that Vercel didn't list: see ``with_issued``."""
 
+    awaited: bool = False
+    """Whether the resource has waited for it, and so may make an attempt from it for longer."""
+
     removed: Container[str] = field(default=frozenset(), compare=False)
     """Ids of certificates that the operator has removed since. They don't count, whatever Vercel listed."""
 
@@ -82,7 +90,8 @@ class Listing:
         if begun_after is not None:
             return self.begun >= begun_after
         by_length = LIST_AGE_PER_CERTIFICATE * len(self.certificates)
-        return now - self.begun <= min(max(by_length, LEAST_LIST_AGE, 2 * self.took), self.longest_age)
+        least = AWAITED_LIST_AGE if self.awaited else LEAST_LIST_AGE
+        return now - self.begun <= min(max(by_length, least, 2 * self.took), self.longest_age)
 
     def __iter__(self) -> Iterator[Certificate]:
         """Yields the certificates that Vercel listed and that are still there."""

@@ -227,6 +227,7 @@ class Round:
     just_failed: CallKey | None = None
     asked: List | None = None
     """The list for which it waits. One that was begun after it was asked for is new enough, however long it took."""
+    asked_at: Tick = 0.0
     waits_since: Tick | None = None
     """Since when it waits for a slot or a list."""
 
