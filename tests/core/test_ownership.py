@@ -311,57 +311,43 @@ def test_resources_of_other_namespaces_hold_nobody_up_for_longer_than_one_turn()
     assert waits_for() == "other/x2", "it has had its turn"
 
 
+def waits_for_a_new_attempt(claims: Claims, mine: Key, tick: float) -> bool:
+    """Another namespace attempts to get a certificate, since just now. Returns whether a resource waits for that."""
+    other = Key("other", "x", "uid-x")
+    claims.put(other, Claim(Group(A, PERSONAL, "token"), Seniority("2020", "x", other), True, None, None, tick, A))
+    return claims.ownership(mine, NOW).attempting is not None
+
+
 def test_who_could_not_make_its_request_keeps_its_turn_for_a_day() -> None:
-    ticks = [0.0]
-    mine, other = key_of("mine"), Key("other", "x", "uid-x")
+    ticks, mine = [0.0], key_of("mine")
     claims = claims_of(monotonic=lambda: ticks[0], mine=claim("mine"))
-
-    def waits() -> bool:
-        group = Group(A, PERSONAL, "token")
-        claims.put(other, Claim(group, Seniority("2020", "x", other), True, None, None, ticks[0], A))
-        return claims.ownership(mine, NOW).attempting is not None
-
-    assert waits()
+    assert waits_for_a_new_attempt(claims, mine, ticks[0])
     for ticks[0] in (360.0, 3600.0, DAY.total_seconds() - 1):
         claims.reserve(mine)
         claims.release(mine)
         claims.put(mine, claim("mine"))
-        assert not waits()
+        assert not waits_for_a_new_attempt(claims, mine, ticks[0])
     ticks[0] += DAY.total_seconds() + 1
-    assert waits(), "another one may have got a certificate for both meanwhile"
+    assert waits_for_a_new_attempt(claims, mine, ticks[0]), "another one may have got a certificate for both meanwhile"
 
 
 def test_who_was_a_duplicate_meanwhile_waits_a_whole_turn_again() -> None:
     """Then its wait says nothing about the attempts that begin when the owner goes."""
-    ticks = [0.0]
-    mine, other, owner = key_of("mine"), Key("other", "x", "uid-x"), key_of("owner")
+    ticks, mine, owner = [0.0], key_of("mine"), key_of("owner")
     claims = claims_of(monotonic=lambda: ticks[0], mine=claim("mine"))
-    group = Group(A, PERSONAL, "token")
-
-    def waits() -> bool:
-        claims.put(other, Claim(group, Seniority("2020", "x", other), True, None, None, ticks[0], A))
-        return claims.ownership(mine, NOW).attempting is not None
-
-    assert waits()
+    assert waits_for_a_new_attempt(claims, mine, ticks[0])
     claims.put(owner, claim("owner", holds="cert_1"))
     assert claims.ownership(mine, NOW).owner is not None
     claims.put(owner, None)
     for ticks[0] in (359.0, 400.0, 500.0, 538.0):
-        assert waits()
+        assert waits_for_a_new_attempt(claims, mine, ticks[0])
 
 
 def test_who_did_not_ask_for_its_turn_for_long_waits_a_whole_turn_again() -> None:
-    ticks = [0.0]
-    mine, other = key_of("mine"), Key("other", "x", "uid-x")
+    ticks, mine = [0.0], key_of("mine")
     claims = claims_of(monotonic=lambda: ticks[0], mine=claim("mine"))
-
-    def waits() -> bool:
-        group = Group(A, PERSONAL, "token")
-        claims.put(other, Claim(group, Seniority("2020", "x", other), True, None, None, ticks[0], A))
-        return claims.ownership(mine, NOW).attempting is not None
-
     for ticks[0] in (0.0, 170.0, 351.0, 520.0):
-        assert waits()
+        assert waits_for_a_new_attempt(claims, mine, ticks[0])
 
 
 def test_who_can_not_make_its_request_is_not_in_the_way_of_those_behind_it() -> None:

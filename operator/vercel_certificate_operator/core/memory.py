@@ -226,8 +226,10 @@ class Round:
     token_hash: str | None = None
     just_failed: CallKey | None = None
     asked: List | None = None
-    """The list for which it waits. One that was begun after it was asked for is new enough, however long it took."""
+    """The list for which it waits. One that was begun after it was asked for is new enough, however long it took. If a
+    fresh one was asked for, it may then be older, see ``Listing.awaited``."""
     asked_at: Tick = 0.0
+    """When it was asked for."""
     waits_since: Tick | None = None
     """Since when it waits for a slot or a list."""
 

@@ -23,15 +23,15 @@ LIST_AGE = 600.0
 """Seconds that a list may be old, at most, when an attempt is made from it."""
 LEAST_LIST_AGE = 5.0
 """Seconds that it may always be old: what waited for it may have to wait for its turn."""
+AWAITED_LIST_AGE = 60.0
+"""Seconds that it may always be old for a resource that has waited for it. If very many are due, others go first, and
+one more list for each of them would delay all."""
 LIST_AGE_PER_CERTIFICATE = 0.6
 """Seconds that it may be old for each certificate in it: what costs little is done more often. A page has 100
 certificates, so a long burst of attempts makes about one request a minute for lists."""
 LATE_IN_LIST = timedelta(minutes=10)
 """A certificate that is younger may still be missing from Vercel's list. So that is no sign of a wrong token, and if
 Vercel answers a request with such a certificate, it may be someone else's."""
-AWAITED_LIST_AGE = 60.0
-"""Seconds that it may always be old for a resource that has waited for it: if very many are due, others go before it,
-and a list of its own for each would delay all of them even more."""
 DRIFT_LIST_AGE = 60.0
 """Seconds that a list may be old to detect drift."""
 FIRST_LIST_AFTER = 5.0

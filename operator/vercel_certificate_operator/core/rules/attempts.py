@@ -149,17 +149,28 @@ def _in_full(known: Known, reply: Reply, answer: Certificate) -> Certificate | D
         return answer
     next_try = min(known.tick + max(FIRST_LIST_AFTER, known.tick - reply.at), grace_end)
     again = earliest(known.free_at("get", answer.id), known.free_at("list"), known.wall(next_try))
-    resource, until = known.resource, kept(known, known.wall(grace_end))
+    until = kept(known, known.wall(grace_end))
     said = (
         f"Vercel answered the request for {words.names(reply.attempt.names)} with certificate {answer.id}, but didn't "
         "say which names it has or when it expires. No action is needed: the operator asks again until "
         f"{words.time(until)}."
     )
-    before = resource.status.condition("Issuing")
+    return _not_known_yet(known, said, event=said, until=until, again=again)
+
+
+def _not_known_yet(known: Known, message: str, *, event: str, until: datetime, again: datetime | None) -> Decision:
+    """Reports what isn't known about the outcome, and waits.
+
+    Args:
+        event: the note of the Event, which is published once.
+        until: when it is known at the latest.
+        again: when Vercel is asked again.
+    """
+    resource, before = known.resource, known.resource.status.condition("Issuing")
     reported_already = before is not None and before.reason == Reason.OUTCOME_UNKNOWN
     status = resource.status.changed(next_attempt_time=until)
-    status = conditions(resource, status, now=known.now, need=Need(Reason.OUTCOME_UNKNOWN, said))
-    note = None if reported_already else Note("Warning", Reason.OUTCOME_UNKNOWN, "Issue", said)
+    status = conditions(resource, status, now=known.now, need=Need(Reason.OUTCOME_UNKNOWN, message))
+    note = None if reported_already else Note("Warning", Reason.OUTCOME_UNKNOWN, "Issue", event)
     return Decision(Wait(earliest(again, next_moment(known, status))), status, note)
 
 
@@ -677,7 +688,7 @@ def _is_not_there(known: Known, certificate_id: str) -> bool:
 
 def _still_unknown(known: Known, attempt: Attempt, again: Tick, grace_end: Tick) -> Decision:
     """Reports that the outcome isn't known yet, and waits for the next list."""
-    reply, resource = open_reply(known), known.resource
+    reply = open_reply(known)
     uploads, advice = attempt.call == "upload", of_call(OUTCOME_UNKNOWN, attempt.call).advice
     done = "received the uploaded" if uploads else "issued a"
     what = f"It is not known yet whether Vercel {done} certificate for {words.names(attempt.names)}"
@@ -685,19 +696,14 @@ def _still_unknown(known: Known, attempt: Attempt, again: Tick, grace_end: Tick)
         message = explain(what, reply.failure, replace(meaning(reply.failure), advice=advice), known.token)
     else:
         message = f"{what}: the request was interrupted. {advice}"
-    before = resource.status.condition("Issuing")
-    reported_already = before is not None and before.reason == Reason.OUTCOME_UNKNOWN
     until = kept(known, known.wall(max(grace_end, again)))
-    if resource.deleting:
+    if known.resource.deleting:
         said = f"{message} Deletion waits until {words.time(until)} in case Vercel {done} certificate. {GO_ANYWAY}"
     elif uploads:
         said = f"{message} If it does not appear by {words.time(until)}, the operator uploads it again."
     else:
         said = f"{message} If none appears by {words.time(until)}, the operator requests another one."
-    status = resource.status.changed(next_attempt_time=until)
-    status = conditions(resource, status, now=known.now, need=Need(Reason.OUTCOME_UNKNOWN, said))
-    note = None if reported_already else Note("Warning", Reason.OUTCOME_UNKNOWN, "Issue", message)
-    return Decision(Wait(earliest(known.wall(again), next_moment(known, status))), status, note)
+    return _not_known_yet(known, said, event=message, until=until, again=known.wall(again))
 
 
 def _lost(known: Known, attempt: Attempt) -> Decision:
