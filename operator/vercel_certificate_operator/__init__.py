@@ -12,6 +12,9 @@ Three layers, and imports only point downward (``make check`` holds them to it):
 ``wiring`` builds an operator from these, ``app`` starts it, ``process`` is its life, and ``cli`` its command line.
 """
 
+from vercel_certificate_operator import lazy_modules
 from vercel_certificate_operator._version import __version__
+
+lazy_modules.install()
 
 __all__ = ["__version__"]
