@@ -104,15 +104,16 @@ async def test_after_a_long_outage_expired_certificates_that_vercel_has_dropped_
 
 async def test_a_few_whose_dns_was_wrong_until_they_expired_are_issued_once_it_is_right(world: SimulatedWorld) -> None:
     """Of a scope with many good ones. Vercel drops what has expired."""
+    behave(world, lifetime=9 * DAY)
     good = [f"good-{number}" for number in range(10)]
     for name in good:
         await world.apply(name, [f"{name}.example.org"])
     bad = await create_many(world, 6)
     await world.quiet()
     old = {name: (await world.status(name))["id"] for name in bad}
-    await world.advance(56 * DAY)
+    await world.advance(5.6 * DAY)
     broken = [fails(world, "issue", None, status=402, cns=[f"s{number}.example.com"]) for number in range(6)]
-    await world.advance(35 * DAY)
+    await world.advance(3.5 * DAY)
     assert (await reasons(world, "Ready"))[bad[0]] != "Issued"
     for certificate in old.values():
         world.emulator.state.vanish(certificate)

@@ -227,6 +227,7 @@ async def test_a_rate_limit_is_waited_for_as_long_as_it_lasts_although_a_clock_i
 
 async def test_when_the_api_servers_clock_is_corrected_the_operator_continues_in_minutes(world: SimulatedWorld) -> None:
     """In a cluster where nothing else happens, nothing else asks the API server for its time."""
+    behave(world, lifetime=9 * DAY)
     refused = fails(world, "issue", times=None, status=402, skip=2)
     await world.apply("site", A)
     await world.apply("shop", B)
