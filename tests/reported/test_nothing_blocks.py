@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reported.acts import deleted, fails, held, theirs
+from reported.acts import behave, deleted, fails, held, theirs
 from support.acting import DAY, HOUR, MINUTE, advance_to
 from support.memory_api import SimulatedWorld
 
@@ -18,6 +18,7 @@ async def test_a_certificate_is_renewed_without_a_list_whatever_other_teams_have
     world: SimulatedWorld, other: bool, broken: str
 ) -> None:
     """docs/how-it-works.md: it renews without a list in the second half of the time until the expiry."""
+    behave(world, lifetime=9 * DAY)
     if other:
         await world.apply("old", A, team={"slug": "alpha"})
         await world.quiet()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from reported.acts import behave
 from support.acting import DAY, HOUR, MINUTE, asked, notes, put_secret, remove_secret
 from support.invariants import ids
 from support.memory_api import ApiFault, SimulatedWorld, memory_api_of
@@ -79,6 +80,7 @@ async def test_an_older_resource_whose_secret_comes_later_uses_no_certificate_of
 async def test_an_older_resource_that_changes_to_the_names_of_a_younger_one_does_not_take_over(
     world: SimulatedWorld,
 ) -> None:
+    behave(world, lifetime=9 * DAY)
     await world.apply("old", ["x.example.com"])
     await world.advance(10)
     await world.apply("young", NAMES)
@@ -86,7 +88,7 @@ async def test_an_older_resource_that_changes_to_the_names_of_a_younger_one_does
     await world.apply("old", NAMES)
     await world.advance(DAY)
     assert [entry.cns for entry in asked(world, "issue")].count(NAMES) == 1
-    await world.advance(95 * DAY)
+    await world.advance(9.5 * DAY)
     assert await world.ready("young") == ("True", "Issued")
 
 

@@ -42,11 +42,12 @@ async def test_renewals_succeed_although_no_answer_to_a_request_has_every_field(
     world: SimulatedWorld, lacking: list[str]
 ) -> None:
     """A GET of the certificate, and the list, have them."""
+    behave(world, lifetime=9 * DAY)
     await world.apply("site", A)
     await world.quiet()
     fails(world, call="issue", action="answer", omit=lacking)
-    for days in range(10, 200, 10):
-        await world.advance(10 * DAY)
+    for days in range(1, 20):
+        await world.advance(DAY)
         assert await world.ready("site") == ("True", "Issued"), days
     assert len(asked(world, "issue")) <= 4
     assert len(world.live()) == 1
@@ -70,13 +71,14 @@ async def test_a_vercel_that_answers_post_only_and_says_no_expiry_is_asked_five_
 async def test_a_certificate_to_adopt_that_can_not_be_read_does_not_hold_up_the_renewal(
     world: SimulatedWorld, status: int
 ) -> None:
+    behave(world, lifetime=9 * DAY)
     world.configure(default_token_namespaces=("web",))
     await world.restart()
     await world.apply("site", A)
     await world.quiet()
     fails(world, call="get", status=status, code="forbidden", id="cert_unreadable")
     await world.annotate("site", "adopt-id", "cert_unreadable")
-    await world.advance(75 * DAY)
+    await world.advance(7.5 * DAY)
     assert len(asked(world, "issue")) == 2
     assert await notes(world, "site", "AdoptionRefused")
 
@@ -115,7 +117,7 @@ async def test_a_new_token_in_the_secret_ends_the_wait_within_minutes(
     await put_secret(world, "revoked-token-0123456789")
     await world.apply("site", A, tokenSecretRef=REF)
     await world.quiet()
-    await world.advance(20 * HOUR)
+    await world.advance(8 * HOUR)
     assert await world.issuing("site") == ("False", "CredentialsInvalid")
     await put_secret(world, OTHER_TOKEN)
     await world.advance(3 * MINUTE)
@@ -175,13 +177,14 @@ async def test_a_wait_that_was_recorded_a_year_ahead_ends_when_the_clock_is_righ
 
 
 async def test_an_answer_with_the_old_certificate_until_it_has_expired_is_got_over(world: SimulatedWorld) -> None:
+    behave(world, lifetime=9 * DAY)
     await world.apply("site", A)
     await world.quiet()
-    world.emulator.state.behaviour = Behaviour.model_validate({"reissue": "old"})
-    await world.advance(89 * DAY)
+    world.emulator.state.behaviour = Behaviour(lifetime=9 * DAY, reissue="old")
+    await world.advance(8.9 * DAY)
     assert (await world.issuing("site"))[1] == "NotRenewed"
     fails(world, call="get", status=500, code="internal_server_error", times=1)
-    await world.advance(DAY + 3 * HOUR)
+    await world.advance(DAY / 10 + 3 * HOUR)
     assert await world.ready("site") == ("True", "Issued")
 
 
