@@ -114,12 +114,12 @@ async def test_a_resource_without_a_certificate_blocks_nobody(world: SimulatedWo
 
 
 async def test_a_renewal_by_vercel_while_the_operator_was_down_is_found(world: SimulatedWorld) -> None:
-    world.emulator.state.behaviour = Behaviour.model_validate({"renewal": "new-id", "renewBefore": "720h"})
-    await world.apply("site", NAMES, renewBefore="696h")
+    world.emulator.state.behaviour = Behaviour(lifetime=9 * DAY, renewal="new-id", renew_before=3 * DAY)
+    await world.apply("site", NAMES, renewBefore="4176m")
     await world.quiet()
-    await world.advance(59 * DAY)
+    await world.advance(5.9 * DAY)
     await world.crash()
-    await world.clock.advance(3 * 86400.0)
+    await world.clock.advance(0.3 * 86400.0)
     world.emulator.state.settle()
     await world.restart()
     await world.advance(2 * DAY)

@@ -113,14 +113,14 @@ async def test_certificates_that_a_tenant_requested_and_removed_cost_others_noth
 
 @pytest.mark.parametrize("squatted", [False, True], ids=["alone", "squatted"])
 async def test_a_certificate_of_a_tenant_does_not_hide_vercels_renewals_of_others(town: Town, squatted: bool) -> None:
-    behave(town, lifetime=9 * DAY)
+    behave(town, lifetime=18 * DAY)
     await victim(town)
     await town.quiet()
     first = (await town.status("site"))["id"]
     if squatted:
         await squatter(town, 0)
         await town.quiet()
-    await town.advance(5 * DAY)
+    await town.advance(10 * DAY)
     renewed_by_vercel(town, first)
     await town.advance(DAY)
     status = await town.status("site")

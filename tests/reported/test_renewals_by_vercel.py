@@ -152,11 +152,11 @@ async def test_a_vercel_that_renews_all_the_time_is_followed_or_reported(world: 
 
 async def in_the_second_half(world: SimulatedWorld, **spec: Any) -> str:
     """Issues a certificate and lets more than half of its life pass. Returns its id."""
-    behave(world, lifetime=9 * DAY)
+    behave(world, lifetime=18 * DAY)
     await world.apply("site", A, **spec)
     await world.quiet()
     [first] = await held(world)
-    await world.advance(5 * DAY)
+    await world.advance(10 * DAY)
     return first
 
 
@@ -259,9 +259,9 @@ async def test_twenty_that_were_replaced_and_renewed_are_removed_in_one_go(
     await world.advance(HOUR)
     entries = []
     for number in range(20):
-        old = theirs(world, f"o{number}.example.com", id=f"cert_old{number}", age=6 * DAY, left=3 * DAY)
+        old = theirs(world, f"o{number}.example.com", id=f"cert_old{number}", age=12 * DAY, left=6 * DAY)
         renewed_by_vercel(world, old.id, id=f"cert_ren{number}", removes_old=False)
-        times = {"since": "2026-01-02T00:00:00Z", "renewableSince": "2026-01-05T00:00:00Z"}
+        times = {"since": "2026-01-02T00:00:00Z", "renewableSince": "2026-01-09T00:00:00Z"}
         entries.append({"id": old.id, "origin": "Issued", "cns": [f"o{number}.example.com"], **times})
     await world.patch_status("site", {"superseded": entries})
     await world.quiet()

@@ -84,18 +84,18 @@ async def test_a_certificate_to_adopt_that_can_not_be_read_does_not_hold_up_the_
 
 
 async def test_a_get_that_always_fails_does_not_prevent_the_renewal(world: SimulatedWorld) -> None:
-    behave(world, lifetime=9 * DAY)
+    behave(world, lifetime=6 * DAY)
     await world.apply("site", A)
     await world.quiet()
     fails(world, call="get", status=500, code="internal_server_error")
-    await world.advance(8.9 * DAY)
+    await world.advance(5.9 * DAY)
     assert len(asked(world, "issue")) == 2
     assert await world.ready("site") == ("True", "Issued")
 
 
 @pytest.mark.parametrize("only", [404, 500])
 async def test_a_vercel_that_answers_post_only_issues_and_renews(world: SimulatedWorld, only: int) -> None:
-    behave(world, lifetime=9 * DAY)
+    behave(world, lifetime=6 * DAY)
     fails(world, call="list", status=only, code="not_found")
     fails(world, call="get", status=only, code="not_found")
     await world.apply("site", A)
@@ -103,7 +103,7 @@ async def test_a_vercel_that_answers_post_only_issues_and_renews(world: Simulate
     first = await world.status("site")
     assert first["id"]
     assert first["expiresAt"]
-    await world.advance(8.9 * DAY)
+    await world.advance(5.9 * DAY)
     second = await world.status("site")
     assert second["id"] != first["id"]
     assert await world.ready("site") == ("True", "Issued")
@@ -128,7 +128,7 @@ async def test_a_dead_token_of_twenty_resources_is_tried_by_one_request_at_a_tim
     await put_secret(world, "revoked-token-0123456789")
     await create_many(world, 20, tokenSecretRef=REF)
     await world.quiet()
-    await world.advance(3 * HOUR)
+    await world.advance(90 * MINUTE)
     assert len(world.calls()) < 20
 
 
@@ -234,6 +234,7 @@ async def test_an_odd_value_in_status_causes_no_traceback(
 @pytest.mark.parametrize("act", ["renew", "names", "delete", "time"])
 async def test_after_a_restore_of_etcd_the_operator_goes_on_from_what_is_there(world: SimulatedWorld, act: str) -> None:
     """Until the next list, what it knows of the resource is newer than what exists: no write can succeed."""
+    behave(world, lifetime=30 * DAY)
     await world.apply("site", ["example.com"])
     await world.quiet()
     backup = world.memory.backup()
@@ -248,7 +249,7 @@ async def test_after_a_restore_of_etcd_the_operator_goes_on_from_what_is_there(w
             await world.apply("site", ["other.example.com"])
         case "delete":
             await world.delete("site")
-    await world.advance(70 * DAY if act == "time" else HOUR)
+    await world.advance(23 * DAY if act == "time" else HOUR)
     assert len(world.memory.asked) - asked <= 10
     assert len(world.emulator.journal.since(journal)) <= (70 * 4 + 20 if act == "time" else 20)
     if act == "delete":
@@ -317,12 +318,13 @@ async def test_naming_what_came_of_a_requested_renewal_answers_the_request(world
 
 
 async def test_naming_the_current_certificate_says_that_it_was_renewed_in_place(world: SimulatedWorld) -> None:
+    behave(world, lifetime=30 * DAY)
     world.configure(default_token_namespaces=("web",))
     await world.restart()
     await world.apply("site", A)
     await world.quiet()
     [first] = world.live()
-    await world.advance(50 * DAY)
+    await world.advance(16 * DAY)
     fails(world, call="list", status=500)
     fails(world, call="issue", action="reset", when="before", times=1)
     await world.annotate("site", "renew", "1")

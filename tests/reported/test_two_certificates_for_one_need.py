@@ -445,6 +445,7 @@ async def test_a_namespace_that_is_restored_under_another_name_does_not_remove_t
 @pytest.mark.parametrize("restart", [False, True])
 async def test_etcd_is_restored_from_before_a_renewal(world: SimulatedWorld, restart: bool) -> None:
     """Status names a certificate that was replaced and removed: Vercel's list has the newer one."""
+    behave(world, lifetime=30 * DAY)
     await world.apply("site", NAMES)
     await world.quiet()
     backup = world.memory.backup()
