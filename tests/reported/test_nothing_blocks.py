@@ -48,7 +48,7 @@ async def test_one_replaced_certificate_that_cannot_be_removed_does_not_block_a_
             [oldest] = await held(world)
             fails(world, "remove", None, id=oldest, status=409, code="cert_in_use")
         await world.advance(5)
-    await world.advance(3 * DAY)
+    await world.advance(DAY)
     assert await world.ready("site") == ("True", "Issued")
 
 
