@@ -211,7 +211,7 @@ async def test_names_that_vercel_adds_at_a_renewal_are_kept(world: SimulatedWorl
     await world.apply("site", ["example.com"], renewBefore="240h")
     await world.quiet()
     [first] = await held(world)
-    await world.advance(20 * DAY)
+    await world.advance(16 * DAY)
     renewed_by_vercel(world, first, form="same-id", adds=["www.example.com"])
     await world.advance(DAY)
     status = await world.status("site")
