@@ -24,7 +24,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 TESTS = Path(__file__).parent
 CRDS = TESTS.parent / "deploy" / "crds"
-PROGRAMS = {"control_plane", "helm", "actionlint"}
+PROGRAMS = {"control_plane", "own_control_plane", "helm", "actionlint"}
 """The fixtures that need programs which are downloaded or built first."""
 SECONDS_EACH = ("chart", "control_plane", "end_to_end")
 """The folders whose tests start processes and take seconds each."""
@@ -110,6 +110,15 @@ def control_plane(pytestconfig: pytest.Config) -> Iterator[ControlPlane]:
         binaries.find()
     with ControlPlane() as control_plane:
         yield control_plane
+
+
+@pytest.fixture
+def own_control_plane() -> Iterator[ControlPlane]:
+    """A real API server with the CustomResourceDefinition, for one test that does to it what others would notice."""
+    with ControlPlane() as plane:
+        plane.kubectl("apply", "--server-side", "-f", CRDS)
+        plane.wait_until_established("-f", CRDS)
+        yield plane
 
 
 @pytest.fixture(scope="session")

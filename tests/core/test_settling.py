@@ -117,10 +117,10 @@ def test_a_vercel_that_answers_post_alone_issues_and_renews_in_time() -> None:
 
 
 def test_a_replaced_certificate_that_cannot_be_removed_holds_no_renewal_up() -> None:
-    world = ready_world(lifetime=10 * DAY)
+    world = ready_world(lifetime=4 * DAY)
     world.failing = {"remove": 10_000}
     for _ in range(40):
-        world.live(DAY, per_hour=8)  # each has a back-off of its own
+        world.live(0.4 * DAY, per_hour=8)  # each has a back-off of its own
         assert world.resource.status.ready
     assert len(world.posts) >= 5
     world.failing = {}

@@ -12,7 +12,7 @@ from vercel_certificate_operator.accounts import Account
 from vercel_certificate_operator.core.failures import LONGEST_REST
 from vercel_emulator.models import Behaviour, Fault
 
-RESOURCES, HOURS = 40, 4
+RESOURCES, HOURS = 20, 4
 
 
 @pytest.fixture

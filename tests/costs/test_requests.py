@@ -1,13 +1,15 @@
-"""How many requests each phase in the life of 50 certificates takes: exactly."""
+"""How many requests each phase in the life of 20 certificates takes: exactly."""
 
 from costs.requests import Requests
 from support.acting import DAY, HOUR, create_many, statuses
 from support.memory_api import SimulatedWorld
+from vercel_emulator.models import Behaviour
 
-COUNT = 50
+COUNT = 20
 
 
 async def test_each_phase_takes_exactly_these_requests(world: SimulatedWorld) -> None:
+    world.emulator.state.behaviour = Behaviour(lifetime=9 * DAY)
     create = Requests(world)
     names = await create_many(world, COUNT)
     await world.quiet()
@@ -34,12 +36,12 @@ async def test_each_phase_takes_exactly_these_requests(world: SimulatedWorld) ->
 
     before = {name: status["id"] for name, status in (await statuses(world)).items()}
     renewed = Requests(world)
-    await world.advance(70 * DAY)
+    await world.advance(7 * DAY)
     assert not set(before.values()) & {status["id"] for status in (await statuses(world)).values()}
     assert renewed.of_kubernetes == {"PATCH status": 3 * COUNT}
     lists = renewed.of_vercel["list"]
     assert renewed.of_vercel == {"get": COUNT, "issue": COUNT, "remove": COUNT, "list": lists}
-    assert lists <= 4 * 70 + COUNT, "one every six hours, and one for each renewal that comes alone"
+    assert lists <= 4 * 7 + COUNT, "one every six hours, and one for each renewal that comes alone"
 
     deleted = Requests(world)
     for name in names:

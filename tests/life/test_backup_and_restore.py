@@ -19,7 +19,6 @@ from support.world import world as make_world
 from vercel_certificate_operator.core.resource import GROUP, PLURAL, VERSION
 from vercel_emulator import Fault
 
-CRDS = Path(__file__).parents[2] / "deploy" / "crds"
 KEPT_BY_VELERO = ("name", "namespace", "labels", "annotations", "finalizers")
 TEAM = {"id": "team_alpha"}
 SITES = {"site": ["example.com", "*.example.com"], "shop": ["shop.example.com"]}
@@ -313,33 +312,33 @@ async def test_status_that_is_restored_while_the_operator_runs_is_taken_as_it_is
 # --- etcd ---------------------------------------------------------------------------------------------------------
 
 
-async def test_after_etcd_was_restored_the_certificates_are_those_that_exist_at_vercel(tmp_path: Path) -> None:
+async def test_after_etcd_was_restored_the_certificates_are_those_that_exist_at_vercel(
+    own_control_plane: ControlPlane, tmp_path: Path
+) -> None:
     """Since the snapshot one was renewed, one resource was deleted and one was created."""
-    with ControlPlane() as plane:
-        plane.kubectl("apply", "--server-side", "-f", CRDS)
-        plane.wait_until_established("-f", CRDS)
-        async with make_world(plane.kubeconfig, "default", drift_interval=6 * 3600.0) as world:
-            before = await issued(world)
-            await asyncio.to_thread(plane.save_etcd, tmp_path / "snapshot")
-            await renew(world, "site")
-            newer = await ids(world)
-            await world.delete("shop")
-            await world.apply("late", ["late.example.com"])
-            await world.quiet()
-            late = (await world.status("late"))["id"]
-            await world.crash()
+    plane = own_control_plane
+    async with make_world(plane.kubeconfig, "default", drift_interval=6 * 3600.0) as world:
+        before = await issued(world)
+        await asyncio.to_thread(plane.save_etcd, tmp_path / "snapshot")
+        await renew(world, "site")
+        newer = await ids(world)
+        await world.delete("shop")
+        await world.apply("late", ["late.example.com"])
+        await world.quiet()
+        late = (await world.status("late"))["id"]
+        await world.crash()
 
-            await asyncio.to_thread(plane.restore_etcd, tmp_path / "snapshot")
-            assert await ids(world) == before
-            world.start()
-            await world.quiet()
-            await world.advance(7 * HOUR)
+        await asyncio.to_thread(plane.restore_etcd, tmp_path / "snapshot")
+        assert await ids(world) == before
+        world.start()
+        await world.quiet()
+        await world.advance(7 * HOUR)
 
-            after = await ids(world)
-            assert after["site"] == newer["site"]
-            assert after["shop"] not in before.values()
-            assert set(world.live()) == {*after.values(), late}
-            assert world.calls().count("issue") == 5  # the first two, the renewal, late, and shop again
+        after = await ids(world)
+        assert after["site"] == newer["site"]
+        assert after["shop"] not in before.values()
+        assert set(world.live()) == {*after.values(), late}
+        assert world.calls().count("issue") == 5  # the first two, the renewal, late, and shop again
 
 
 # --- another cluster --------------------------------------------------------------------------------------------------

@@ -26,11 +26,12 @@ async def test_what_another_resource_leaves_at_vercel_is_no_renewal(
     world: SimulatedWorld, mine: Mapping[str, Any], other: Mapping[str, Any], scope: str, end: str
 ) -> None:
     """A colleague's certificate, adopted by the other resource, with the same names and in the right half of a life."""
+    behave(world, lifetime=30 * DAY)
     await put_secret(world, OTHER_TOKEN)
     await world.apply("mine", NAMES, **mine)
     await world.quiet()
-    await world.advance(50 * DAY)
-    theirs(world, *NAMES, age=timedelta(), left=90 * DAY, **({"scope": scope} if scope else {}))
+    await world.advance(16 * DAY)
+    theirs(world, *NAMES, age=timedelta(), left=30 * DAY, **({"scope": scope} if scope else {}))
     adopts = {"vercel-operator.io/adopt-id": "cert_theirs"}
     await world.apply("other", NAMES, annotations=adopts, deletionPolicy="Retain", **other)
     await world.quiet()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reported.acts import fails, held, posts, renewed_by_vercel, said, theirs
+from reported.acts import behave, fails, held, posts, renewed_by_vercel, said, theirs
 from support.acting import DAY, HOUR, MINUTE, asked, create_many, notes, put_secret
 from support.memory_api import SimulatedWorld
 from support.world import OTHER_TOKEN
@@ -126,9 +126,10 @@ async def test_a_refused_adoption_does_not_keep_what_was_replaced(world: Simulat
 
 async def test_what_vercel_has_renewed_a_moment_before_the_deletion_is_named(world: SimulatedWorld) -> None:
     """Or somebody has requested it to replace the resource: nothing has recorded whose it is."""
+    behave(world, lifetime=30 * DAY)
     await world.apply("site", A)
     await world.quiet()
-    await world.advance(50 * DAY)
+    await world.advance(16 * DAY)
     first = (await world.status("site"))["id"]
     new = renewed_by_vercel(world, first)
     await world.delete("site")
@@ -160,9 +161,10 @@ async def test_retain_in_the_middle_of_a_deletion_names_what_is_left(world: Simu
 
 @pytest.mark.parametrize("status", [404, 429, 500])
 async def test_a_list_that_fails_does_not_hold_up_a_deletion(world: SimulatedWorld, status: int) -> None:
+    behave(world, lifetime=30 * DAY)
     await world.apply("site", A)
     await world.quiet()
-    await world.advance(50 * DAY)
+    await world.advance(16 * DAY)
     fails(world, "list", times=None, status=status)
     await world.delete("site")
     await world.quiet()
@@ -173,10 +175,11 @@ async def test_a_list_that_fails_does_not_hold_up_a_deletion(world: SimulatedWor
 async def test_someone_elses_certificate_with_the_same_names_stays_when_a_resource_is_deleted(
     world: SimulatedWorld,
 ) -> None:
+    behave(world, lifetime=30 * DAY)
     await world.apply("site", A)
     await world.quiet()
-    await world.advance(50 * DAY)
-    theirs(world, *A, age=40 * DAY)
+    await world.advance(16 * DAY)
+    theirs(world, *A, age=13 * DAY)
     theirs(world, *A, id="cert_uploaded", age=DAY, auto_renew=False)
     await world.delete("site")
     await world.quiet()

@@ -6,6 +6,7 @@ import pytest
 
 from reported.acts import (
     STRANGERS_TOKEN,
+    behave,
     fails,
     held,
     posts,
@@ -73,10 +74,11 @@ async def test_a_renewal_by_vercel_that_can_not_be_read_at_once_is_taken_a_momen
     world: SimulatedWorld, status: int
 ) -> None:
     """Vercel has removed the old one. The list shows the new one; its GET fails once."""
+    behave(world, lifetime=30 * DAY)
     await world.apply("site", A)
     await world.quiet()
     [first] = await held(world)
-    await world.advance(50 * DAY)
+    await world.advance(16 * DAY)
     renewed_by_vercel(world, first, id="cert_renewed", removes_old=True)
     fails(world, "get", id="cert_renewed", status=status, code="rate_limited" if status == 429 else "internal")
     await world.advance(2 * DAY)
@@ -89,6 +91,7 @@ async def test_a_renewal_by_vercel_that_can_not_be_read_at_once_is_taken_a_momen
 async def test_a_renewal_by_vercel_that_can_not_be_read_when_the_operators_own_is_due_is_taken(
     world: SimulatedWorld,
 ) -> None:
+    behave(world, lifetime=30 * DAY)
     await world.apply("site", A)
     await world.quiet()
     [first] = await held(world)

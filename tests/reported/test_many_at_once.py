@@ -25,10 +25,11 @@ from support.memory_api import SimulatedWorld
 
 async def test_vercel_renews_everything_of_a_bulk_import_on_one_day_and_it_all_goes_on(world: SimulatedWorld) -> None:
     """Under new ids, and the old ones are gone: the list has a successor for each."""
+    behave(world, lifetime=18 * DAY)
     names = await create_many(world, 8)
     await world.quiet()
-    behave(world, renewal="new-id", renew_before=40 * DAY, renewal_removes_old=True)
-    await world.advance(52 * DAY)
+    behave(world, renewal="new-id", renew_before=8 * DAY, renewal_removes_old=True)
+    await world.advance(11 * DAY)
     assert await reasons(world, "Ready") == dict.fromkeys(names, "Issued")
     assert await reasons(world, "Issuing") == dict.fromkeys(names, "Issued")
     assert posts(world) == 8
@@ -104,15 +105,16 @@ async def test_after_a_long_outage_expired_certificates_that_vercel_has_dropped_
 
 async def test_a_few_whose_dns_was_wrong_until_they_expired_are_issued_once_it_is_right(world: SimulatedWorld) -> None:
     """Of a scope with many good ones. Vercel drops what has expired."""
+    behave(world, lifetime=9 * DAY)
     good = [f"good-{number}" for number in range(10)]
     for name in good:
         await world.apply(name, [f"{name}.example.org"])
     bad = await create_many(world, 6)
     await world.quiet()
     old = {name: (await world.status(name))["id"] for name in bad}
-    await world.advance(56 * DAY)
+    await world.advance(5.6 * DAY)
     broken = [fails(world, "issue", None, status=402, cns=[f"s{number}.example.com"]) for number in range(6)]
-    await world.advance(35 * DAY)
+    await world.advance(3.5 * DAY)
     assert (await reasons(world, "Ready"))[bad[0]] != "Issued"
     for certificate in old.values():
         world.emulator.state.vanish(certificate)

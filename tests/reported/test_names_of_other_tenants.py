@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from reported.acts import behave
 from reported.test_fair_tokens import EVIL, NAMES, TENANTS, Town, counted_rounds, grants, hangs, simulated
 from support import invariants
 from support.acting import DAY, HOUR, MINUTE, REF, asked, put_secret
@@ -61,6 +62,7 @@ async def test_a_certificate_of_an_own_account_keeps_no_names_of_the_default_tok
 
 async def test_a_certificate_of_an_own_account_prevents_no_renewal_with_the_default_token(town: Town) -> None:
     """Nor does it make the names shared: what another account has is nobody's business."""
+    behave(town, lifetime=9 * DAY)
     with town.at("evil"):
         await town.apply("x", NAMES, tokenSecretRef=REF)
         await town.quiet()
@@ -68,13 +70,13 @@ async def test_a_certificate_of_an_own_account_prevents_no_renewal_with_the_defa
     await town.apply("site", NAMES)
     await town.quiet()
     first = (await town.status("site"))["id"]
-    await town.advance(40 * DAY)
+    await town.advance(4 * DAY)
     with town.at("evil"):
         await town.annotate("x", "renew", "1")
         await town.quiet()
         await town.apply("x", NAMES, suspend=True)
         await town.quiet()
-    await town.advance(51 * DAY)
+    await town.advance(5.1 * DAY)
     status = await town.status("site")
     assert await town.ready("site") == ("True", "Issued")
     assert status["id"] != first
@@ -307,6 +309,7 @@ async def test_of_two_namespaces_that_find_a_certificate_one_uses_it_and_the_oth
 
 async def test_whose_secret_is_renamed_keeps_its_names_although_the_new_one_comes_later(town: Town) -> None:
     """An older resource of the same namespace must not seem to own them."""
+    behave(town, lifetime=9 * DAY)
     first, second = ({"name": name, "key": "token"} for name in ("one", "two"))
     await put_secret(town, TOKEN, name="one")
     await town.apply("older", ["older.example.com"], tokenSecretRef=first)
@@ -322,12 +325,12 @@ async def test_whose_secret_is_renamed_keeps_its_names_although_the_new_one_come
     await town.quiet()
     await town.advance(MINUTE)
     await put_secret(town, TOKEN, name="two")
-    await town.advance(70 * DAY)
+    await town.advance(7 * DAY)
     assert await town.ready("site") == ("True", "Issued")
     assert (await town.status("site"))["id"] != before
 
 
-@pytest.mark.parametrize("spaces", [5, 40])
+@pytest.mark.parametrize("spaces", [5, 20])
 async def test_who_enters_names_that_nobody_has_a_certificate_for_causes_others_no_work(
     city: City, spaces: int
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reported.acts import deleted, fails, held, theirs
+from reported.acts import behave, deleted, fails, held, theirs
 from support.acting import DAY, HOUR, MINUTE, advance_to
 from support.memory_api import SimulatedWorld
 
@@ -18,6 +18,7 @@ async def test_a_certificate_is_renewed_without_a_list_whatever_other_teams_have
     world: SimulatedWorld, other: bool, broken: str
 ) -> None:
     """docs/how-it-works.md: it renews without a list in the second half of the time until the expiry."""
+    behave(world, lifetime=9 * DAY)
     if other:
         await world.apply("old", A, team={"slug": "alpha"})
         await world.quiet()
@@ -47,7 +48,7 @@ async def test_one_replaced_certificate_that_cannot_be_removed_does_not_block_a_
             [oldest] = await held(world)
             fails(world, "remove", None, id=oldest, status=409, code="cert_in_use")
         await world.advance(5)
-    await world.advance(3 * DAY)
+    await world.advance(DAY)
     assert await world.ready("site") == ("True", "Issued")
 
 

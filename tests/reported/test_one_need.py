@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from reported.acts import behave
 from support.acting import DAY, HOUR, MINUTE, asked, notes, put_secret, remove_secret
 from support.invariants import ids
 from support.memory_api import ApiFault, SimulatedWorld, memory_api_of
@@ -79,6 +80,7 @@ async def test_an_older_resource_whose_secret_comes_later_uses_no_certificate_of
 async def test_an_older_resource_that_changes_to_the_names_of_a_younger_one_does_not_take_over(
     world: SimulatedWorld,
 ) -> None:
+    behave(world, lifetime=9 * DAY)
     await world.apply("old", ["x.example.com"])
     await world.advance(10)
     await world.apply("young", NAMES)
@@ -86,7 +88,7 @@ async def test_an_older_resource_that_changes_to_the_names_of_a_younger_one_does
     await world.apply("old", NAMES)
     await world.advance(DAY)
     assert [entry.cns for entry in asked(world, "issue")].count(NAMES) == 1
-    await world.advance(95 * DAY)
+    await world.advance(9.5 * DAY)
     assert await world.ready("young") == ("True", "Issued")
 
 
@@ -112,12 +114,12 @@ async def test_a_resource_without_a_certificate_blocks_nobody(world: SimulatedWo
 
 
 async def test_a_renewal_by_vercel_while_the_operator_was_down_is_found(world: SimulatedWorld) -> None:
-    world.emulator.state.behaviour = Behaviour.model_validate({"renewal": "new-id", "renewBefore": "720h"})
-    await world.apply("site", NAMES, renewBefore="696h")
+    world.emulator.state.behaviour = Behaviour(lifetime=9 * DAY, renewal="new-id", renew_before=3 * DAY)
+    await world.apply("site", NAMES, renewBefore="4176m")
     await world.quiet()
-    await world.advance(59 * DAY)
+    await world.advance(5.9 * DAY)
     await world.crash()
-    await world.clock.advance(3 * 86400.0)
+    await world.clock.advance(0.3 * 86400.0)
     world.emulator.state.settle()
     await world.restart()
     await world.advance(2 * DAY)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reported.acts import renewed_by_vercel
+from reported.acts import behave, renewed_by_vercel
 from reported.test_fair_tokens import (
     EVIL,
     NAMES,
@@ -113,13 +113,14 @@ async def test_certificates_that_a_tenant_requested_and_removed_cost_others_noth
 
 @pytest.mark.parametrize("squatted", [False, True], ids=["alone", "squatted"])
 async def test_a_certificate_of_a_tenant_does_not_hide_vercels_renewals_of_others(town: Town, squatted: bool) -> None:
+    behave(town, lifetime=18 * DAY)
     await victim(town)
     await town.quiet()
     first = (await town.status("site"))["id"]
     if squatted:
         await squatter(town, 0)
         await town.quiet()
-    await town.advance(50 * DAY)
+    await town.advance(10 * DAY)
     renewed_by_vercel(town, first)
     await town.advance(DAY)
     status = await town.status("site")
@@ -190,6 +191,7 @@ async def test_certificates_of_another_account_do_not_make_the_scope_of_the_defa
 
 
 async def test_an_older_resource_that_changes_its_names_takes_none_from_whoever_holds_them(town: Town) -> None:
+    behave(town, lifetime=9 * DAY)
     with town.at("evil"):
         await town.apply("x", ["x.example.com"])
         await town.quiet()
@@ -201,7 +203,7 @@ async def test_an_older_resource_that_changes_its_names_takes_none_from_whoever_
         await town.quiet()
         await town.apply("x", NAMES)
         await town.quiet()
-    await town.advance(95 * DAY)
+    await town.advance(9.5 * DAY)
     assert await town.ready("site") == ("True", "Issued"), "its certificate has expired"
 
 
@@ -371,13 +373,13 @@ async def test_who_is_being_deleted_is_not_woken_for_each_renewal_of_others(town
 # --- 4: memory ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [4, 8])
+@pytest.mark.parametrize("number", [3, 5])
 async def test_lists_of_one_account_are_not_kept_for_each_of_its_tokens(
     town: Town, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vercel_certificate_operator.list_room.MOST_KEPT", 1_000)
+    monkeypatch.setattr("vercel_certificate_operator.list_room.MOST_KEPT", 600)
     kept = await kept_certificates(town, certificates=100 * number, tokens=number, after=30 * MINUTE)
-    assert kept <= 1_000
+    assert kept <= 600
 
 
 def there_are(town: Town, number: int, cns: list[str], scope: str) -> None:
@@ -396,11 +398,12 @@ def accounts_of(town: Town) -> Any:
     return operator_of(town).accounts._accounts.values()
 
 
-@pytest.mark.parametrize(("certificates", "names"), [(1001, 1), (60, 100)], ids=["many", "with many names"])
+@pytest.mark.parametrize(("certificates", "names"), [(151, 1), (7, 100)], ids=["many", "with many names"])
 async def test_a_list_that_is_longer_than_a_namespace_may_keep_is_not_read(
     town: Town, certificates: int, names: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vercel_certificate_operator.list_room.MOST_KEPT", 1_000)
+    monkeypatch.setattr("vercel_certificate_operator.list_room.MOST_KEPT", 150)  # a page and a half
+    behave(town, lifetime=9 * DAY)
     grants(town)
     there_are(town, certificates, [f"{one:03}.evil.example" for one in range(names)], "personal:evil")
     with town.at("evil"):
@@ -409,10 +412,10 @@ async def test_a_list_that_is_longer_than_a_namespace_may_keep_is_not_read(
         await town.quiet()
         assert await town.ready("x") == ("True", "Issued"), "a first certificate needs no list"
         assert kept_lists(town) == []
-        await town.advance(61 * DAY)
+        await town.advance(6.1 * DAY)
         assert await town.ready("x") == ("True", "Issued")
         assert (await town.condition("x", "Issuing"))[:2] == ("False", "ListTooLong")
-        await town.advance(20 * DAY)
+        await town.advance(2 * DAY)
         assert len(asked(town, "issue")) == 2, "it is renewed in time, without a list"
 
 
@@ -432,7 +435,7 @@ async def test_the_longest_list_that_is_kept_is_used(town: Town, monkeypatch: py
 async def test_long_lists_of_many_tokens_of_a_namespace_are_read_one_after_another(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vercel_certificate_operator.list_room.MOST_KEPT", 500)
+    monkeypatch.setattr("vercel_certificate_operator.list_room.MOST_KEPT", 300)
     read: dict[Any, int] = {}
     most = [0]
     take = Reading.take
@@ -445,8 +448,8 @@ async def test_long_lists_of_many_tokens_of_a_namespace_are_read_one_after_anoth
             most[0] = max(most[0], *read.values())
 
     monkeypatch.setattr(Reading, "take", counted)
-    for one in range(12):
-        there_are(town, 490, ["other.evil.example"], f"personal:evil-{one}")
+    for one in range(8):
+        there_are(town, 290, ["other.evil.example"], f"personal:evil-{one}")
         text = f"{EVIL}-{one:04}"
         hangs(town, "list", token=text, skip=1)
         grants(town, text, user=f"evil-{one}")
@@ -461,9 +464,9 @@ async def test_long_lists_of_many_tokens_of_a_namespace_are_read_one_after_anoth
     town.emulator.faults.clear("continue")
     await town.quiet()
     with town.at("evil"):
-        assert {await town.ready(f"x-{one}") for one in range(12)} == {("True", "Issued")}
-    assert most[0] <= 2 * 500
-    assert sum(kept_lists(town)) <= 500
+        assert {await town.ready(f"x-{one}") for one in range(8)} == {("True", "Issued")}
+    assert most[0] <= 2 * 300
+    assert sum(kept_lists(town)) <= 300
 
 
 @pytest.mark.parametrize("shared", ["the default token", "a token of two namespaces"])

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from reported.acts import (
+    behave,
     deleted,
     fails,
     held,
@@ -126,9 +127,10 @@ async def test_a_renewal_by_vercel_at_any_time_that_removes_the_old_one_is_taken
     assert world.live() == {}
 
 
-@pytest.mark.parametrize("days", [4, 13])
-async def test_a_vercel_that_renews_all_the_time_is_followed_or_reported(world: SimulatedWorld, days: int) -> None:
+@pytest.mark.parametrize("days", [0.4, 1.3])
+async def test_a_vercel_that_renews_all_the_time_is_followed_or_reported(world: SimulatedWorld, days: float) -> None:
     """Under new ids, in the first half too, and leaves the old ones."""
+    behave(world, lifetime=9 * DAY)
     await world.apply("site", A)
     await world.quiet()
     [newest] = await held(world)
@@ -150,10 +152,11 @@ async def test_a_vercel_that_renews_all_the_time_is_followed_or_reported(world: 
 
 async def in_the_second_half(world: SimulatedWorld, **spec: Any) -> str:
     """Issues a certificate and lets more than half of its life pass. Returns its id."""
+    behave(world, lifetime=18 * DAY)
     await world.apply("site", A, **spec)
     await world.quiet()
     [first] = await held(world)
-    await world.advance(50 * DAY)
+    await world.advance(10 * DAY)
     return first
 
 
@@ -256,9 +259,9 @@ async def test_twenty_that_were_replaced_and_renewed_are_removed_in_one_go(
     await world.advance(HOUR)
     entries = []
     for number in range(20):
-        old = theirs(world, f"o{number}.example.com", id=f"cert_old{number}", age=60 * DAY, left=30 * DAY)
+        old = theirs(world, f"o{number}.example.com", id=f"cert_old{number}", age=12 * DAY, left=6 * DAY)
         renewed_by_vercel(world, old.id, id=f"cert_ren{number}", removes_old=False)
-        times = {"since": "2026-01-05T00:00:00Z", "renewableSince": "2026-02-01T00:00:00Z"}
+        times = {"since": "2026-01-02T00:00:00Z", "renewableSince": "2026-01-09T00:00:00Z"}
         entries.append({"id": old.id, "origin": "Issued", "cns": [f"o{number}.example.com"], **times})
     await world.patch_status("site", {"superseded": entries})
     await world.quiet()
@@ -269,9 +272,10 @@ async def test_twenty_that_were_replaced_and_renewed_are_removed_in_one_go(
 
 async def test_a_renewal_of_the_current_certificate_is_not_said_to_be_left(world: SimulatedWorld) -> None:
     """Its names are no longer wanted, the new ones are refused, and an older one of the same names could not go."""
+    behave(world, lifetime=9 * DAY)
     await world.apply("site", A)
     await world.quiet()
-    await world.advance(10 * DAY)
+    await world.advance(DAY)
     stuck = fails(world, "remove", None, status=403, code="forbidden")
     await world.annotate("site", "renew", "1")
     await world.quiet()
@@ -279,7 +283,7 @@ async def test_a_renewal_of_the_current_certificate_is_not_said_to_be_left(world
     fails(world, "issue", None, status=402)
     await world.patch("site", {"spec": {"cns": AB}})
     await world.quiet()
-    await world.advance(50 * DAY)
+    await world.advance(5 * DAY)
     renewed_by_vercel(world, current, id="cert_ren", removes_old=False)
     world.emulator.faults.remove(stuck.id, "continue")
     await world.advance(2 * DAY)

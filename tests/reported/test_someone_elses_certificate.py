@@ -207,10 +207,11 @@ async def test_an_adopted_certificate_with_more_names_stays_adopted_when_vercel_
 
 
 async def test_names_that_vercel_adds_at_a_renewal_are_kept(world: SimulatedWorld) -> None:
+    behave(world, lifetime=30 * DAY)
     await world.apply("site", ["example.com"], renewBefore="240h")
     await world.quiet()
     [first] = await held(world)
-    await world.advance(60 * DAY)
+    await world.advance(16 * DAY)
     renewed_by_vercel(world, first, form="same-id", adds=["www.example.com"])
     await world.advance(DAY)
     status = await world.status("site")
@@ -332,13 +333,14 @@ async def test_another_token_of_the_same_account_changes_nothing(world: Simulate
 
 @pytest.mark.parametrize(
     ("age", "left"),
-    [(60 * DAY, 30 * DAY), (60 * DAY, 89 * DAY), (90 * DAY, -HOUR), (20 * DAY, 70 * DAY)],
+    [(20 * DAY, 10 * DAY), (20 * DAY, 29 * DAY), (30 * DAY, -HOUR), (7 * DAY, 23 * DAY)],
     ids=["older and ending earlier", "older and ending a day earlier", "expired", "a bit older"],
 )
 @pytest.mark.parametrize("why", ["a renewal request", "the renewal time"])
 async def test_a_post_that_answers_with_an_older_certificate_displaces_no_better_one(
     world: SimulatedWorld, age: timedelta, left: timedelta, why: str
 ) -> None:
+    behave(world, lifetime=30 * DAY)
     await world.apply("site", ["a.example.com"], existingCertificate="Ignore")
     await world.quiet()
     [good] = await held(world)
@@ -430,13 +432,14 @@ async def test_a_resource_that_is_replaced_by_its_manifest_keeps_its_record_and_
 async def test_a_deletion_with_the_token_of_another_account_removes_nothing_of_that_account(
     world: SimulatedWorld, how: str
 ) -> None:
+    behave(world, lifetime=30 * DAY)
     world.emulator.accounts.grant(TokenGrant(token=STRANGERS_TOKEN, user="someone"))
     await put_secret(world, OTHER_TOKEN, name="mine")
     await put_secret(world, STRANGERS_TOKEN, name="theirs")
     await world.apply("site", ["example.com"], tokenSecretRef={"name": "mine"})
     await world.quiet()
-    await world.advance(50 * DAY)
-    theirs(world, "example.com", age=DAY, left=89 * DAY, scope="personal:someone")
+    await world.advance(16 * DAY)
+    theirs(world, "example.com", age=DAY, left=29 * DAY, scope="personal:someone")
     if how == "another Secret":
         await world.apply("site", ["example.com"], tokenSecretRef={"name": "theirs"})
     else:
@@ -452,11 +455,12 @@ async def test_a_deletion_with_the_token_of_another_account_removes_nothing_of_t
 @pytest.mark.parametrize("operator", ["runs", "is down at the end"])
 async def test_what_another_resource_retained_is_no_renewal(world: SimulatedWorld, operator: str) -> None:
     """The user named it for a second resource with the same names, and then deleted that one with Retain."""
+    behave(world, lifetime=30 * DAY)
     await world.apply("a", ["example.com"])
     await world.quiet()
     [first] = world.live()
-    await world.advance(50 * DAY)
-    theirs(world, "example.com", age=timedelta(), left=90 * DAY)
+    await world.advance(16 * DAY)
+    theirs(world, "example.com", age=timedelta(), left=30 * DAY)
     adopt = {"vercel-operator.io/adopt-id": "cert_theirs"}
     await world.apply("b", ["example.com"], annotations=adopt, deletionPolicy="Retain")
     await world.quiet()
@@ -467,17 +471,18 @@ async def test_what_another_resource_retained_is_no_renewal(world: SimulatedWorl
         await world.restart()
     await world.advance(DAY)
     assert await held(world, "a") == [first]
-    await world.advance(20 * DAY)
+    await world.advance(7 * DAY)
     await world.delete("a")
     await world.quiet()
     assert list(world.live()) == ["cert_theirs"]
 
 
 async def test_a_list_that_is_wrong_gets_nothing_removed_with_the_resource(world: SimulatedWorld) -> None:
+    behave(world, lifetime=30 * DAY)
     await world.apply("site", ["example.com"])
     await world.quiet()
-    await world.advance(50 * DAY)
-    wide = theirs(world, "x.example.com", "example.com", id="cert_wide", age=DAY, left=89 * DAY)
+    await world.advance(16 * DAY)
+    wide = theirs(world, "x.example.com", "example.com", id="cert_wide", age=DAY, left=29 * DAY)
     listed = {"certs": [{**wide.public(), "cns": ["example.com"]}], "pagination": {"count": 1, "next": None}}
     fails(world, "list", action="raw", status=200, body=listed)
     await world.delete("site")

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from reported.acts import behave
 from support.acting import DAY, HOUR, MINUTE, asked, create_many, notes, put_secret
 from support.memory_api import SimulatedWorld
 from support.world import OTHER_TOKEN
@@ -41,11 +42,12 @@ async def test_renewals_succeed_although_no_answer_to_a_request_has_every_field(
     world: SimulatedWorld, lacking: list[str]
 ) -> None:
     """A GET of the certificate, and the list, have them."""
+    behave(world, lifetime=9 * DAY)
     await world.apply("site", A)
     await world.quiet()
     fails(world, call="issue", action="answer", omit=lacking)
-    for days in range(10, 200, 10):
-        await world.advance(10 * DAY)
+    for days in range(1, 20):
+        await world.advance(DAY)
         assert await world.ready("site") == ("True", "Issued"), days
     assert len(asked(world, "issue")) <= 4
     assert len(world.live()) == 1
@@ -69,28 +71,31 @@ async def test_a_vercel_that_answers_post_only_and_says_no_expiry_is_asked_five_
 async def test_a_certificate_to_adopt_that_can_not_be_read_does_not_hold_up_the_renewal(
     world: SimulatedWorld, status: int
 ) -> None:
+    behave(world, lifetime=9 * DAY)
     world.configure(default_token_namespaces=("web",))
     await world.restart()
     await world.apply("site", A)
     await world.quiet()
     fails(world, call="get", status=status, code="forbidden", id="cert_unreadable")
     await world.annotate("site", "adopt-id", "cert_unreadable")
-    await world.advance(75 * DAY)
+    await world.advance(7.5 * DAY)
     assert len(asked(world, "issue")) == 2
     assert await notes(world, "site", "AdoptionRefused")
 
 
 async def test_a_get_that_always_fails_does_not_prevent_the_renewal(world: SimulatedWorld) -> None:
+    behave(world, lifetime=6 * DAY)
     await world.apply("site", A)
     await world.quiet()
     fails(world, call="get", status=500, code="internal_server_error")
-    await world.advance(89 * DAY)
+    await world.advance(5.9 * DAY)
     assert len(asked(world, "issue")) == 2
     assert await world.ready("site") == ("True", "Issued")
 
 
 @pytest.mark.parametrize("only", [404, 500])
 async def test_a_vercel_that_answers_post_only_issues_and_renews(world: SimulatedWorld, only: int) -> None:
+    behave(world, lifetime=6 * DAY)
     fails(world, call="list", status=only, code="not_found")
     fails(world, call="get", status=only, code="not_found")
     await world.apply("site", A)
@@ -98,7 +103,7 @@ async def test_a_vercel_that_answers_post_only_issues_and_renews(world: Simulate
     first = await world.status("site")
     assert first["id"]
     assert first["expiresAt"]
-    await world.advance(89 * DAY)
+    await world.advance(5.9 * DAY)
     second = await world.status("site")
     assert second["id"] != first["id"]
     assert await world.ready("site") == ("True", "Issued")
@@ -112,7 +117,7 @@ async def test_a_new_token_in_the_secret_ends_the_wait_within_minutes(
     await put_secret(world, "revoked-token-0123456789")
     await world.apply("site", A, tokenSecretRef=REF)
     await world.quiet()
-    await world.advance(20 * HOUR)
+    await world.advance(8 * HOUR)
     assert await world.issuing("site") == ("False", "CredentialsInvalid")
     await put_secret(world, OTHER_TOKEN)
     await world.advance(3 * MINUTE)
@@ -123,8 +128,8 @@ async def test_a_dead_token_of_twenty_resources_is_tried_by_one_request_at_a_tim
     await put_secret(world, "revoked-token-0123456789")
     await create_many(world, 20, tokenSecretRef=REF)
     await world.quiet()
-    await world.advance(DAY)
-    assert len(world.calls()) < 60
+    await world.advance(90 * MINUTE)
+    assert len(world.calls()) < 20
 
 
 async def test_a_limit_on_issuing_stops_neither_reads_nor_deletions_nor_other_names(world: SimulatedWorld) -> None:
@@ -172,13 +177,14 @@ async def test_a_wait_that_was_recorded_a_year_ahead_ends_when_the_clock_is_righ
 
 
 async def test_an_answer_with_the_old_certificate_until_it_has_expired_is_got_over(world: SimulatedWorld) -> None:
+    behave(world, lifetime=9 * DAY)
     await world.apply("site", A)
     await world.quiet()
-    world.emulator.state.behaviour = Behaviour.model_validate({"reissue": "old"})
-    await world.advance(89 * DAY)
+    world.emulator.state.behaviour = Behaviour(lifetime=9 * DAY, reissue="old")
+    await world.advance(8.9 * DAY)
     assert (await world.issuing("site"))[1] == "NotRenewed"
     fails(world, call="get", status=500, code="internal_server_error", times=1)
-    await world.advance(DAY + 3 * HOUR)
+    await world.advance(DAY / 10 + 3 * HOUR)
     assert await world.ready("site") == ("True", "Issued")
 
 
@@ -228,6 +234,7 @@ async def test_an_odd_value_in_status_causes_no_traceback(
 @pytest.mark.parametrize("act", ["renew", "names", "delete", "time"])
 async def test_after_a_restore_of_etcd_the_operator_goes_on_from_what_is_there(world: SimulatedWorld, act: str) -> None:
     """Until the next list, what it knows of the resource is newer than what exists: no write can succeed."""
+    behave(world, lifetime=30 * DAY)
     await world.apply("site", ["example.com"])
     await world.quiet()
     backup = world.memory.backup()
@@ -242,7 +249,7 @@ async def test_after_a_restore_of_etcd_the_operator_goes_on_from_what_is_there(w
             await world.apply("site", ["other.example.com"])
         case "delete":
             await world.delete("site")
-    await world.advance(70 * DAY if act == "time" else HOUR)
+    await world.advance(23 * DAY if act == "time" else HOUR)
     assert len(world.memory.asked) - asked <= 10
     assert len(world.emulator.journal.since(journal)) <= (70 * 4 + 20 if act == "time" else 20)
     if act == "delete":
@@ -311,12 +318,13 @@ async def test_naming_what_came_of_a_requested_renewal_answers_the_request(world
 
 
 async def test_naming_the_current_certificate_says_that_it_was_renewed_in_place(world: SimulatedWorld) -> None:
+    behave(world, lifetime=30 * DAY)
     world.configure(default_token_namespaces=("web",))
     await world.restart()
     await world.apply("site", A)
     await world.quiet()
     [first] = world.live()
-    await world.advance(50 * DAY)
+    await world.advance(16 * DAY)
     fails(world, call="list", status=500)
     fails(world, call="issue", action="reset", when="before", times=1)
     await world.annotate("site", "renew", "1")

@@ -214,6 +214,7 @@ async def test_the_secret_of_the_older_resource_comes_later(world: SimulatedWorl
 async def test_an_older_resource_that_changes_to_names_of_a_younger_one_is_its_duplicate(
     world: SimulatedWorld,
 ) -> None:
+    behave(world, lifetime=9 * DAY)
     await world.apply("old", ["x.example.com"])
     await world.advance(10)
     await world.apply("young", NAMES)
@@ -222,7 +223,7 @@ async def test_an_older_resource_that_changes_to_names_of_a_younger_one_is_its_d
     await world.quiet()
     assert posts(world, *NAMES) == 1
     assert await world.ready("old") == ("False", "DuplicateOf")
-    await world.advance(95 * DAY)
+    await world.advance(9.5 * DAY)
     assert posts(world, *NAMES) == 2, "the younger one's renewal"
     assert await world.ready("old") == ("False", "DuplicateOf")
     assert await world.ready("young") == ("True", "Issued")
@@ -232,13 +233,14 @@ async def test_an_older_resource_that_changes_to_names_of_a_younger_one_is_its_d
 
 
 async def test_the_owner_of_names_is_not_the_one_whose_certificate_expired(world: SimulatedWorld) -> None:
+    behave(world, lifetime=9 * DAY)
     await world.apply("old", NAMES)
     await world.quiet()
     await world.apply("old", NAMES, suspend=True)
     await world.apply("young", NAMES)
     await world.quiet()
     assert await world.ready("young") == ("False", "DuplicateOf")
-    await world.advance(91 * DAY)  # the suspended one holds its certificate until this expires
+    await world.advance(9.1 * DAY)  # the suspended one holds its certificate until this expires
     assert await world.ready("young") == ("True", "Issued")
 
 
@@ -290,14 +292,14 @@ async def test_a_deleted_owner_that_only_the_finalizer_of_another_holds_is_in_no
     ],
     ids=str,
 )
-@pytest.mark.parametrize("days", [3, 10, 33], ids=["a weekend", "a holiday", "until after the expiry"])
+@pytest.mark.parametrize("days", [0.3, 1.0, 3.3], ids=["hours", "a day", "until after the expiry"])
 async def test_vercel_renews_while_the_operator_is_down_and_its_renewal_time_passes(
-    world: SimulatedWorld, switches: dict[str, Any], days: int
+    world: SimulatedWorld, switches: dict[str, Any], days: float
 ) -> None:
-    behave(world, renew_before=30 * DAY, **switches)
-    await world.apply("site", NAMES, renewBefore="696h")  # Vercel's own renewal comes a day earlier
+    behave(world, lifetime=9 * DAY, renew_before=3 * DAY, **switches)
+    await world.apply("site", NAMES, renewBefore="4176m")  # Vercel's own renewal comes two hours earlier
     await world.quiet()
-    await world.advance(59 * DAY)
+    await world.advance(5.9 * DAY)
     await world.crash()
     await world.clock.advance(days * 86400.0)
     world.emulator.state.settle()
@@ -338,10 +340,11 @@ async def test_a_restored_cluster_issues_nothing_again(
     world: SimulatedWorld, with_status: bool, existing: str, count: int
 ) -> None:
     """Velero restores no status unless it is told to; a cluster that is rebuilt from Git has none. All uids are new."""
+    behave(world, lifetime=9 * DAY)
     for number in range(count):
         await world.apply(f"site-{number}", [f"s{number}.example.com"], existingCertificate=existing)
     await world.quiet()
-    await world.advance(20 * DAY)
+    await world.advance(2 * DAY)
     before = {body["metadata"]["name"]: body["status"]["id"] for body in await world.all()}
     backup = await cluster_lost(world)
     await world.clock.advance(3600.0)
@@ -357,7 +360,7 @@ async def test_a_restored_cluster_issues_nothing_again(
     assert origins == {"Issued"} if with_status else {"Found" if existing == "Reuse" else "Adopted"}
 
     # Each is renewed in its time. Only what was adopted, or is known to be ours, is removed after that.
-    await world.advance(70 * DAY)
+    await world.advance(7 * DAY)
     assert posts(world) == 2 * count
     assert set((await reasons(world, "Ready")).values()) == {"Issued"}
     left = set(before.values()) & set(world.live())
@@ -442,6 +445,7 @@ async def test_a_namespace_that_is_restored_under_another_name_does_not_remove_t
 @pytest.mark.parametrize("restart", [False, True])
 async def test_etcd_is_restored_from_before_a_renewal(world: SimulatedWorld, restart: bool) -> None:
     """Status names a certificate that was replaced and removed: Vercel's list has the newer one."""
+    behave(world, lifetime=30 * DAY)
     await world.apply("site", NAMES)
     await world.quiet()
     backup = world.memory.backup()
@@ -608,6 +612,7 @@ async def test_a_lost_answer_to_an_attempt_without_a_list_is_found_although_the_
 async def test_an_answer_with_only_an_id_that_vercel_shows_some_seconds_later_is_used(
     world: SimulatedWorld, need: str, get: dict[str, Any]
 ) -> None:
+    behave(world, lifetime=9 * DAY)
     if need != "first":
         await world.apply("site", NAMES)
         await world.quiet()

@@ -18,9 +18,9 @@ POLL = 12 * MINUTE
 
 
 async def read_daily(world: SimulatedWorld) -> None:
-    """Make the operator read Secrets once a day: a test of months would otherwise read them thousands of times."""
+    """Make the operator read Secrets and lists once a day: a test of months would otherwise read them very often."""
     await world.crash()
-    world.configure(source_poll_interval=86400.0)
+    world.configure(source_poll_interval=86400.0, drift_interval=86400.0)
     world.start()
 
 

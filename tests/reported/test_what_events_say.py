@@ -2,7 +2,7 @@
 
 import pytest
 
-from reported.acts import fails, held, renewed_by_vercel, said, theirs
+from reported.acts import behave, fails, held, renewed_by_vercel, said, theirs
 from support.acting import DAY, HOUR, MINUTE, asked, notes
 from support.memory_api import SimulatedWorld
 
@@ -12,11 +12,12 @@ A = ["a.example.com"]
 async def test_a_renewal_by_vercel_of_shared_names_is_named_when_the_resource_is_deleted(
     world: SimulatedWorld,
 ) -> None:
+    behave(world, lifetime=30 * DAY)
     theirs(world, *A, age=89 * DAY, left=3 * HOUR)
     await world.apply("site", A, renewBefore="24h")
     await world.quiet()
     [first] = await held(world)
-    await world.advance(60 * DAY)
+    await world.advance(16 * DAY)
     assert await held(world) == [first]
     renewed_by_vercel(world, first, id="cert_renewed")
     await world.delete("site")
@@ -29,10 +30,11 @@ async def test_a_renewal_by_vercel_of_shared_names_is_named_when_the_resource_is
 async def test_a_deletion_says_that_it_could_not_look_for_a_renewal_if_the_list_fails(
     world: SimulatedWorld,
 ) -> None:
+    behave(world, lifetime=30 * DAY)
     await world.apply("site", A, renewBefore="24h")
     await world.quiet()
     [first] = await held(world)
-    await world.advance(60 * DAY)
+    await world.advance(20 * DAY)
     renewed_by_vercel(world, first, id="cert_renewed")
     fails(world, "list", status=500)
     await world.delete("site")
@@ -128,12 +130,13 @@ async def test_a_removal_that_the_operator_made_is_not_reported_as_not_found(wor
 
 async def test_an_event_does_not_advise_to_remove_what_the_next_owner_uses(world: SimulatedWorld) -> None:
     """Vercel has renewed the certificate. Its owner is deleted, and another resource waits for the names."""
+    behave(world, lifetime=30 * DAY)
     await world.apply("site", A, renewBefore="24h")
     await world.quiet()
     [first] = await held(world)
     await world.apply("heir", A)
     await world.quiet()
-    await world.advance(60 * DAY)
+    await world.advance(20 * DAY)
     renewed_by_vercel(world, first, id="cert_renewed")
     await world.delete("site")
     await world.quiet()

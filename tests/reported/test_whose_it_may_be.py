@@ -14,10 +14,10 @@ A = ["a.example.com"]
 
 
 @pytest.mark.parametrize("why", ["the operator was down", "lists failed", "a backup was restored"])
-async def test_what_a_colleague_issues_days_after_an_attempt_is_not_its_outcome(
+async def test_what_a_colleague_issues_a_day_after_an_attempt_is_not_its_outcome(
     world: SimulatedWorld, why: str
 ) -> None:
-    """Vercel never got the request. For two days nobody could know that, and then somebody issued one by hand."""
+    """Vercel never got the request. For 30 hours nobody could know that, and then somebody issued one by hand."""
     lost = fails(world, "issue", action="hang", when="before")
     await world.apply("site", A)
     await world.quiet(hanging=1)
@@ -26,7 +26,7 @@ async def test_what_a_colleague_issues_days_after_an_attempt_is_not_its_outcome(
         fails(world, "list", None, status=501, code="not_implemented")
         lost.release("drop")
         await world.quiet()
-        await world.advance(2 * DAY)
+        await world.advance(30 * HOUR)
         theirs(world, *A, age=timedelta(), left=90 * DAY)
         world.emulator.faults.clear("drop")
         await world.advance(HOUR)
@@ -37,7 +37,7 @@ async def test_what_a_colleague_issues_days_after_an_attempt_is_not_its_outcome(
             await world.patch("site", {"metadata": {"finalizers": None}})
             await world.delete("site")
             world.memory.restore(backup)
-        await world.clock.advance(2 * 86400.0)
+        await world.clock.advance(30 * 3600.0)
         theirs(world, *A, age=timedelta(), left=90 * DAY)
         await world.clock.advance(3600.0)
         world.start()
@@ -56,6 +56,7 @@ async def test_what_another_resource_retained_during_a_post_is_neither_its_outco
     world: SimulatedWorld, attempt: str, ends: str
 ) -> None:
     """The user has adopted it with a second resource, and deleted that with Retain, while the POST was in flight."""
+    behave(world, lifetime=30 * DAY)
     if attempt == "a renewal":
         await world.apply("a", A)
         await world.quiet()
@@ -64,7 +65,7 @@ async def test_what_another_resource_retained_during_a_post_is_neither_its_outco
     await world.apply("a", A)
     await world.quiet(hanging=1)
     await world.advance(5, hanging=1)
-    theirs(world, *A, age=timedelta(), left=90 * DAY)
+    theirs(world, *A, age=timedelta(), left=30 * DAY)
     adopt = {"vercel-operator.io/adopt-id": "cert_theirs"}
     await world.apply("b", A, annotations=adopt, deletionPolicy="Retain")
     await world.quiet(hanging=1)
@@ -87,10 +88,11 @@ async def test_what_another_resource_retained_during_a_post_is_neither_its_outco
 
 async def test_what_another_resource_retained_while_one_write_failed_is_no_renewal(world: SimulatedWorld) -> None:
     """One PATCH of a's status failed, so a had not recorded that the names are shared before b was gone."""
+    behave(world, lifetime=30 * DAY)
     await world.apply("a", A)
     await world.quiet()
-    await world.advance(50 * DAY)
-    theirs(world, *A, age=timedelta(), left=90 * DAY)
+    await world.advance(16 * DAY)
+    theirs(world, *A, age=timedelta(), left=30 * DAY)
     world.memory.faults.append(ApiFault("PATCH", 500, times=1, what="vercelcertificates/a/status"))
     adopt = {"vercel-operator.io/adopt-id": "cert_theirs"}
     await world.apply("b", A, annotations=adopt, deletionPolicy="Retain")
@@ -159,14 +161,15 @@ async def test_what_a_colleague_issues_a_month_after_the_expiry_is_no_renewal(
     world: SimulatedWorld, operator: str
 ) -> None:
     """docs/how-it-works.md: a renewal is created in the second half of the older one's lifetime."""
+    behave(world, lifetime=9 * DAY)
     await world.apply("site", A)
     await world.quiet()
     if operator == "is suspended":
         await world.apply("site", A, suspend=True)
-        await world.advance(120 * DAY)
+        await world.advance(39 * DAY)
     else:
         await world.crash()
-        await world.clock.advance(120 * 86400.0)
+        await world.clock.advance(39 * 86400.0)
     theirs(world, *A, age=timedelta(), left=90 * DAY)
     if operator == "is suspended":
         await world.advance(DAY)
@@ -182,6 +185,7 @@ async def test_what_a_colleague_issues_a_month_after_the_expiry_is_no_renewal(
 
 async def test_a_move_to_another_team_does_not_say_that_names_are_shared(world: SimulatedWorld) -> None:
     """docs/moving.md, word for word."""
+    behave(world, lifetime=30 * DAY)
     await world.apply("site", A)
     await world.quiet()
     await world.apply("site-beta", A, team={"slug": "beta"})
@@ -190,7 +194,7 @@ async def test_a_move_to_another_team_does_not_say_that_names_are_shared(world: 
     assert await world.ready("site-beta") == ("True", "Issued")
     await world.delete("site")
     await world.advance(HOUR)
-    await world.advance(50 * DAY)
+    await world.advance(16 * DAY)
     [first] = await held(world, "site-beta")
     renewed_by_vercel(world, first, id="cert_renewed")
     await world.advance(DAY)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from reported.acts import behave
 from support.acting import DAY, HOUR, MINUTE, asked
 from support.memory_api import SimulatedWorld
 from vercel_certificate_operator.accounts import Account
@@ -44,12 +45,13 @@ async def test_an_expiry_in_the_past_is_reported_and_tried_again_daily(world: Si
 async def test_if_only_the_list_says_when_certificates_expire_each_renewal_is_one_request(
     world: SimulatedWorld, get: int
 ) -> None:
+    behave(world, lifetime=3 * DAY)
     await world.apply("site", NAMES)
     await world.quiet()
     for fault in ({"call": "get", "status": get}, {"call": "issue", "action": "answer", "omit": ["expiresAt"]}):
         world.emulator.faults.add(Fault.model_validate({"times": None, **fault}))
     for _ in range(10):
-        await world.advance(15 * DAY)
+        await world.advance(DAY / 2)
         assert await world.ready("site") == ("True", "Issued")
     assert len(asked(world, "issue")) == 3
     assert len(world.live()) == 1

@@ -137,10 +137,11 @@ async def test_one_certificate_is_issued_although_the_answer_is_lost_while_the_c
 
 async def test_a_renewal_by_vercel_is_used_although_its_clock_is_a_year_ahead(world: SimulatedWorld) -> None:
     """By that clock, the new certificate has expired."""
+    behave(world, lifetime=9 * DAY)
     await world.apply("site", A)
     await world.quiet()
     [old] = await held(world)
-    await world.advance(50 * DAY)
+    await world.advance(5 * DAY)
     behave(world, date_offset=YEAR.total_seconds())
     new = renewed_by_vercel(world, old, removes_old=True).id
     await world.advance(16 * HOUR)
@@ -227,6 +228,7 @@ async def test_a_rate_limit_is_waited_for_as_long_as_it_lasts_although_a_clock_i
 
 async def test_when_the_api_servers_clock_is_corrected_the_operator_continues_in_minutes(world: SimulatedWorld) -> None:
     """In a cluster where nothing else happens, nothing else asks the API server for its time."""
+    behave(world, lifetime=9 * DAY)
     refused = fails(world, "issue", times=None, status=402, skip=2)
     await world.apply("site", A)
     await world.apply("shop", B)

@@ -283,7 +283,7 @@ async def test_a_proxy_that_never_opens_the_tunnel_has_sent_nothing(
 ) -> None:
     wire.actions = [action]
     monkeypatch.setenv("HTTPS_PROXY", wire.url)
-    async with client_of("https://vercel.invalid", post_timeout=1.0) as client:
+    async with client_of("https://vercel.invalid", post_timeout=0.3) as client:
         assert isinstance(await failure(client.issue(NAMES, PERSONAL)), NotSent)
 
 
@@ -368,24 +368,24 @@ async def test_a_kept_connection_that_closes_while_idle_is_replaced(wire: Wire, 
 
 async def test_an_answer_that_does_not_come_in_time_leaves_the_outcome_unknown(wire: Wire) -> None:
     wire.actions = [send(b"", "hang")]
-    async with client_of(wire.url, post_timeout=1.0, timeout=60) as client:
+    async with client_of(wire.url, post_timeout=0.3, timeout=60) as client:
         error = await failure(client.issue(NAMES, PERSONAL))
     assert isinstance(error, OutcomeUnknown)
     assert error.status is None
-    assert error.message == "The request was sent, but Vercel did not answer: no complete answer within 1 s"
+    assert error.message == "The request was sent, but Vercel did not answer: no complete answer within 0.3 s"
 
 
 @pytest.mark.parametrize("name", ["get", "list", "remove"])
 async def test_the_time_limit_for_issuing_is_for_issuing_alone(wire: Wire, name: str) -> None:
     wire.actions = [send(b"", "hang")]
-    async with client_of(wire.url, post_timeout=60, timeout=1.0) as client:
+    async with client_of(wire.url, post_timeout=60, timeout=0.3) as client:
         assert isinstance(await failure(CALLS[name](client)), OutcomeUnknown)
 
 
 @pytest.mark.parametrize("status", [200, 429])
 async def test_a_byte_now_and_then_does_not_put_off_the_time_limit(wire: Wire, status: int) -> None:
     wire.actions = [drip(answer(status, Retry_After="7") + b" " * 10_000, every=0.01)]
-    async with asyncio.timeout(10), client_of(wire.url, post_timeout=1.0) as client:
+    async with asyncio.timeout(10), client_of(wire.url, post_timeout=0.3) as client:
         assert isinstance(await failure(client.issue(NAMES, PERSONAL)), OutcomeUnknown)
 
 
@@ -402,7 +402,7 @@ async def test_what_has_come_of_an_answer_is_known_although_the_rest_is_missing(
 async def test_an_answer_that_is_all_there_counts_although_it_is_not_ended_properly(wire: Wire, then: str) -> None:
     content = json.dumps(CERTIFICATE).encode()
     wire.actions = [send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + content, then)]
-    async with client_of(wire.url, post_timeout=1.0) as client:
+    async with client_of(wire.url, post_timeout=0.3) as client:
         assert (await client.issue(NAMES, PERSONAL)).id == "cert_1"
 
 

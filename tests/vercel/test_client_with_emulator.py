@@ -162,7 +162,7 @@ async def test_a_certificate_whose_answer_is_lost_is_found_by_a_listing(
 @pytest.mark.parametrize("action", ["hang", "slow"])
 async def test_a_certificate_whose_answer_takes_too_long_is_found_by_a_listing(emulator: Emulator, action: Any) -> None:
     emulator.faults.add(Fault(call="issue", action=action, when="after"))
-    async with client_of(emulator.url, post_timeout=1.0) as client:
+    async with client_of(emulator.url, post_timeout=0.3) as client:
         with pytest.raises(OutcomeUnknown):
             await client.issue(NAMES, PERSONAL)
         assert len(await client.list(PERSONAL)) == 1
