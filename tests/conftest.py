@@ -21,6 +21,9 @@ from support.helm import Helm
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts so what it runs in the background. Processes started by tests would inherit it, deaf to Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+os.environ.setdefault("GOMAXPROCS", "1")
+"""For the API servers, etcd, kubectl and Helm. One thread for each spares a quarter of all CPU time: with more, they
+wake each other for each request, and the workers keep all cores busy anyway."""
 
 TESTS = Path(__file__).parent
 CRDS = TESTS.parent / "deploy" / "crds"

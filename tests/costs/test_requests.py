@@ -1,11 +1,11 @@
-"""How many requests each phase in the life of 20 certificates takes: exactly."""
+"""How many requests each phase in the life of 50 certificates takes: exactly."""
 
 from costs.requests import Requests
 from support.acting import DAY, HOUR, create_many, statuses
 from support.memory_api import SimulatedWorld
 from vercel_emulator.models import Behaviour
 
-COUNT = 20
+COUNT = 50
 
 
 async def test_each_phase_takes_exactly_these_requests(world: SimulatedWorld) -> None:

@@ -251,7 +251,7 @@ async def test_after_a_restore_of_etcd_the_operator_goes_on_from_what_is_there(w
             await world.delete("site")
     await world.advance(23 * DAY if act == "time" else HOUR)
     assert len(world.memory.asked) - asked <= 10
-    assert len(world.emulator.journal.since(journal)) <= (70 * 4 + 20 if act == "time" else 20)
+    assert len(world.emulator.journal.since(journal)) <= (23 * 4 + 20 if act == "time" else 20)
     if act == "delete":
         assert await world.get("site") is None
     else:
