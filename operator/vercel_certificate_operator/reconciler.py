@@ -281,8 +281,10 @@ class Reconciler:
         self._memories.setdefault(key, Memory(seen=(None, self._clock.monotonic())))
         round_ = self._rounds.pop(key, None) or Round()
         for _ in range(MOST_STEPS):
-            # Also after a write was fenced off: what the list shows is still to be dealt with.
-            round_ = replace(round_, listing=round_.listing or self._memories[key].noticed)
+            noticed = self._memories[key].noticed
+            if noticed is not None and round_.listing is None:
+                # Also after a write was fenced off: what the list shows is still to be dealt with.
+                round_ = replace(round_, listing=noticed)
             resource = self._objects.get(key)
             if resource is None:
                 return await self._after_its_end(key)

@@ -171,10 +171,8 @@ def statuses(draw: st.DrawFn, generation: int) -> Status:
             condition("Issuing", draw(st.sampled_from(["True", "False"])), draw(reasons)),
         ),
     )
-    raw = status.dump()
-    if draw(st.sampled_from([False] * 9 + [True])):
-        raw["superseded"] = "unreadable"
-    return Status.read(raw)
+    unreadable = {"superseded": "unreadable"} if draw(st.sampled_from([False] * 9 + [True])) else {}
+    return Status.read(status.dump() | unreadable)
 
 
 @st.composite

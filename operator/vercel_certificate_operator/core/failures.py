@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal
 
@@ -346,6 +347,7 @@ def issued_nothing(failure: Failure) -> bool:
     return failure.fate is not Fate.UNKNOWN
 
 
+@lru_cache(maxsize=1024)  # a decision asks for that of its resource many times
 def fraction(*seed: str) -> float:
     """Returns a number in [0, 1) that is the same for the same seed: jitter that needs no memory."""
     digest = hashlib.sha256("\0".join(seed).encode()).digest()

@@ -156,10 +156,16 @@ class Status(Model):
 
     def changed(self, **changes: Any) -> Self:
         """Returns a copy with some fields changed."""
-        return self.model_copy(update=changes)
+        copy = self.model_copy(update=changes)
+        copy.__dict__.pop("_dumped", None)  # model_copy copies what a cached property has kept too
+        return copy
 
     def dump(self) -> dict[str, Any]:
-        """Returns it as JSON for the API server, without what is empty."""
+        """Returns it as JSON for the API server, without what is empty. Not to be changed: it is kept."""
+        return self._dumped
+
+    @cached_property
+    def _dumped(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
     @property

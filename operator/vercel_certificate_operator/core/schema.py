@@ -1,6 +1,6 @@
 """What the models of the resource have in common: how fields and times are read and written."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Annotated
 
@@ -9,16 +9,20 @@ from pydantic.alias_generators import to_camel
 
 EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
 LATEST = datetime(9000, 1, 1, tzinfo=UTC)
+_ZERO = timedelta()
 
 
 def whole_seconds(moment: datetime) -> datetime:
     """Returns a time as status holds it: UTC, whole seconds, like every other time in Kubernetes, and bounded."""
-    return _bounded(moment).astimezone(UTC).replace(microsecond=0)
+    moment = _bounded(moment)
+    if not moment.microsecond and moment.utcoffset() == _ZERO:
+        return moment  # nearly always
+    return moment.astimezone(UTC).replace(microsecond=0)
 
 
 def _bounded(moment: datetime) -> datetime:
     # A time at the ends of the calendar (a restored or hand-written status) would overflow in the rules' arithmetic.
-    return min(max(moment, EARLIEST), LATEST)
+    return moment if EARLIEST < moment < LATEST else min(max(moment, EARLIEST), LATEST)
 
 
 def _list(value: object) -> object:
