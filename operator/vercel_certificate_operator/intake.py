@@ -35,8 +35,11 @@ class Intake:
         Args:
             listed: whether it is from a complete list. Then it is true whatever its resourceVersion.
         """
-        key = key_of(body)
-        if self._change(key, lambda: self._objects.put_listed(body) if listed else self._objects.put(body)):
+        # The echo of our own write is no news. To find out whom a change concerns costs more than to find that out.
+        objects, key = self._objects, key_of(body)
+        if not (objects.is_listed_news(body) if listed else objects.is_newer(body)):
+            return
+        if self._change(key, lambda: objects.put_listed(body) if listed else objects.put(body)):
             self._queue.add(key)
 
     def replied(self, body: Mapping[str, Any]) -> bool:

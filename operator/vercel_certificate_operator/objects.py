@@ -148,14 +148,25 @@ class Objects:
 
     def put(self, body: Body) -> bool:
         """Notes an object's state. Returns whether it is newer than what was known."""
-        key = key_of(body)
-        before = self._last(key)
-        if _version(body) <= before.version:
-            return False  # also what was sent before it was deleted, and comes late
-        return self._store(key, body)
+        return self.is_newer(body) and self._store(key_of(body), body)
+
+    def is_newer(self, body: Body) -> bool:
+        """Returns whether an object's state is newer than what is known.
+
+        It isn't if it was sent before the object was deleted, and comes late.
+        """
+        return _version(body) > self._last(key_of(body)).version
 
     def put_listed(self, body: Body) -> bool:
-        """Notes an object's state from a complete list, which is true whatever its resourceVersions.
+        """Notes an object's state from a complete list. Returns whether it is news."""
+        if not self.is_listed_news(body):
+            return False
+        key = key_of(body)
+        self._gone.pop(key, None)
+        return self._store(key, body)
+
+    def is_listed_news(self, body: Body) -> bool:
+        """Returns whether an object's state from a complete list, which is true whatever its resourceVersions, is news.
 
         etcd may have been restored from a backup: then they are lower than before. What was stored a moment ago is
         newer than the list, though.
@@ -164,10 +175,7 @@ class Objects:
         before = self._last(key)
         if key in self._stored and version == before.version:
             return False
-        if version < before.version and self._monotonic() - before.at < LIST_LIMIT:
-            return False
-        self._gone.pop(key, None)
-        return self._store(key, body)
+        return version >= before.version or self._monotonic() - before.at >= LIST_LIMIT
 
     def _last(self, key: Key) -> _Stored | _Gone:
         return self._stored.get(key) or self._gone.get(key, _UNKNOWN)
