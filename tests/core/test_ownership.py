@@ -318,10 +318,12 @@ def waits_for_a_new_attempt(claims: Claims, mine: Key, tick: float) -> bool:
     return claims.ownership(mine, NOW).attempting is not None
 
 
-def test_who_could_not_make_its_request_keeps_its_turn_for_a_day() -> None:
+def test_who_has_waited_but_could_not_make_its_request_keeps_its_turn_for_a_day() -> None:
     ticks, mine = [0.0], key_of("mine")
     claims = claims_of(monotonic=lambda: ticks[0], mine=claim("mine"))
     assert waits_for_a_new_attempt(claims, mine, ticks[0])
+    ticks[0] = 180.0
+    assert claims.ownership(mine, NOW).attempting is None, "it has waited for long enough"
     for ticks[0] in (360.0, 3600.0, DAY.total_seconds() - 1):
         claims.reserve(mine)
         claims.release(mine)
@@ -329,6 +331,26 @@ def test_who_could_not_make_its_request_keeps_its_turn_for_a_day() -> None:
         assert not waits_for_a_new_attempt(claims, mine, ticks[0])
     ticks[0] += DAY.total_seconds() + 1
     assert waits_for_a_new_attempt(claims, mine, ticks[0]), "another one may have got a certificate for both meanwhile"
+
+
+def test_a_kept_turn_for_names_ends_with_the_need_for_which_it_was_kept() -> None:
+    """'mine' waited, and a rate limit kept it from its request. Meanwhile it found a certificate, which is gone later.
+
+    It used to make a request while another resource's attempt for the same names was open.
+    """
+    ticks, mine, other = [0.0], key_of("mine"), Key("other", "x", "uid-x")
+    claims = claims_of(monotonic=lambda: ticks[0], mine=claim("mine"))
+    assert waits_for_a_new_attempt(claims, mine, ticks[0])
+    ticks[0] = 180.0
+    assert claims.ownership(mine, NOW).attempting is None, "it has waited for long enough"
+    claims.reserve(mine)
+    claims.release(mine)
+    claims.put(mine, claim("mine", holds="cert_by_hand"))
+    assert claims.ownership(mine, NOW).attempting is None
+    claims.put(other, None)
+    ticks[0] = 3600.0
+    claims.put(mine, claim("mine"))
+    assert waits_for_a_new_attempt(claims, mine, ticks[0])
 
 
 def test_who_was_a_duplicate_meanwhile_waits_a_whole_turn_again() -> None:

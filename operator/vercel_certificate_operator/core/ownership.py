@@ -29,7 +29,7 @@ ATTEMPT_LIMIT = timedelta(hours=1)
 recorded time may be by a wrong clock."""
 
 TURN_KEPT = timedelta(days=1)
-"""How long a resource that has waited for its turn keeps it, from when a rate limit prevents its request."""
+"""How long a resource that has waited for its turn keeps it, while a rate limit prevents its list or its request."""
 
 MOST_HOLDERS = 20
 """Certificates of other resources that are looked at, to find those of scopes that may be the same."""
@@ -189,6 +189,8 @@ class Claims:
             self._unindex(key, before)
         if claim is None or before is None or claim.group != before.group or claim.attempt_seen is not None:
             self.stop_waiting(key)
+        elif claim.covers and not before.covers:
+            self.stop_waiting(key)  # it needed none: what it had waited for is over
         if claim is None:
             self._reserved.pop(key, None)
             return
@@ -236,13 +238,10 @@ class Claims:
     def reserve(self, key: Key) -> None:
         """Notes that a resource is about to record an attempt: no other one may, from this moment on.
 
-        If it then can't make its request, it doesn't have to wait again: a rate limit could last longer each time than
-        the others leave it a gap. But it leaves the line: while its token is paused, the one behind it is woken.
+        If it then can't make its request, it leaves the line: while its token is paused, the one behind it is woken.
         """
-        tick = self._reserved[key] = self._monotonic()
+        self._reserved[key] = self._monotonic()
         self._leave_line(key)
-        if key in self._waiting:
-            self._waiting[key] = self._waiting[key]._replace(kept_until=tick + TURN_KEPT.total_seconds())
         self.put(key, self._claims.get(key))
 
     def release(self, key: Key) -> None:
@@ -332,6 +331,8 @@ class Claims:
 
         If it has one already, that counts. Attempts of other namespaces hold nobody up for longer than one turn, or two
         with those that begin meanwhile, however many there are: most have another account, or no token for this scope.
+        Who has waited until nobody stands in its way doesn't have to wait again before its attempt: a rate limit of its
+        list or its request could last longer each time than the others leave it a gap.
         """
         tick = self._monotonic()
         if key in self._waiting and tick > self._waiting[key].kept_until:
@@ -355,6 +356,8 @@ class Claims:
                 self._waiting[key] = wait._replace(kept_until=kept_until)
                 self._lines[claim.group.cns].setdefault(key.namespace, {}).setdefault(key)
                 return other_key
+        if key in self._waiting:
+            self._waiting[key] = wait._replace(kept_until=tick + TURN_KEPT.total_seconds())
         return None
 
     def stop_waiting(self, key: Key) -> None:
