@@ -2,6 +2,7 @@
 
 import itertools
 import secrets
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -44,6 +45,7 @@ class Store:
         self.clock = clock
         self._behaviour = behaviour
         self._renewal_since = 0
+        self._first_renewal = 0  # none is due before that time: there can be thousands of certificates
         self._seed = seed
         self._certificates: dict[str, Certificate] = {}
         self._lists: dict[tuple[str, ListOrder], list[Certificate]] = {}
@@ -69,6 +71,7 @@ class Store:
         if behaviour.renewal != self._behaviour.renewal or behaviour.renew_before != self._behaviour.renew_before:
             self._renewal_since = self.clock.now_ms()
         self._behaviour = behaviour
+        self._first_renewal = 0
 
     # --- what Vercel's API does
 
@@ -184,13 +187,16 @@ class Store:
     def settle(self) -> None:
         """Do Vercel's own renewals that are due. Each is dated when it became due."""
         behaviour, now = self._behaviour, self.clock.now_ms()
-        if behaviour.renewal == "off":
+        if behaviour.renewal == "off" or now < self._first_renewal:
             return
         for certificate in list(self._certificates.values()):
-            if certificate.auto_renew and certificate.removed_at is None and certificate.replaced_by is None:
+            if _is_renewed(certificate):
                 due = renewals.due(certificate, behaviour, now=now, since=self._renewal_since)
                 if due is not None and self._renew(certificate, due.renewal, due.moment) is certificate:
                     certificate.renewals += due.skipped
+        since = self._renewal_since
+        moments = (renewals.moment(c, behaviour, since=since) for c in self._certificates.values() if _is_renewed(c))
+        self._first_renewal = min(moments, default=sys.maxsize)
 
     # --- what the tests see, and what other people do
 
@@ -365,6 +371,7 @@ class Store:
 
     def _changed(self) -> None:
         self._lists.clear()
+        self._first_renewal = 0
         self.version += 1
 
     def _renew(self, certificate: Certificate, renewal: Renewal, moment: int) -> Certificate:
@@ -396,6 +403,11 @@ class Store:
         if renewal.removes_old:
             certificate.removed_at, certificate.removed_by = moment, "renewal"
         return renewed
+
+
+def _is_renewed(certificate: Certificate) -> bool:
+    """Return whether Vercel renews a certificate, sooner or later."""
+    return certificate.auto_renew and certificate.removed_at is None and certificate.replaced_by is None
 
 
 def _cert_id(salt: str, number: int) -> str:
