@@ -45,7 +45,8 @@ class Store:
         self.clock = clock
         self._behaviour = behaviour
         self._renewal_since = 0
-        self._first_renewal = 0  # none is due before that time: there can be thousands of certificates
+        self._first_renewal = 0
+        """Before this time, in epoch milliseconds, no renewal is due; 0: unknown. So one look spares thousands."""
         self._seed = seed
         self._certificates: dict[str, Certificate] = {}
         self._lists: dict[tuple[str, ListOrder], list[Certificate]] = {}
@@ -57,7 +58,7 @@ class Store:
         salt = self._seed if self._seed is not None else secrets.token_hex(16)
         self._ids = (_cert_id(salt, number) for number in itertools.count())
         self._certificates.clear()
-        self._renewal_since = 0
+        self._renewal_since = self._first_renewal = 0
         self._changed()
 
     @property
@@ -250,6 +251,7 @@ class Store:
             if (value := getattr(change, name)) is not None:
                 setattr(certificate, name, value)
         certificate.settled_at = self.clock.now_ms()
+        self._first_renewal = 0
         self._changed()
         return certificate
 
@@ -282,6 +284,7 @@ class Store:
     def load(self, certificates: Sequence[Certificate]) -> None:
         """Replace all certificates by those of an earlier run."""
         self._certificates = {certificate.id: certificate for certificate in certificates}
+        self._first_renewal = 0
         self._changed()
 
     # ---
@@ -366,16 +369,19 @@ class Store:
     def _add(self, certificate: Certificate) -> Certificate:
         certificate.made_at = certificate.settled_at = self.clock.now_ms()
         self._certificates[certificate.id] = certificate
+        if self._first_renewal and _is_renewed(certificate):
+            moment = renewals.moment(certificate, self._behaviour, since=self._renewal_since)
+            self._first_renewal = min(self._first_renewal, moment)
         self._changed()
         return certificate
 
     def _changed(self) -> None:
         self._lists.clear()
-        self._first_renewal = 0
         self.version += 1
 
     def _renew(self, certificate: Certificate, renewal: Renewal, moment: int) -> Certificate:
         """Renew a certificate at a time that is not in the future."""
+        self._first_renewal = 0
         created_at = self._created_at(moment, renewal.backdate)
         expires_at = created_at + self._lifetime_ms if renewal.expires_at is None else renewal.expires_at
         cns = renewals.with_names(certificate.cns, renewal.adds)
