@@ -439,7 +439,7 @@ async def stage(control_plane: ControlPlane) -> AsyncIterator[Stage]:
             "source_poll_interval": SOURCE_POLL.total_seconds(),
         }
         async with (
-            make_world(control_plane.kubeconfig, namespace, **settings) as world,
+            make_world(control_plane.kubeconfig, namespace, started=False, **settings) as world,
             connection.api_client(through_proxy) as operator_api,
         ):
             await proxy.create_namespace(namespace)
@@ -448,10 +448,8 @@ async def stage(control_plane: ControlPlane) -> AsyncIterator[Stage]:
             operator_api.user_agent = USER_AGENT
             world.operator_api = operator_api
             world.emulator.state.behaviour = world.emulator.state.behaviour.model_copy(update={"lifetime": LIFETIME})
-            await world.crash()
             # Vercel's clock isn't behind the API server's, whatever the set-up has taken.
             await world.clock.advance(60)
-            world.lives = 0
             world.start()
             yield Stage(world, proxy, control_plane.audit, control_plane.audit.size)
             await world.crash()

@@ -337,6 +337,7 @@ async def world(
     namespace: str,
     *,
     certificates_class: type[VercelCertificates] = VercelCertificates,
+    started: bool = True,
     **settings: Any,
 ) -> AsyncIterator[World]:
     """A World that is up, on a clock that starts at the present: the API server's own clock can't be moved.
@@ -345,6 +346,7 @@ async def world(
         kubeconfig: of the API server.
         namespace: where everything happens.
         certificates_class: interferes with the operator's requests.
+        started: whether the operator runs.
         settings: of the operator, where they are to differ.
     """
     clock = TestClock(datetime.now(UTC).replace(microsecond=0))
@@ -354,7 +356,8 @@ async def world(
     async with emulator, connection.api_client(await configuration_of(kubeconfig)) as api:
         of_operator = settings_for(namespace, emulator, **settings)
         made = World(api, namespace, emulator, clock, of_operator, certificates_class)
-        made.start()
+        if started:
+            made.start()
         try:
             yield made
         finally:
