@@ -120,6 +120,7 @@ class Stage:
             one.clock,
             one.settings,
             operator_api=one.operator_api,
+            shortcut=one.shortcut,
             changes=one.changes,
             acts=one.acts,
             _ids=one._ids,
@@ -427,8 +428,12 @@ def moments(*scenarios: Scenario, whens: tuple[When, ...] = ("before", "after"))
 
 
 @asynccontextmanager
-async def stage(control_plane: ControlPlane) -> AsyncIterator[Stage]:
-    """A stage that is set, in a namespace of its own."""
+async def stage(control_plane: ControlPlane, *, shortcut: bool = False) -> AsyncIterator[Stage]:
+    """A stage that is set, in a namespace of its own.
+
+    Args:
+        shortcut: see ``World``.
+    """
     namespace = f"test-{secrets.token_hex(4)}"
     async with KubeProxy(control_plane).running() as proxy:
         through_proxy = await configuration_of(control_plane.kubeconfig)
@@ -446,7 +451,7 @@ async def stage(control_plane: ControlPlane) -> AsyncIterator[Stage]:
             proxy.changes.count(world.api)
             world.changes = proxy.changes
             operator_api.user_agent = USER_AGENT
-            world.operator_api = operator_api
+            world.operator_api, world.shortcut = operator_api, shortcut
             world.emulator.state.behaviour = world.emulator.state.behaviour.model_copy(update={"lifetime": LIFETIME})
             # Vercel's clock isn't behind the API server's, whatever the set-up has taken.
             await world.clock.advance(60)

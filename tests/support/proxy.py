@@ -5,6 +5,7 @@ It speaks plain HTTP on loopback, and asks the API server as admin. So it stands
 """
 
 import asyncio
+import functools
 import json
 import ssl
 from collections import Counter
@@ -153,8 +154,7 @@ class KubeProxy:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["KubeProxy"]:
         """Listens inside the block."""
-        tls = ssl.create_default_context(cafile=str(self._control_plane.ca_file))
-        connector = aiohttp.TCPConnector(ssl=tls, limit=0)
+        connector = aiohttp.TCPConnector(ssl=_tls(self._control_plane.ca_file), limit=0)
         app = web.Application(client_max_size=2**24)
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
@@ -261,6 +261,12 @@ class KubeProxy:
             if upstream.connection is not None and upstream.connection.transport is not None:
                 upstream.connection.transport.abort()
         return response
+
+
+@functools.cache
+def _tls(ca_file: Path) -> ssl.SSLContext:
+    """Returns a context that trusts a control plane. It takes milliseconds, so each has one."""
+    return ssl.create_default_context(cafile=str(ca_file))
 
 
 def refusal(status: int) -> dict[str, Any]:
