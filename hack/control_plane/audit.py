@@ -107,6 +107,10 @@ class Requests(list[Request]):
         """Return the requests that change something."""
         return Requests(request for request in self if request.verb in WRITES)
 
+    def received_since(self, moment: datetime) -> "Requests":
+        """Return the requests that the API server has received since a moment. It has this machine's clock."""
+        return Requests(request for request in self if request.received >= moment)
+
     def __str__(self) -> str:
         return "\n".join(
             f"{request.code} {request.verb} {request.uri} ({request.user}, {request.user_agent})" for request in self
@@ -130,9 +134,14 @@ class Audit:
         self._path = path
         self._fence = fence
 
+    @property
+    def size(self) -> int:
+        """A mark for ``since`` that costs no request. A few of the last requests before it may be logged after it."""
+        return self._path.stat().st_size if self._path.exists() else 0
+
     def mark(self) -> int:
         """Return the current end of the log, for ``since``."""
-        start = self._path.stat().st_size if self._path.exists() else 0
+        start = self.size
         return start + sum(map(len, self._lines(start)))
 
     def since(self, mark: int = 0) -> Requests:

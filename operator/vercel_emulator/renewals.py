@@ -35,18 +35,15 @@ def due(certificate: Certificate, behaviour: Behaviour, *, now: int, since: int)
     Returns:
         The renewal, or None if the certificate isn't due.
     """
-    new_lifetime = to_ms(behaviour.lifetime)
-    lifetime = max(certificate.expires_at - certificate.created_at, 1)
-    if certificate.renewals:  # createdAt can be that of the first issuance
-        lifetime = min(lifetime, new_lifetime)
-    moment = max(certificate.expires_at - _renew_before(behaviour, lifetime), certificate.settled_at, since)
-    if moment > now:
+    first = moment(certificate, behaviour, since=since)
+    if first > now:
         return None
+    new_lifetime = to_ms(behaviour.lifetime)
     valid = new_lifetime - _renew_before(behaviour, new_lifetime)
     backdate = behaviour.backdate if behaviour.renewal_backdate is None else behaviour.renewal_backdate
     backdate_ms = min(to_ms(backdate), valid // 2)  # so that it is not due again at once
     # If the clock was moved past several renewals, only the last one is visible.
-    skipped, _ = divmod(now - moment, valid - backdate_ms)
+    skipped, _ = divmod(now - first, valid - backdate_ms)
     renewal = Renewal(
         form="same-id" if behaviour.renewal == "same-id" else "new-id",
         backdate=timedelta(milliseconds=backdate_ms),
@@ -54,7 +51,15 @@ def due(certificate: Certificate, behaviour: Behaviour, *, now: int, since: int)
         moves_created_at=behaviour.renewal_moves_created_at,
         removes_old=behaviour.renewal_removes_old,
     )
-    return DueRenewal(renewal, moment + skipped * (valid - backdate_ms), skipped)
+    return DueRenewal(renewal, first + skipped * (valid - backdate_ms), skipped)
+
+
+def moment(certificate: Certificate, behaviour: Behaviour, *, since: int) -> int:
+    """Return when a certificate becomes due for renewal, in epoch milliseconds; the arguments are those of ``due``."""
+    lifetime = max(certificate.expires_at - certificate.created_at, 1)
+    if certificate.renewals:  # createdAt can be that of the first issuance
+        lifetime = min(lifetime, to_ms(behaviour.lifetime))
+    return max(certificate.expires_at - _renew_before(behaviour, lifetime), certificate.settled_at, since)
 
 
 def with_names(cns: Sequence[str], added: Sequence[str]) -> list[str]:

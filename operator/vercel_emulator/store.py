@@ -2,6 +2,7 @@
 
 import itertools
 import secrets
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -44,6 +45,8 @@ class Store:
         self.clock = clock
         self._behaviour = behaviour
         self._renewal_since = 0
+        self._first_renewal = 0
+        """Before this time, in epoch milliseconds, no renewal is due; 0: unknown. So one look spares thousands."""
         self._seed = seed
         self._certificates: dict[str, Certificate] = {}
         self._lists: dict[tuple[str, ListOrder], list[Certificate]] = {}
@@ -55,7 +58,7 @@ class Store:
         salt = self._seed if self._seed is not None else secrets.token_hex(16)
         self._ids = (_cert_id(salt, number) for number in itertools.count())
         self._certificates.clear()
-        self._renewal_since = 0
+        self._renewal_since = self._first_renewal = 0
         self._changed()
 
     @property
@@ -69,6 +72,7 @@ class Store:
         if behaviour.renewal != self._behaviour.renewal or behaviour.renew_before != self._behaviour.renew_before:
             self._renewal_since = self.clock.now_ms()
         self._behaviour = behaviour
+        self._first_renewal = 0
 
     # --- what Vercel's API does
 
@@ -184,13 +188,16 @@ class Store:
     def settle(self) -> None:
         """Do Vercel's own renewals that are due. Each is dated when it became due."""
         behaviour, now = self._behaviour, self.clock.now_ms()
-        if behaviour.renewal == "off":
+        if behaviour.renewal == "off" or now < self._first_renewal:
             return
         for certificate in list(self._certificates.values()):
-            if certificate.auto_renew and certificate.removed_at is None and certificate.replaced_by is None:
+            if _is_renewed(certificate):
                 due = renewals.due(certificate, behaviour, now=now, since=self._renewal_since)
                 if due is not None and self._renew(certificate, due.renewal, due.moment) is certificate:
                     certificate.renewals += due.skipped
+        since = self._renewal_since
+        moments = (renewals.moment(c, behaviour, since=since) for c in self._certificates.values() if _is_renewed(c))
+        self._first_renewal = min(moments, default=sys.maxsize)
 
     # --- what the tests see, and what other people do
 
@@ -244,6 +251,7 @@ class Store:
             if (value := getattr(change, name)) is not None:
                 setattr(certificate, name, value)
         certificate.settled_at = self.clock.now_ms()
+        self._first_renewal = 0
         self._changed()
         return certificate
 
@@ -276,6 +284,7 @@ class Store:
     def load(self, certificates: Sequence[Certificate]) -> None:
         """Replace all certificates by those of an earlier run."""
         self._certificates = {certificate.id: certificate for certificate in certificates}
+        self._first_renewal = 0
         self._changed()
 
     # ---
@@ -360,6 +369,9 @@ class Store:
     def _add(self, certificate: Certificate) -> Certificate:
         certificate.made_at = certificate.settled_at = self.clock.now_ms()
         self._certificates[certificate.id] = certificate
+        if self._first_renewal and _is_renewed(certificate):
+            moment = renewals.moment(certificate, self._behaviour, since=self._renewal_since)
+            self._first_renewal = min(self._first_renewal, moment)
         self._changed()
         return certificate
 
@@ -369,6 +381,7 @@ class Store:
 
     def _renew(self, certificate: Certificate, renewal: Renewal, moment: int) -> Certificate:
         """Renew a certificate at a time that is not in the future."""
+        self._first_renewal = 0
         created_at = self._created_at(moment, renewal.backdate)
         expires_at = created_at + self._lifetime_ms if renewal.expires_at is None else renewal.expires_at
         cns = renewals.with_names(certificate.cns, renewal.adds)
@@ -396,6 +409,11 @@ class Store:
         if renewal.removes_old:
             certificate.removed_at, certificate.removed_by = moment, "renewal"
         return renewed
+
+
+def _is_renewed(certificate: Certificate) -> bool:
+    """Return whether Vercel renews a certificate, sooner or later."""
+    return certificate.auto_renew and certificate.removed_at is None and certificate.replaced_by is None
 
 
 def _cert_id(salt: str, number: int) -> str:

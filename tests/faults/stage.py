@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, cast
 
 import pytest
@@ -58,11 +58,11 @@ class Stage:
     proxy: KubeProxy
     audit: Audit
     begun: int = 0
-    """Where the row begins in the audit log."""
+    """Where the audit log ended before the row."""
 
-    async def asked_of_kubernetes(self, since: int) -> Requests:
+    async def asked_of_kubernetes(self) -> Requests:
         """What the operator has asked the API server for, by that one's own log."""
-        requests = await asyncio.to_thread(self.audit.since, since)
+        requests = await asyncio.to_thread(self.audit.since, self.begun)
         return requests.matching(namespace=self.world.namespace, user_agent=USER_AGENT)
 
     async def with_short_limits(self, *steps: Step) -> None:
@@ -120,6 +120,8 @@ class Stage:
             one.clock,
             one.settings,
             operator_api=one.operator_api,
+            shortcut=one.shortcut,
+            changes=one.changes,
             acts=one.acts,
             _ids=one._ids,
         )
@@ -156,9 +158,9 @@ class Stage:
             within: how long it can take until the end state is there.
             forgotten: see ``invariants.check``.
         """
-        over = await asyncio.to_thread(self.audit.mark)
+        over = datetime.now(UTC)
         await self.recover(within)
-        seq, rest = self.world.emulator.journal.last, await asyncio.to_thread(self.audit.mark)
+        seq, rest = self.world.emulator.journal.last, datetime.now(UTC)
         await self.world.advance(DAY + HOUR)
         await check(self.world, quiet_since_seq=seq, forgotten=forgotten)
         if forgotten:
@@ -168,11 +170,11 @@ class Stage:
         issued = sum(c.origin in OURS for c in self.world.emulator.state.all())
         needs = needs or scenario.issues
         assert issued <= needs, f"{issued} certificates were issued for {needs} needs"
-        writes = (await self.asked_of_kubernetes(over)).matching(resource=PLURAL).writes()
+        asked = await self.asked_of_kubernetes()
+        writes = asked.received_since(over).matching(resource=PLURAL).writes()
         assert len(writes) <= MOST_KUBE_WRITES, writes
-        writes = (await self.asked_of_kubernetes(rest)).writes()
+        writes = asked.received_since(rest).writes()
         assert not writes, f"at rest:\n{writes}"
-        asked = await self.asked_of_kubernetes(self.begun)
         may = MAY | (MAY_FOR_UPLOADS if scenario.uploads else set())
         not_its_own = {(one.resource, one.subresource, one.verb) for one in asked} - may
         assert not not_its_own
@@ -426,8 +428,12 @@ def moments(*scenarios: Scenario, whens: tuple[When, ...] = ("before", "after"))
 
 
 @asynccontextmanager
-async def stage(control_plane: ControlPlane) -> AsyncIterator[Stage]:
-    """A stage that is set, in a namespace of its own."""
+async def stage(control_plane: ControlPlane, *, shortcut: bool = False) -> AsyncIterator[Stage]:
+    """A stage that is set, in a namespace of its own.
+
+    Args:
+        shortcut: see ``World``.
+    """
     namespace = f"test-{secrets.token_hex(4)}"
     async with KubeProxy(control_plane).running() as proxy:
         through_proxy = await configuration_of(control_plane.kubeconfig)
@@ -438,17 +444,17 @@ async def stage(control_plane: ControlPlane) -> AsyncIterator[Stage]:
             "source_poll_interval": SOURCE_POLL.total_seconds(),
         }
         async with (
-            make_world(control_plane.kubeconfig, namespace, **settings) as world,
+            make_world(control_plane.kubeconfig, namespace, started=False, **settings) as world,
             connection.api_client(through_proxy) as operator_api,
         ):
             await proxy.create_namespace(namespace)
+            proxy.changes.count(world.api)
+            world.changes = proxy.changes
             operator_api.user_agent = USER_AGENT
-            world.operator_api = operator_api
+            world.operator_api, world.shortcut = operator_api, shortcut
             world.emulator.state.behaviour = world.emulator.state.behaviour.model_copy(update={"lifetime": LIFETIME})
-            await world.crash()
             # Vercel's clock isn't behind the API server's, whatever the set-up has taken.
             await world.clock.advance(60)
-            world.lives = 0
             world.start()
-            yield Stage(world, proxy, control_plane.audit, await asyncio.to_thread(control_plane.audit.mark))
+            yield Stage(world, proxy, control_plane.audit, control_plane.audit.size)
             await world.crash()

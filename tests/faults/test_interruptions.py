@@ -35,6 +35,13 @@ from support.world import World
 from vercel_certificate_operator.resync import Resync
 from vercel_emulator.models import Fault
 
+
+@pytest.fixture
+def shortcut() -> bool:
+    """These are about other writers and the clock."""
+    return True
+
+
 STEPS = {"an-hour-forward": 3600.0, "an-hour-back": -3600.0}
 
 

@@ -57,7 +57,7 @@ async def test_two_operators_at_once_make_one_post_for_each_need(stage: Stage) -
         await one.advance(HOUR)
         await settled(one, other)
         await check(one, quiet_since_seq=seq)
-        fenced = [request for request in await stage.asked_of_kubernetes(stage.begun) if request.code == 422]
+        fenced = [request for request in await stage.asked_of_kubernetes() if request.code == 422]
         assert fenced, "both tried"
     finally:
         await other.crash()

@@ -43,7 +43,8 @@ class Helm:
     def template(self, values: Mapping[str, Any], *, namespace: str = "default") -> list[dict[str, Any]]:
         """Returns the objects that the chart renders."""
         text = self("template", "vco", CHART, KUBE_VERSION, "--namespace", namespace, "--values", self.values(values))
-        return [document for document in yaml.safe_load_all(text) if document]
+        documents = yaml.load_all(text, yaml.CSafeLoader)  # a tenth of what Python's own takes
+        return [document for document in documents if document]
 
     def refusal(self, values: Mapping[str, Any]) -> str:
         """Returns Helm's error for values that the chart must refuse."""

@@ -112,6 +112,8 @@ class MemoryApi:
         self.by_operator = False
         """Whether the request in progress is the operator's, for observers."""
         self.observers: list[Observer] = []
+        self.changes = 0
+        """How often something was created, changed, removed or restored."""
 
     def client(
         self, *, faulty: bool = False, gate: Gate | None = None, dated: Callable[[str | None], None] | None = None
@@ -148,6 +150,7 @@ class MemoryApi:
         self._objects = {place: body for place, body in self._objects.items() if place[0] != PLURAL}
         self._objects |= copied(after)
         self._names.clear()
+        self.changes += 1
         for place in before.keys() | after.keys():
             self._observed(before.get(place), after.get(place))
 
@@ -213,6 +216,7 @@ class MemoryApi:
         metadata.pop("deletionTimestamp", None)
         _drop_what_is_empty(metadata)
         self._objects[place] = new
+        self.changes += 1
         self._names.pop(place[:2], None)
         if place[0] == PLURAL:
             self._observed(None, new)
@@ -262,12 +266,14 @@ class MemoryApi:
         going = deleting or metadata.get("deletionTimestamp")
         if going and not metadata.get("finalizers"):
             self._names.pop(place[:2], None)
+            self.changes += 1
             del self._objects[place]  # the version in the answer is the one before
             if place[0] == PLURAL:
                 self._observed(before, None)
             return after
         if after != before:
             metadata["resourceVersion"] = str(next(self._versions))
+            self.changes += 1
         self._objects[place] = after
         if place[0] == PLURAL and after != before:
             self._observed(before, after)
@@ -603,6 +609,7 @@ async def simulated_world(
         of_operator = settings_for(namespace, emulator, **settings)
         made = SimulatedWorld(api.client(), namespace, emulator, clock, of_operator)
         made.memory, made.server_clock, made.faults_by_network = api, server_clock, faults_by_network
+        made.changes = lambda: api.changes
         with mock.patch("secrets.token_hex", lambda size=8: f"{next(numbers):0{2 * size}x}"):
             made.start()
             try:

@@ -5,19 +5,21 @@ It speaks plain HTTP on loopback, and asks the API server as admin. So it stands
 """
 
 import asyncio
+import functools
 import json
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import aiohttp
 import yaml
 from aiohttp import web
+from kubernetes.aio.client import ApiClient, ApiException
 
 from control_plane import ControlPlane
 from vercel_certificate_operator.core.resource import FINALIZER, PLURAL
@@ -65,6 +67,47 @@ class KubeFault:
         return True
 
 
+class Changes:
+    """Counts the requests that may have changed a resource, when they are over.
+
+    It leaves out Events. If a request ended without an answer, it may take effect at any time: then each look counts.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._unsure = False
+
+    def __call__(self) -> int:
+        self._count += self._unsure
+        return self._count
+
+    @contextmanager
+    def counted(self, method: str, path: str) -> Iterator[None]:
+        """Counts one request, which is carried out inside the block."""
+        if method == "GET" or "/events" in path:
+            yield
+            return
+        try:
+            yield
+        except ApiException:
+            raise  # an answer
+        except BaseException:
+            self._unsure = True
+            raise
+        finally:
+            self._count += 1
+
+    def count(self, api: ApiClient) -> None:
+        """From now on, counts the requests of a client too."""
+        call_api = api.call_api
+
+        async def counted(method: str, url: str, *args: Any, **options: Any) -> Any:
+            with self.counted(method, url):
+                return await call_api(method, url, *args, **options)
+
+        cast(Any, api).call_api = counted
+
+
 class KubeProxy:
     """The proxy. ``url`` is its address."""
 
@@ -77,6 +120,8 @@ class KubeProxy:
         """Requests so far."""
         self.passed_on: Counter[Kind] = Counter()
         """Those of them that the API server was sent."""
+        self.changes = Changes()
+        """What the API server was sent."""
         self.flowing = asyncio.Event()
         """While it is not set, nothing that a watch says comes through; the connections stay."""
         self.flowing.set()
@@ -109,8 +154,7 @@ class KubeProxy:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["KubeProxy"]:
         """Listens inside the block."""
-        tls = ssl.create_default_context(cafile=str(self._control_plane.ca_file))
-        connector = aiohttp.TCPConnector(ssl=tls, limit=0)
+        connector = aiohttp.TCPConnector(ssl=_tls(self._control_plane.ca_file), limit=0)
         app = web.Application(client_max_size=2**24)
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
@@ -144,15 +188,16 @@ class KubeProxy:
                 return broken
         self.passed_on[kind] += 1
         try:
-            upstream = await self._session.request(
-                request.method,
-                f"{self._control_plane.url}{request.raw_path}",
-                data=body or None,
-                headers={
-                    **{name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP},
-                    "Authorization": f"Bearer {self._token}",
-                },
-            )
+            with self.changes.counted(request.method, request.path):
+                upstream = await self._session.request(
+                    request.method,
+                    f"{self._control_plane.url}{request.raw_path}",
+                    data=body or None,
+                    headers={
+                        **{name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP},
+                        "Authorization": f"Bearer {self._token}",
+                    },
+                )
         except aiohttp.ClientConnectionError:
             return _cut(request)  # the API server is down
         async with upstream:
@@ -216,6 +261,12 @@ class KubeProxy:
             if upstream.connection is not None and upstream.connection.transport is not None:
                 upstream.connection.transport.abort()
         return response
+
+
+@functools.cache
+def _tls(ca_file: Path) -> ssl.SSLContext:
+    """Returns a context that trusts a control plane. It takes milliseconds, so each has one."""
+    return ssl.create_default_context(cafile=str(ca_file))
 
 
 def refusal(status: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import asyncio
 import copy
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from kubernetes.aio.client import ApiClient, ApiException, Configuration, Custom
 from pydantic import SecretStr
 
 from support.clock import TestClock, settle
+from support.shortcut import shorten
 from vercel_certificate_operator.core.resource import GROUP, PLURAL, VERSION, Key
 from vercel_certificate_operator.core.sightings import ScopeKey
 from vercel_certificate_operator.kube import connection
@@ -64,6 +65,13 @@ class World:
     """The operator's own way to the API server; without it, it goes the way that the tests go."""
     watching: bool = True
     """Whether the watch tells anything."""
+    changes: Callable[[], int] | None = None
+    """How many requests may have changed a resource. What was listed is true until there is another one.
+
+    None: nobody counts, so each look is a list.
+    """
+    shortcut: bool = False
+    """Whether requests to Vercel take no sockets while none is to go wrong; see ``Shortcut``."""
     lives: int = 0
     """How many processes of the operator there were."""
     rounds: int = 0
@@ -73,6 +81,10 @@ class World:
     operator: Operator | None = None
     """The parts of the process that runs; None: none runs."""
     _ids: "itertools.count[int]" = field(default_factory=itertools.count)
+    _listed: tuple[int, list[dict[str, Any]]] | None = None
+    """The newest list, and the changes before it."""
+    _told: tuple[Operator, int] | None = None
+    """The process that knows all that was listed after so many changes."""
 
     def __post_init__(self) -> None:
         self.custom = CustomObjectsApi(self.api)
@@ -95,6 +107,10 @@ class World:
             certificates_class=self.certificates_class,
             new_id=lambda: f"attempt-{next(self._ids)}",
         )
+        if self.shortcut:
+            accounts: Any = self.operator.accounts
+            new_client, emulator = accounts._new_client, self.emulator
+            accounts._new_client = lambda *args: shorten(new_client(*args), emulator, faults=False)
         self._run(self.operator)
         return self.operator
 
@@ -130,25 +146,43 @@ class World:
         assert self.operator is not None
         if not self.watching:
             return False
-        objects, reconciler = self.operator.objects, self.operator.reconciler
+        changes = self.changes() if self.changes else None
+        if changes is not None and self._told == (self.operator, changes):
+            return False
+        operator, objects, reconciler = self.operator, self.operator.objects, self.operator.reconciler
         seen, news = set(), False
+
+        def version_of(key: Key) -> str | None:
+            body = objects.body(key)  # which is not parsed as a resource is
+            return None if body is None else str(body["metadata"]["resourceVersion"])
+
         try:
-            bodies = [body async for body in VercelCertificates(self.api).list(self.watched)]
+            bodies = await self._list(self.watched)
         except KubeError:
             return False
         for body in bodies:
             key = key_of(body)
             seen.add(key)
-            known = objects.get(key)
-            if known is None or known.resource_version != body["metadata"]["resourceVersion"]:
+            known = version_of(key)
+            if known is None or known != body["metadata"]["resourceVersion"]:
                 reconciler.seen(body)
-                newest = objects.get(key)
                 # After a restore of etcd, its state is older than what is known, until the next list.
-                news = news or newest is None or known is None or newest.resource_version != known.resource_version
+                news = news or known is None or version_of(key) != known
         for key in set(objects.keys()) - seen:
             reconciler.vanished(key)
             news = True
+        self._told = None if changes is None else (operator, changes)
         return news
+
+    async def _list(self, namespaces: Sequence[str]) -> list[dict[str, Any]]:
+        """Returns the resources. The caller must not change them."""
+        changes = self.changes() if self.changes and list(namespaces) == [self.namespace] else None
+        if changes is None or self._listed is None or self._listed[0] != changes:
+            bodies = [body async for body in VercelCertificates(self.api).list(namespaces)]
+            if changes is None:
+                return bodies
+            self._listed = changes, bodies
+        return self._listed[1]
 
     async def quiet(self, *, hanging: int = 0) -> None:
         """Waits until nothing is due at this time, except for this number of calls that hang at Vercel."""
@@ -243,7 +277,8 @@ class World:
         return cast(dict[str, Any], body)
 
     async def all(self) -> list[dict[str, Any]]:
-        return [body async for body in VercelCertificates(self.api).list([self.namespace])]
+        bodies = json.dumps(await self._list([self.namespace]))
+        return cast(list[dict[str, Any]], json.loads(bodies))  # the caller's own
 
     async def status(self, name: str) -> dict[str, Any]:
         body = await self.get(name)
@@ -309,6 +344,7 @@ async def world(
     namespace: str,
     *,
     certificates_class: type[VercelCertificates] = VercelCertificates,
+    started: bool = True,
     **settings: Any,
 ) -> AsyncIterator[World]:
     """A World that is up, on a clock that starts at the present: the API server's own clock can't be moved.
@@ -317,6 +353,7 @@ async def world(
         kubeconfig: of the API server.
         namespace: where everything happens.
         certificates_class: interferes with the operator's requests.
+        started: whether the operator runs.
         settings: of the operator, where they are to differ.
     """
     clock = TestClock(datetime.now(UTC).replace(microsecond=0))
@@ -326,7 +363,8 @@ async def world(
     async with emulator, connection.api_client(await configuration_of(kubeconfig)) as api:
         of_operator = settings_for(namespace, emulator, **settings)
         made = World(api, namespace, emulator, clock, of_operator, certificates_class)
-        made.start()
+        if started:
+            made.start()
         try:
             yield made
         finally:
