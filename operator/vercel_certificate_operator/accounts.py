@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass, field, replace
@@ -32,9 +33,11 @@ from vercel_certificate_operator.core.times import LEAST_LIST_AGE
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing
 from vercel_certificate_operator.list_room import ListRoom
 from vercel_certificate_operator.shares import MOST_CALLS, Shares
-from vercel_certificate_operator.vercel import NotSent, VercelClient, VercelError
+from vercel_certificate_operator.vercel import NotSent, OutcomeUnknown, VercelClient, VercelError
 from vercel_certificate_operator.vercel.times import Allowance
 from vercel_certificate_operator.vercel_failures import failure_of
+
+logger = logging.getLogger(__name__)
 
 KEPT = 48 * 3600.0
 """Seconds for which a token that isn't used is kept: longer than any back-off."""
@@ -116,6 +119,12 @@ def _party(key: Hashable) -> Hashable:
 
 def _namespace(place: Place | None) -> str | None:
     return place[0] if place is not None else None
+
+
+async def _end(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @dataclass(slots=True)
@@ -680,10 +689,18 @@ class Account:
             self.succeeded("list", scope, key)
         except VercelError as failed:
             error = failed
-            self._rest(scope, error)
+        except Exception as bug:
+            # It counts as a failure, so that those who wait don't begin the next list at once.
+            logger.exception("The list of certificates in %s failed because of a bug", scope)
+            error = OutcomeUnknown(f"internal error: {type(bug).__name__}")
         finally:
-            waiting = self._in_progress.pop(scope).waiting
-        for one in waiting:
+            self._list_ended(scope, key, error)
+
+    def _list_ended(self, scope: Scope, key: Hashable, error: VercelError | None) -> None:
+        """Wakes all who waited for a list, and gives back the slot that a key took for it."""
+        if error is not None:
+            self._rest(scope, error)
+        for one in self._in_progress.pop(scope).waiting:
             if error is not None:
                 self._failed_lists[one] = self._clock.monotonic(), scope, error
             self._wake(one, self)
@@ -721,11 +738,11 @@ class Account:
 
     async def aclose(self) -> None:
         """Ends what is in progress in the background and closes the client."""
-        timers = [self._until_called_is_over] if self._until_called_is_over is not None else []
-        tasks = [*self.lists, *self._reading, *timers]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, *self._closing, return_exceptions=True)
+        self.unused = lambda account: None  # it is being closed already
+        await _end(*self.lists, *self._reading)
+        if self._until_called_is_over is not None:  # perhaps only since they gave their slots back
+            await _end(self._until_called_is_over)
+        await asyncio.gather(*self._closing, return_exceptions=True)
         if self._client is not None:
             await self._client.aclose()
 

@@ -246,24 +246,3 @@ async def test_one_request_at_a_time_within_a_rate_limit_is_enough_for_a_certifi
     for _ in range(15):
         await town.advance(MINUTE)
     assert await town.ready("site") == ("True", "Issued")
-
-
-async def test_a_list_that_fails_because_of_a_bug_gives_its_slot_back() -> None:
-    """The token could make fewer and fewer calls."""
-    woken: list[Hashable] = []
-    shared = account(woken, slots=1)
-
-    class Broken:
-        async def list(self, *_: object) -> tuple[()]:
-            raise KeyError("a bug")
-
-        async def aclose(self) -> None:
-            pass
-
-    shared._client = cast(VercelClient, Broken())
-    assert shared.take_slot(key("web"), "list")
-    shared.start_list(Scope(), key("web"))
-    await settle()
-    assert shared.in_flight == 0
-    assert woken == [key("web")]
-    await shared.aclose()
