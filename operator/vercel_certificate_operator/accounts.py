@@ -2,8 +2,9 @@
 
 import asyncio
 import hashlib
+import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -32,9 +33,11 @@ from vercel_certificate_operator.core.times import LEAST_LIST_AGE
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing
 from vercel_certificate_operator.list_room import ListRoom
 from vercel_certificate_operator.shares import MOST_CALLS, Shares
-from vercel_certificate_operator.vercel import NotSent, VercelClient, VercelError
+from vercel_certificate_operator.vercel import NotSent, OutcomeUnknown, VercelClient, VercelError
 from vercel_certificate_operator.vercel.times import Allowance
 from vercel_certificate_operator.vercel_failures import failure_of
+
+logger = logging.getLogger(__name__)
 
 KEPT = 48 * 3600.0
 """Seconds for which a token that isn't used is kept: longer than any back-off."""
@@ -118,6 +121,12 @@ def _namespace(place: Place | None) -> str | None:
     return place[0] if place is not None else None
 
 
+async def _end(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 @dataclass(slots=True)
 class _Limit:
     allowed: int = 1
@@ -184,7 +193,7 @@ class Account:
         self._called: dict[Hashable, tuple[Tick, _Turn]] = {}
         """Keys of such parties that were woken for their turn: a slot is kept for each. The oldest is first."""
         self._first: dict[Hashable, _Turn] = {}
-        """Keys that make a call of another kind first, each with the turn that it has after that."""
+        """Keys that first make another kind of call, or wait for a list, each with the turn that it has after that."""
         self._until_called_is_over: asyncio.Task[None] | None = None
         self._pauses: dict[PauseKey, _Pause] = {}
         self._refusals: dict[PauseKey, tuple[int, Tick]] = {}
@@ -362,30 +371,39 @@ class Account:
             del self._called[next(iter(self._called))]
         return self._allowed - self._taken - len(self._called)
 
-    def _call_next(self, party: Hashable | None = None) -> bool:
+    def _call_next(self, here: tuple[Hashable, Call] | None = None) -> bool:
         """Wakes a key of the party that was passed over and served longest ago. Returns False if there is none.
 
         Args:
-            party: one that is here already. If it is its turn, nobody is woken.
+            here: a party that has come for a call. If it is its turn for that, nobody is woken.
         """
-        if not self._passed_over:
-            return False
         for call, waiting in self._passed_over.items():
-            about_to = sum(turn.call == call for _, turn in self._called.values())
-            if self._is_paused_everywhere(call) or not self._may(call, urgent=True, others=about_to):
+            if self._is_paused_everywhere(call) or not self._may(call, urgent=True):
                 continue
-            allowed = [other for other in waiting if self._shares.allow(other)]
-            if not allowed:
+            able = [other for other, turn in waiting.items() if self._can_go(other, turn, here)]
+            if not able:
                 continue
-            other = min(allowed, key=partial(self._served_at, call))
-            if party is not None and other == party:
+            other = min(able, key=partial(self._served_at, call))
+            if here == (other, call):
                 return False
+            if here is not None and here[0] == other:
+                continue  # it has come for another call
             turn = waiting[other]
             self._had_its_turn(other, call)
             self._keep_slot(turn)
             self._wake(turn.key, self)
             return True
         return False
+
+    def _can_go(self, party: Hashable, turn: _Turn, here: tuple[Hashable, Call] | None) -> bool:
+        """Returns whether a key can begin its call if it is called. Otherwise it would be called again and again."""
+        urgent, _, call = self._waits.get(turn.key, (True, party, turn.call))
+        return (
+            call == turn.call  # else it waits for the one that it makes first
+            and self._may(call, urgent=urgent)
+            and self._shares.allow(party)
+            and not self._must_yield(party, Counter(), here)
+        )
 
     def _keep_slot(self, turn: _Turn) -> None:
         self._called.pop(turn.key, None)
@@ -403,6 +421,22 @@ class Account:
     def _served_at(self, call: Call, party: Hashable) -> Tick:
         return self._served.get((call, party), 0.0)
 
+    def _keep_again(self, turn: _Turn | None) -> None:
+        """Keeps the turn of a key that was called, or that has made another call first."""
+        if turn is not None:
+            self._passed_over.setdefault(turn.call, {}).setdefault(_party(turn.key), turn)
+
+    def _put_off(self, key: Hashable) -> None:
+        """Keeps the turn of a key while it makes another call first, or waits for a list. But not for ever."""
+        party = _party(key)
+        for call, waiting in self._passed_over.items():
+            turn = waiting.get(party)
+            if turn is not None and turn.key == key:
+                self._had_its_turn(party, call)
+                if turn.made < MOST_FIRST:
+                    self._first[key] = replace(turn, made=turn.made + 1)
+                return
+
     def _had_its_turn(self, party: Hashable, call: Call) -> None:
         waiting = self._passed_over.get(call)
         if waiting is not None and waiting.pop(party, None) is not None and not waiting:
@@ -417,15 +451,15 @@ class Account:
         party = _party(key)
         _, turn = self._called.pop(key, (0.0, None))
         if turn is None:
-            while self._free > 0 and self._call_next(party):
+            while self._free > 0 and self._call_next((party, call)):
                 pass
+        self._keep_again(turn)
         if not self._shares.allow(party):
             self._shares.wait(party, self.wake_waiting)
         elif self._free > 0 and self._may(call, urgent=urgent) and not self._must_yield(party, Counter()):
             self.stop_waiting(key)
             self._had_its_turn(party, call)
-            if turn is not None and turn.call != call and turn.made < MOST_FIRST:
-                self._first[key] = replace(turn, made=turn.made + 1)
+            self._put_off(key)
             self._taken += 1
             self._held[party] += 1
             self._budgets.begin(call)
@@ -455,26 +489,37 @@ class Account:
         if not calls:
             del self._waiting[urgent][party]
 
-    def _must_yield(self, party: Hashable, woken: Counter[Hashable]) -> bool:
-        """Returns whether a party has its half of the slots while another one, which has less, waits."""
+    def _must_yield(self, party: Hashable, woken: Counter[Hashable], here: tuple[Hashable, Call] | None = None) -> bool:
+        """Returns whether a party has its half of the slots while another one, which has less, waits.
+
+        Args:
+            here: a party that has come for a call, and doesn't wait in line.
+        """
         half = max(1, self._allowed // 2)
         if self._held[party] + woken[party] < half:
             return False
+        lines: list[tuple[bool, Mapping[Hashable, Iterable[Call]]]] = [*self._waiting.items()]
+        if here is not None:
+            lines.append((True, {here[0]: [here[1]]}))
         return any(
             other != party
             and self._held[other] + woken[other] < half
             and self._shares.allow(other, woken[other])
             and any(self._may(call, urgent=urgent) for call in calls)
-            for urgent, line in self._waiting.items()
+            for urgent, line in lines
             for other, calls in line.items()
         )
 
     def _may(self, call: Call, *, urgent: bool, others: int = 0) -> bool:
-        """Returns whether one more call of this kind may be made now, beside others that are about to be made."""
+        """Returns whether one more call of this kind may be made now, beside others that are about to be made.
+
+        One is kept for each key that was called to make it.
+        """
+        others += sum(turn.call == call for _, turn in self._called.values())
         limit = self._limits.get(call)
         if limit is not None and self._budgets.in_flight(call) + others >= limit.allowed:
             return False
-        return self._budgets.allows(call, urgent=urgent)
+        return self._budgets.allows(call, urgent=urgent, others=others)
 
     def used_up(self, call: Call, token: Token, *, urgent: bool = True) -> Pause | None:
         """Returns the pause until Vercel allows more calls of this kind, by the headers of its answers.
@@ -496,9 +541,7 @@ class Account:
             del self._held[party]
         self._budgets.end(call)
         self._shares.end(party)
-        turn = self._first.pop(key, None)
-        if turn is not None:
-            self._passed_over.setdefault(turn.call, {}).setdefault(party, turn)
+        self._keep_again(self._first.pop(key, None))
         self._drop_what_a_rejected_token_has()
         self.pass_on(key)
 
@@ -630,6 +673,9 @@ class Account:
         if running is None:
             return False
         running.waiting[key] = None
+        _, turn = self._called.pop(key, (0.0, None))
+        self._keep_again(turn)
+        self._put_off(key)
         return True
 
     def waiting_for_list(self, scope: Scope) -> int:
@@ -680,12 +726,21 @@ class Account:
             self.succeeded("list", scope, key)
         except VercelError as failed:
             error = failed
-            self._rest(scope, error)
+        except Exception as bug:
+            # It counts as a failure, so that those who wait don't begin the next list at once.
+            logger.exception("The list of certificates in %s failed because of a bug", scope)
+            error = OutcomeUnknown(f"internal error: {type(bug).__name__}")
         finally:
-            waiting = self._in_progress.pop(scope).waiting
-        for one in waiting:
+            self._list_ended(scope, key, error)
+
+    def _list_ended(self, scope: Scope, key: Hashable, error: VercelError | None) -> None:
+        """Wakes all who waited for a list, and gives back the slot that a key took for it."""
+        if error is not None:
+            self._rest(scope, error)
+        for one in self._in_progress.pop(scope).waiting:
             if error is not None:
                 self._failed_lists[one] = self._clock.monotonic(), scope, error
+            self._keep_again(self._first.pop(one, None))  # before anyone is woken for the slot
             self._wake(one, self)
         self.give_slot_back(key, "list")
 
@@ -721,11 +776,11 @@ class Account:
 
     async def aclose(self) -> None:
         """Ends what is in progress in the background and closes the client."""
-        timers = [self._until_called_is_over] if self._until_called_is_over is not None else []
-        tasks = [*self.lists, *self._reading, *timers]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, *self._closing, return_exceptions=True)
+        self.unused = lambda account: None  # it is being closed already
+        await _end(*self.lists, *self._reading)
+        if self._until_called_is_over is not None:  # perhaps only since they gave their slots back
+            await _end(self._until_called_is_over)
+        await asyncio.gather(*self._closing, return_exceptions=True)
         if self._client is not None:
             await self._client.aclose()
 

@@ -55,13 +55,17 @@ class Budgets:
         """Returns how many calls of this kind are in flight."""
         return self._in_flight[call]
 
-    def allows(self, call: Call, *, urgent: bool) -> bool:
-        """Returns whether one more call may be made now. Calls in flight may not be counted at Vercel yet."""
+    def allows(self, call: Call, *, urgent: bool, others: int = 0) -> bool:
+        """Returns whether one more call may be made now. Calls in flight may not be counted at Vercel yet.
+
+        Args:
+            others: calls that are about to be made.
+        """
         budget = self._running(call)
         if budget is None:
             return True
         reserved = 0 if urgent else budget.limit // RESERVE
-        return budget.left - self._in_flight[call] > reserved
+        return budget.left - self._in_flight[call] - others > reserved
 
     def used_up_until(self, call: Call, *, urgent: bool) -> Tick | None:
         """Returns until when no call may be made; None: one may be made now, or when one in flight is over."""

@@ -97,21 +97,21 @@ class VercelCalls:
             yield
             account.succeeded(call, scope, key)
         except VercelError as error:
-            self.note_failure(account, call, scope, failure_of(error), token)
+            self.note_failure(account, call, scope, failure_of(error), token, key)
             raise
         finally:
             account.give_slot_back(key, call)
 
     def note_failure(
-        self, account: Account, call: Call, scope: Scope, failure: Failure, token: Token, key: Key | None = None
+        self, account: Account, call: Call, scope: Scope, failure: Failure, token: Token, key: Key | ScopeKey
     ) -> None:
         """Notes a failure that may concern everything that uses the token.
 
         Args:
-            key: whose call it was, if it keeps its turn after a rate limit.
+            key: whose call it was. After a rate limit, it keeps its turn.
         """
         row = meaning(failure, call)
-        if key is not None and row.pauses is Pauses.CALL:
+        if row.pauses is Pauses.CALL:
             account.keep_turn(key, call, urgent=False)
         pause = account.failed(call, scope, failure, row, token)
         if pause is not None:
@@ -176,7 +176,7 @@ class VercelCalls:
         if listing is not None:
             return listing
         if (error := account.failed_list(key, scope)) is not None:
-            self.note_failure(account, "list", scope, failure_of(error), token)
+            self.note_failure(account, "list", scope, failure_of(error), token, key)
             raise error.with_traceback(None)
         if not account.join_list(scope, key):
             self._check_pauses(key, account, "list", scope, token)

@@ -422,6 +422,24 @@ async def test_a_list_occupies_a_slot_until_its_end(
     assert woken == ["a", "c"]
 
 
+async def test_a_list_that_fails_because_of_a_bug_gives_its_slot_back(
+    account: Account, vercel: Vercel, clock: TestClock, woken: list[Hashable], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Otherwise the token could make fewer and fewer calls. The next list has to wait: it may fail again."""
+    began = clock.monotonic()
+    for key in "ab":
+        ask(account, key, began)
+    await settle()
+    vercel.in_progress.pop(0).set_exception(KeyError("a bug"))
+    await settle()
+    assert account.in_flight == 0
+    assert woken == ["a", "b"]
+    for key in "ab":
+        assert "internal error: KeyError" in str(account.failed_list(key, TEAM))
+    assert account.resting_list(TEAM) is not None
+    assert "because of a bug" in caplog.text
+
+
 async def test_lists_are_ordered_by_the_monotonic_clock_alone(
     account: Account, vercel: Vercel, clock: TestClock
 ) -> None:
@@ -525,6 +543,19 @@ async def test_closing_ends_a_list_in_progress(account: Account, vercel: Vercel,
     await account.aclose()
     assert account.lists == []
     assert vercel.closed
+
+
+async def test_closing_leaves_nothing_behind_that_waits_for_a_turn(
+    account: Account, vercel: Vercel, clock: TestClock
+) -> None:
+    """The slot of the list that closing ends is kept for a key whose turn it is."""
+    ask(account, "a", clock.monotonic())
+    assert account.take_slot("b", "issue")
+    await settle()
+    account.keep_turn("c", "issue", urgent=True)
+    await account.aclose()
+    await settle()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 # --- domains ----------------------------------------------------------------------------------------------------------

@@ -1,13 +1,17 @@
 """Turns: who has waited for one, for names or for a shared token, gets it whatever others do."""
 
+import asyncio
 from collections.abc import AsyncIterator, Hashable
+from contextlib import nullcontext
 from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 
 from reported.acts import posts
 from reported.test_fair_tokens import (
     EVIL,
+    LIMITED,
     NAMES,
     NEVER,
     TENANTS,
@@ -20,11 +24,19 @@ from reported.test_fair_tokens import (
     operator_of,
     passes,
     simulated,
+    token,
 )
 from reported.test_other_tenants import squatters
 from support.acting import HOUR, MINUTE, REF, put_secret
-from vercel_certificate_operator.accounts import CALLED, MOST_FIRST
+from support.clock import TestClock, settle
+from vercel_certificate_operator.accounts import CALLED, MOST_FIRST, Account, Accounts
+from vercel_certificate_operator.core.certificate import Scope
+from vercel_certificate_operator.core.failures import Call, meaning
 from vercel_certificate_operator.core.resource import Key
+from vercel_certificate_operator.core.sightings import ScopeKey
+from vercel_certificate_operator.vercel import ApiError, VercelClient
+from vercel_certificate_operator.vercel.times import Allowance
+from vercel_certificate_operator.vercel_calls import VercelCalls, Waiting
 from vercel_emulator.models import Fault, RateLimit
 
 
@@ -110,6 +122,219 @@ async def test_a_key_that_makes_another_call_first_keeps_its_turn_for_some_of_th
     assert shared.take_slot(key("web"), "list")
     shared.give_slot_back(key("web"), "list")
     assert woken[-1] == key("evil"), "nobody keeps it for ever"
+    await shared.aclose()
+
+
+# --- calls that Vercel refused ---------------------------------------------------------------------------------------
+
+
+async def test_after_a_rate_limit_of_lists_the_tenant_that_was_refused_one_is_next(town: Town) -> None:
+    """Vercel allows one list and one POST a minute. 'mean' has both, again and again: it took 15 minutes."""
+    await import_of_others(town)
+    town.emulator.limits.rule = RateLimit(limit=1, window=60, per_call=True, rate_limit_headers=False, retry_after=True)
+    for minute in range(4):
+        await others_renew(town, minute)
+        await town.advance(MINUTE)
+    await town.apply("site", NAMES, team={"id": "team_alpha"})
+    minutes = 0
+    while await town.ready("site") != ("True", "Issued") and minutes < 8:
+        await others_renew(town, 10 + minutes)
+        await town.advance(MINUTE)
+        minutes += 1
+    assert await town.ready("site") == ("True", "Issued")
+
+
+class _Limiting:
+    """Vercel refuses the first list."""
+
+    def __init__(self) -> None:
+        self.lists = 0
+
+    async def list(self, *_: object) -> tuple[()]:
+        self.lists += 1
+        if self.lists == 1:
+            raise ApiError("slow down", status=429, code="rate_limited", retry_after=60.0)
+        return ()
+
+    async def get(self, *_: object) -> None:
+        raise ApiError("slow down", status=429, code="rate_limited", retry_after=60.0)
+
+    async def aclose(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("call", ["list", "get"])
+async def test_a_call_that_vercel_refuses_because_of_a_rate_limit_keeps_its_turn(call: str) -> None:
+    """As a POST does."""
+    clock, client, woken = TestClock(), _Limiting(), list[Hashable]()
+    accounts = Accounts(lambda *_: cast(VercelClient, client), clock, slots=2)
+    accounts.wake = lambda one, _: woken.append(one)
+    calls = VercelCalls(accounts, clock, lambda _: nullcontext())
+    shared, scope = token("token-of-several-tenants-0123"), Scope(team_id="team_alpha")
+    if call == "list":
+        with pytest.raises(Waiting):
+            calls.list(key("web"), None, scope, shared)
+        await settle()
+        with pytest.raises(ApiError):
+            calls.list(key("web"), None, scope, shared)
+    else:
+        with pytest.raises(ApiError):
+            await calls.get(key("web"), "cert_1", scope, shared)
+    woken.clear()
+    await clock.advance(70)
+    one = accounts.of(shared)
+    assert not one.take_slot(key("evil"), cast(Any, call)), "it is the turn of the other one"
+    assert woken == [key("web")]
+    await accounts.aclose()
+
+
+# --- the turn of a tenant, and calls of other kinds ------------------------------------------------------------------
+
+
+async def test_a_turn_for_another_kind_of_call_does_not_take_the_turn_of_another_tenant() -> None:
+    """'evil' has a turn for lists. So it took the only call for a certificate, although 'web' was next for that."""
+    woken: list[Hashable] = []
+    shared = account(woken, slots=1)
+    shared.succeeded("issue", Scope(), key("evil"))
+    shared.keep_turn(key("evil"), "list", urgent=True)
+    shared.keep_turn(key("web"), "issue", urgent=False)
+    assert not shared.take_slot(key("evil", 1), "issue"), "it is the turn of the other one"
+    assert woken[:1] == [key("web")]
+    await shared.aclose()
+
+
+async def after_a_limit_of(shared: Account, *calls: Call) -> None:
+    """Two calls at a time are allowed again, but only one of these kinds."""
+    for call in calls:
+        shared.failed(call, Scope(), LIMITED, meaning(LIMITED, call))
+    await passes(shared)
+    for number in range(2):
+        assert shared.take_slot(key("mean", number), "get")
+        shared.succeeded("get", Scope(), key("mean", number))
+        shared.give_slot_back(key("mean", number), "get")
+
+
+async def test_the_only_call_of_a_kind_is_kept_for_the_tenant_whose_turn_it_is() -> None:
+    """Two calls at a time are allowed again, but only one POST. A slot was kept for 'web', and 'evil' made the POST."""
+    woken: list[Hashable] = []
+    shared = account(woken, slots=2)
+    await after_a_limit_of(shared, "issue")
+    shared.keep_turn(key("web"), "issue", urgent=False)
+    shared.wake_waiting()
+    assert woken == [key("web")]
+    assert not shared.take_slot(key("evil"), "issue"), "it is the turn of the other one"
+    assert shared.take_slot(key("web"), "issue")
+    await shared.aclose()
+
+
+async def test_the_last_call_that_headers_leave_is_kept_for_the_tenant_whose_turn_it_is() -> None:
+    woken: list[Hashable] = []
+    shared = account(woken, slots=2)
+    shared._budgets.note("issue", Allowance(limit=2, remaining=1, seconds=60.0))
+    shared.keep_turn(key("web"), "issue", urgent=False)
+    shared.wake_waiting()
+    assert woken == [key("web")]
+    assert not shared.take_slot(key("evil"), "issue"), "it is the turn of the other one"
+    assert shared.take_slot(key("web"), "issue")
+    await shared.aclose()
+
+
+async def test_a_key_that_can_not_begin_its_call_is_not_called_again_and_again() -> None:
+    """One call is left, for renewals only. 'web' has its turn for a first certificate."""
+    woken: list[Hashable] = []
+    shared = account(woken, slots=2)
+    shared._budgets.note("issue", Allowance(limit=10, remaining=1, seconds=60.0))
+    shared.keep_turn(key("web"), "issue", urgent=False)
+    shared.wake_waiting()
+    assert not shared.take_slot(key("web"), "issue", urgent=False)
+    woken.clear()
+    shared.pass_on(key("web"))
+    assert len(woken) <= 1, "to report that the limit is used up"
+    await passes(shared, 60)
+    shared.keep_turn(key("web"), "issue", urgent=False)
+    shared.wake_waiting()
+    assert shared.take_slot(key("web"), "issue", urgent=False)
+    await shared.aclose()
+
+
+async def test_a_key_whose_tenant_has_half_of_the_slots_is_not_called_while_another_tenant_waits() -> None:
+    """It would have to yield."""
+    woken: list[Hashable] = []
+    shared = account(woken, slots=2)
+    assert shared.take_slot(key("evil"), "get")
+    assert shared.take_slot(key("mean"), "get")
+    assert not shared.take_slot(key("web"), "get")
+    shared.keep_turn(key("evil", 1), "issue", urgent=True)
+    shared.give_slot_back(key("mean"), "get")
+    assert woken == [key("web")]
+    assert shared.take_slot(key("web"), "get")
+    shared.give_slot_back(key("evil"), "get")
+    assert woken == [key("web"), key("evil", 1)]
+    await shared.aclose()
+
+
+async def test_the_default_token_keeps_the_turn_of_its_own_list() -> None:
+    """The list belongs to no tenant."""
+    woken: list[Hashable] = []
+    shared = account(woken, slots=1)
+    watch = ScopeKey(None, Scope())
+    shared.keep_turn(watch, "list", urgent=True)
+    assert shared.take_slot(watch, "list"), "nobody has to be woken"
+    assert woken == []
+    shared.give_slot_back(watch, "list")
+    shared.keep_turn(watch, "list", urgent=True)
+    assert not shared.take_slot(key("evil"), "list"), "it is the turn of the other one"
+    assert woken == [watch]
+    await shared.aclose()
+
+
+async def test_a_turn_is_kept_while_the_list_that_is_needed_first_waits_for_another_one() -> None:
+    """One list at a time is allowed, and 'evil' reads one. So 'web' lost its turn for the POST."""
+    woken: list[Hashable] = []
+    shared = account(woken, slots=2)
+    await after_a_limit_of(shared, "issue", "list")
+    assert shared.take_slot(key("evil"), "list")
+    shared.keep_turn(key("web"), "issue", urgent=False)
+    shared.wake_waiting()
+    assert woken == [key("web")]
+    assert not shared.take_slot(key("web"), "list"), "one list at a time"
+    shared.pass_on(key("web"))  # its round is over: it waits
+    assert woken == [key("web")], "it is not called again while it can't go on"
+    shared.give_slot_back(key("evil"), "list")
+    assert woken == [key("web"), key("web")]
+    assert shared.take_slot(key("web"), "list")
+    shared.give_slot_back(key("web"), "list")
+    assert not shared.take_slot(key("evil", 1), "issue"), "it is the turn of the other one"
+    await shared.aclose()
+
+
+async def test_a_turn_is_kept_while_a_list_that_another_tenant_has_begun_is_waited_for() -> None:
+    """'web' joins the list in progress, which takes no slot of its own."""
+    woken: list[Hashable] = []
+    shared = account(woken, slots=2)
+    ended = asyncio.Event()
+
+    class Slow:
+        async def list(self, *_: object) -> tuple[()]:
+            await ended.wait()
+            return ()
+
+        async def aclose(self) -> None:
+            pass
+
+    shared._client = cast(VercelClient, Slow())
+    assert shared.take_slot(key("evil"), "list")
+    shared.start_list(Scope(), key("evil"))
+    shared.keep_turn(key("web"), "issue", urgent=False)
+    shared.wake_waiting()
+    assert woken == [key("web")]
+    assert shared.join_list(Scope(), key("web"))
+    shared.pass_on(key("web"))  # its round is over: it waits
+    ended.set()
+    await settle()
+    assert key("web") in woken[1:]
+    assert shared.take_slot(key("mean"), "get"), "one of the two slots"
+    assert not shared.take_slot(key("evil", 1), "issue"), "the other one is kept: it is the turn of the other one"
     await shared.aclose()
 
 
