@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from reported.acts import posts
+from reported.acts import fails, posts
 from reported.test_fair_tokens import (
     EVIL,
     LIMITED,
@@ -29,6 +29,7 @@ from reported.test_fair_tokens import (
 from reported.test_other_tenants import squatters
 from support.acting import HOUR, MINUTE, REF, put_secret
 from support.clock import TestClock, settle
+from support.world import TOKEN
 from vercel_certificate_operator.accounts import CALLED, MOST_FIRST, Account, Accounts
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.failures import Call, meaning
@@ -405,3 +406,29 @@ async def test_who_waited_once_and_became_a_duplicate_waits_again_when_the_owner
     await town.advance(5 * MINUTE)
     assert posts(town) == 2
     assert len(town.live()) == 1
+
+
+async def test_who_has_waited_for_its_turn_keeps_it_while_a_rate_limit_delays_its_list(town: Town) -> None:
+    """It has waited for three minutes, and then Vercel refuses eight lists for four minutes each."""
+    number = 15
+    for one in range(number):
+        hangs(town, "issue", cns=NAMES, token=f"{EVIL}-{one:04}")
+    await squatters(town, number)
+    await town.quiet(hanging=1)
+    fails(town, "list", 8, status=429, code="rate_limited", headers={"Retry-After": "240"}, token=TOKEN)
+    await town.apply("site", NAMES)
+    minutes = 0
+    while await town.ready("site") != ("True", "Issued") and minutes < 60:
+        await town.advance(MINUTE, hanging=number)
+        minutes += 1
+    assert minutes <= 3 + 3 + 8 * 4.5, "its turn, an attempt that began meanwhile, and eight pauses"
+
+
+@pytest.mark.parametrize("window", [10, 60])
+async def test_one_request_at_a_time_within_a_rate_limit_is_enough_for_a_certificate(town: Town, window: int) -> None:
+    """The list used up the limit, the POST was refused, and after the pause it needed another list: without end."""
+    town.emulator.limits.rule = RateLimit(limit=1, window=window, rate_limit_headers=False, retry_after=True)
+    await town.apply("site", NAMES)
+    for _ in range(15):
+        await town.advance(MINUTE)
+    assert await town.ready("site") == ("True", "Issued")
