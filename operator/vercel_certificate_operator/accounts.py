@@ -638,12 +638,15 @@ class Account:
         """Returns the newest complete list, if it was begun no earlier than this; with None, if it is fresh.
 
         Args:
-            awaited_since: since when somebody has waited for a fresh list. One of that time may be older.
+            awaited_since: since when somebody has waited for a fresh list. One of that time may be older. So may any
+                while Vercel rate limits the token.
         """
         known = self._listings.get(scope)
-        if known is not None and awaited_since is not None and known.begun >= awaited_since - LEAST_LIST_AGE:
+        if known is None:
+            return None
+        if self._limits or (awaited_since is not None and known.begun >= awaited_since - LEAST_LIST_AGE):
             known = replace(known, awaited=True)
-        return known if known is not None and known.is_new_enough(begun_after, self._clock.monotonic()) else None
+        return known if known.is_new_enough(begun_after, self._clock.monotonic()) else None
 
     def drop_lists(self) -> None:
         """Drops all lists: they are made again when someone needs them."""

@@ -17,7 +17,7 @@ from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.core.decide import decide
 from vercel_certificate_operator.core.domains import DomainConfig
-from vercel_certificate_operator.core.facts import awaits_list_since, earliest, is_recent
+from vercel_certificate_operator.core.facts import earliest, is_recent
 from vercel_certificate_operator.core.failures import Failure, Fate
 from vercel_certificate_operator.core.known import (
     AddFinalizer,
@@ -498,7 +498,7 @@ class Reconciler:
                 asked = round_.asked if round_.asked is not None and round_.asked.scope == scope else None
                 if asked is not None and None not in (asked.begun_after, begun_after):
                     begun_after = asked.begun_after  # what it has waited for is new enough
-                since = round_.asked_at if asked is not None and asked.begun_after is None else awaits_list_since(facts)
+                since = round_.asked_at if asked is not None and asked.begun_after is None else None
                 listing = self._calls.list(key, begun_after, scope, token, since)
                 judged = self.drift.judged(ScopeKey(token.place, scope), listing, token)
                 return replace(round_, asked=None, listing=judged)

@@ -125,6 +125,7 @@ async def test_a_rate_limit_makes_an_older_list_prove_nothing(world: SimulatedWo
         await world.quiet()
         await world.advance(MINUTE)
         theirs(world, *A, age=HOUR, left=89 * DAY)
+        await world.advance(5)
         await world.apply("site", A)
         await world.quiet()
     await world.advance(10 * MINUTE)

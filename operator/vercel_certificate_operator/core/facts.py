@@ -11,7 +11,7 @@ from vercel_certificate_operator.core.failures import (
     is_about_the_call,
     meaning,
 )
-from vercel_certificate_operator.core.known import Decision, FailedCall, Known, Listing, Note, Reply, Tick, Wait
+from vercel_certificate_operator.core.known import Decision, FailedCall, Known, Listing, Note, Reply, Wait
 from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.record import Attempt, Origin, Outcome, Superseded, is_same_token, request_hash
 from vercel_certificate_operator.core.renewal import superseded_rest
@@ -283,18 +283,6 @@ def is_recent(known: Known, listing: Listing | None) -> bool:
 def is_fresh(known: Known, listing: Listing | None) -> bool:
     """Returns whether a list is young enough to make an attempt from it."""
     return listing is not None and listing.is_new_enough(None, known.tick)
-
-
-def awaits_list_since(known: Known) -> Tick | None:
-    """Returns since when a list counts as one that the resource has waited for; None: it has not waited.
-
-    If a rate limit refused its last request, that is the list from which it was made: another one would use up what
-    Vercel allows, again and again.
-    """
-    attempt = known.resource.status.closed_attempt
-    if attempt is None or attempt.listed is None or attempt.outcome_reason != Reason.RATE_LIMITED:
-        return None
-    return known.tick - (known.now - attempt.listed).total_seconds()
 
 
 def list_is_unavailable(known: Known) -> FailedCall | None:

@@ -70,10 +70,8 @@ class Listing:
     """Whether so many of the scope's certificates are missing that a wrong token is more likely than their removal."""
     added: tuple[Certificate, ...] = ()
     """Certificates that Vercel didn't list: see ``with_issued``."""
-
     awaited: bool = False
-    """Whether the resource has waited for it, and so may make an attempt from it for longer."""
-
+    """Whether an attempt may be made from it for longer: its resource has waited, or the token is rate limited."""
     removed: Container[str] = field(default=frozenset(), compare=False)
     """Ids of certificates that the operator has removed since. They don't count, whatever Vercel listed."""
 

@@ -24,9 +24,9 @@ LIST_AGE = 600.0
 LEAST_LIST_AGE = 5.0
 """Seconds that it may always be old: what waited for it may have to wait for its turn."""
 AWAITED_LIST_AGE = 120.0
-"""Seconds that it may always be old for a resource that has waited for it, or whose request a rate limit refused after
-it. If very many are due, others go first, and one more list for each of them would delay all. And where Vercel allows
-one request a minute, the list would take that of the certificate each time."""
+"""Seconds that it may always be old for a resource that has waited for it, and while Vercel rate limits the token. If
+very many are due, others go first, and one more list for each of them would delay all. And where Vercel allows one
+request a minute, a list would take that of the certificate each time."""
 LIST_AGE_PER_CERTIFICATE = 0.6
 """Seconds that it may be old for each certificate in it: what costs little is done more often. A page has 100
 certificates, so a long burst of attempts makes about one request a minute for lists."""
