@@ -353,6 +353,18 @@ def test_a_kept_turn_for_names_ends_with_the_need_for_which_it_was_kept() -> Non
     assert waits_for_a_new_attempt(claims, mine, ticks[0])
 
 
+def test_who_has_waited_for_less_than_a_turn_keeps_none() -> None:
+    """The attempt was over soon, and nothing came of the gap. Later it has to wait for the attempts of others again."""
+    ticks, mine = [0.0], key_of("mine")
+    claims = claims_of(monotonic=lambda: ticks[0], mine=claim("mine"))
+    assert waits_for_a_new_attempt(claims, mine, ticks[0])
+    ticks[0] = 10.0
+    claims.put(Key("other", "x", "uid-x"), None)
+    assert claims.ownership(mine, NOW).attempting is None
+    ticks[0] = 3600.0
+    assert waits_for_a_new_attempt(claims, mine, ticks[0])
+
+
 def test_who_was_a_duplicate_meanwhile_waits_a_whole_turn_again() -> None:
     """Then its wait says nothing about the attempts that begin when the owner goes."""
     ticks, mine, owner = [0.0], key_of("mine"), key_of("owner")

@@ -331,8 +331,8 @@ class Claims:
 
         If it has one already, that counts. Attempts of other namespaces hold nobody up for longer than one turn, or two
         with those that begin meanwhile, however many there are: most have another account, or no token for this scope.
-        Who has waited until nobody stands in its way doesn't have to wait again before its attempt: a rate limit of its
-        list or its request could last longer each time than the others leave it a gap.
+        Who has waited for a turn doesn't have to wait again before its attempt: a rate limit of its list or its request
+        could last longer each time than the others leave it a gap.
         """
         tick = self._monotonic()
         if key in self._waiting and tick > self._waiting[key].kept_until:
@@ -356,7 +356,7 @@ class Claims:
                 self._waiting[key] = wait._replace(kept_until=kept_until)
                 self._lines[claim.group.cns].setdefault(key.namespace, {}).setdefault(key)
                 return other_key
-        if key in self._waiting:
+        if has_waited and key in self._waiting:
             self._waiting[key] = wait._replace(kept_until=tick + TURN_KEPT.total_seconds())
         return None
 
