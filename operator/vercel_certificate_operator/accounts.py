@@ -426,6 +426,12 @@ class Account:
         if turn is not None:
             self._passed_over.setdefault(turn.call, {}).setdefault(_party(turn.key), turn)
 
+    def _was_called(self, key: Hashable) -> bool:
+        """Returns whether a key that has come was called. If so, no slot is kept for it any longer, but its turn is."""
+        _, turn = self._called.pop(key, (0.0, None))
+        self._keep_again(turn)
+        return turn is not None
+
     def _put_off(self, key: Hashable) -> None:
         """Keeps the turn of a key while it makes another call first, or waits for a list. But not for ever."""
         party = _party(key)
@@ -449,11 +455,9 @@ class Account:
             urgent: whether it goes before those that are not.
         """
         party = _party(key)
-        _, turn = self._called.pop(key, (0.0, None))
-        if turn is None:
+        if not self._was_called(key):
             while self._free > 0 and self._call_next((party, call)):
                 pass
-        self._keep_again(turn)
         if not self._shares.allow(party):
             self._shares.wait(party, self.wake_waiting)
         elif self._free > 0 and self._may(call, urgent=urgent) and not self._must_yield(party, Counter()):
@@ -676,8 +680,7 @@ class Account:
         if running is None:
             return False
         running.waiting[key] = None
-        _, turn = self._called.pop(key, (0.0, None))
-        self._keep_again(turn)
+        self._was_called(key)
         self._put_off(key)
         return True
 

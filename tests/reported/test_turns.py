@@ -215,23 +215,15 @@ async def after_a_limit_of(shared: Account, *calls: Call) -> None:
         shared.give_slot_back(key("mean", number), "get")
 
 
-async def test_the_only_call_of_a_kind_is_kept_for_the_tenant_whose_turn_it_is() -> None:
-    """Two calls at a time are allowed again, but only one POST. A slot was kept for 'web', and 'evil' made the POST."""
+@pytest.mark.parametrize("why", ["one POST at a time after a rate limit", "one POST is left, by the headers"])
+async def test_the_only_call_of_a_kind_is_kept_for_the_tenant_whose_turn_it_is(why: str) -> None:
+    """Two calls at a time are allowed, but only one POST. A slot was kept for 'web', and 'evil' made the POST."""
     woken: list[Hashable] = []
     shared = account(woken, slots=2)
-    await after_a_limit_of(shared, "issue")
-    shared.keep_turn(key("web"), "issue", urgent=False)
-    shared.wake_waiting()
-    assert woken == [key("web")]
-    assert not shared.take_slot(key("evil"), "issue"), "it is the turn of the other one"
-    assert shared.take_slot(key("web"), "issue")
-    await shared.aclose()
-
-
-async def test_the_last_call_that_headers_leave_is_kept_for_the_tenant_whose_turn_it_is() -> None:
-    woken: list[Hashable] = []
-    shared = account(woken, slots=2)
-    shared._budgets.note("issue", Allowance(limit=2, remaining=1, seconds=60.0))
+    if why == "one POST at a time after a rate limit":
+        await after_a_limit_of(shared, "issue")
+    else:
+        shared._budgets.note("issue", Allowance(limit=2, remaining=1, seconds=60.0))
     shared.keep_turn(key("web"), "issue", urgent=False)
     shared.wake_waiting()
     assert woken == [key("web")]

@@ -187,10 +187,14 @@ class Claims:
         before = self._claims.pop(key, None)
         if before is not None:
             self._unindex(key, before)
-        if claim is None or before is None or claim.group != before.group or claim.attempt_seen is not None:
+        if (
+            claim is None
+            or before is None
+            or claim.group != before.group
+            or claim.attempt_seen is not None
+            or (claim.covers and not before.covers)  # it needs none now
+        ):
             self.stop_waiting(key)
-        elif claim.covers and not before.covers:
-            self.stop_waiting(key)  # it needed none: what it had waited for is over
         if claim is None:
             self._reserved.pop(key, None)
             return
