@@ -29,7 +29,7 @@ from vercel_certificate_operator.core.reasons import Reason
 from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.core.rules.failed_calls import pause_message, used_up_message
 from vercel_certificate_operator.core.sightings import Place, ScopeKey, tenant_of
-from vercel_certificate_operator.core.times import LEAST_LIST_AGE
+from vercel_certificate_operator.core.times import AWAITED_LIST_AGE, LEAST_LIST_AGE
 from vercel_certificate_operator.kube.tokens import Token, TokenMissing
 from vercel_certificate_operator.list_room import ListRoom
 from vercel_certificate_operator.shares import MOST_CALLS, Shares
@@ -110,6 +110,8 @@ class _Turn:
     call: Call
     made: int = 0
     """The calls of other kinds that were made first."""
+    urgent: bool = True
+    """Whether it may use what is left for urgent calls."""
 
 
 def _party(key: Hashable) -> Hashable:
@@ -129,6 +131,8 @@ async def _end(*tasks: asyncio.Task[Any]) -> None:
 
 @dataclass(slots=True)
 class _Limit:
+    until: Tick
+    """When it is forgotten, if Vercel has refused no other call because of it."""
     allowed: int = 1
     good: int = 0
 
@@ -185,11 +189,13 @@ class Account:
         self.waiting_at: dict[Hashable, Account] = {}
         """The account with which each key waits for a slot. All accounts share it."""
         self._urgent_in_a_row = 0
+        self._urgent_of: dict[tuple[Call, Hashable], int] = {}
+        """The same for each kind of call of a party, whether others wait or not."""
         self._passed_over: dict[Call, dict[Hashable, _Turn]] = {}
         """For each kind of call, the parties that ran into its rate limit and have begun none since, with its turn.
         So nobody's turn is lost because the calls of others use up the limit again."""
         self._served: dict[tuple[Call, Hashable], Tick] = {}
-        """When a call of each kind succeeded last for each party; the oldest first."""
+        """When a call of each kind succeeded last for each party, or ran into a rate limit; the oldest first."""
         self._called: dict[Hashable, tuple[Tick, _Turn]] = {}
         """Keys of such parties that were woken for their turn: a slot is kept for each. The oldest is first."""
         self._first: dict[Hashable, _Turn] = {}
@@ -268,7 +274,7 @@ class Account:
         if row.pauses is Pauses.TOKEN:
             self._allowed, self._good = 1, 0
         elif row.pauses is Pauses.CALL:
-            self._limits[call] = _Limit()
+            self._limits[call] = _Limit(pause.until + AWAITED_LIST_AGE)
             self._allowed, self._good = 1, 0
         if running is not None and running.until >= pause.until:
             return None
@@ -283,9 +289,7 @@ class Account:
         Args:
             key: for which it was made.
         """
-        which = call, _party(key)
-        self._served.pop(which, None)
-        self._served[which] = self._clock.monotonic()
+        self._has_made(call, key)
         for refused in ((call, None), (None, None), (None, scope)):
             self._refusals.pop(refused, None)
         while self._unreached:
@@ -302,6 +306,11 @@ class Account:
             if limit.allowed >= self._slots:
                 del self._limits[call]
 
+    def _has_made(self, call: Call, key: Hashable) -> None:
+        which = call, _party(key)
+        self._served.pop(which, None)
+        self._served[which] = self._clock.monotonic()
+
     # --- slots
 
     @property
@@ -312,6 +321,7 @@ class Account:
     @property
     def allowed(self) -> int:
         """How many calls may be in flight now; of a kind that was limited, if that is fewer."""
+        self._forget_limits()
         return min([self._allowed, *(limit.allowed for limit in self._limits.values())])
 
     @property
@@ -344,7 +354,9 @@ class Account:
         for key in [key for key, (at, _, _) in self._failed_lists.items() if now - at > FAILED_LIST_KEPT]:
             del self._failed_lists[key]
         while self._served and now - next(iter(self._served.values())) > LIST_KEPT:
-            del self._served[next(iter(self._served))]
+            oldest = next(iter(self._served))
+            del self._served[oldest]
+            self._urgent_of.pop(oldest, None)
         for paused in [key for key, pause in self._pauses.items() if now >= pause.until]:
             del self._pauses[paused]
         for refused in [key for key in self._refusals if not self._times_refused(key, now)]:
@@ -355,27 +367,53 @@ class Account:
         if not self.places and not self.busy:
             self.unused(self)
 
-    def keep_turn(self, key: Hashable, call: Call, *, urgent: bool) -> None:
-        """Notes that a key ran into a rate limit: after the pause, it is its tenant's turn before others go again."""
-        waiting = self._passed_over.setdefault(call, {})
-        if urgent:
-            waiting[_party(key)] = _Turn(key, call)
-        else:
-            waiting.setdefault(_party(key), _Turn(key, call))
+    def was_limited(self, key: Hashable, call: Call) -> None:
+        """Notes that Vercel refused a call because of a rate limit. It keeps its turn, behind those who made none."""
+        self._has_made(call, key)
+        self.keep_turn(key, call, urgent=None)
+
+    def keep_turn(self, key: Hashable, call: Call, *, urgent: bool | None) -> None:
+        """Notes that a key ran into a rate limit: after the pause, it is its tenant's turn before others go again.
+
+        Args:
+            urgent: whether it goes before those of its tenant that are not, but not for ever; None: before nobody.
+        """
+        waiting, party = self._passed_over.setdefault(call, {}), _party(key)
+        before = waiting.get(party)
+        if before is not None:
+            urgent_go_first = self._urgent_of.get((call, party), 0) < URGENT_IN_A_ROW
+            replaces = urgent is True if urgent == before.urgent else urgent is urgent_go_first
+            if not replaces:
+                return
+        waiting[party] = _Turn(key, call, urgent=urgent is not False)
 
     @property
     def _free(self) -> int:
         """The slots that are neither taken nor kept for a key that was called."""
+        self._forget_limits()
         now = self._clock.monotonic()
         while self._called and now - next(iter(self._called.values()))[0] >= CALLED:
             del self._called[next(iter(self._called))]
         return self._allowed - self._taken - len(self._called)
 
-    def _call_next(self, here: tuple[Hashable, Call] | None = None) -> bool:
+    def _goes_first(self, turn: _Turn) -> bool:
+        """Returns whether a key that is not urgent goes before the urgent ones of its party: after some of them."""
+        return not turn.urgent and self._urgent_of.get((turn.call, _party(turn.key)), 0) >= URGENT_IN_A_ROW
+
+    def _forget_limits(self) -> None:
+        """Forgets rate limits after a while: the calls that would show that they are over may never be made."""
+        now = self._clock.monotonic()
+        for call in [call for call, limit in self._limits.items() if now >= limit.until]:
+            del self._limits[call]
+            if not self._limits and not self._rejected:
+                self._allowed = self._slots
+
+    def _call_next(self, here: tuple[Hashable, Call] | None = None, key: Hashable = None) -> bool:
         """Wakes a key of the party that was passed over and served longest ago. Returns False if there is none.
 
         Args:
             here: a party that has come for a call. If it is its turn for that, nobody is woken.
+            key: with which it has come.
         """
         for call, waiting in self._passed_over.items():
             if self._is_paused_everywhere(call) or not self._may(call, urgent=True):
@@ -384,11 +422,11 @@ class Account:
             if not able:
                 continue
             other = min(able, key=partial(self._served_at, call))
-            if here == (other, call):
-                return False
-            if here is not None and here[0] == other:
-                continue  # it has come for another call
             turn = waiting[other]
+            if here == (other, call) and (turn.key == key or not self._goes_first(turn)):
+                return False
+            if here is not None and here[0] == other and here[1] != call:
+                continue  # it has come for another call
             self._had_its_turn(other, call)
             self._keep_slot(turn)
             self._wake(turn.key, self)
@@ -397,9 +435,11 @@ class Account:
 
     def _can_go(self, party: Hashable, turn: _Turn, here: tuple[Hashable, Call] | None) -> bool:
         """Returns whether a key can begin its call if it is called. Otherwise it would be called again and again."""
-        urgent, _, call = self._waits.get(turn.key, (True, party, turn.call))
+        urgent, _, call = self._waits.get(turn.key, (turn.urgent, party, turn.call))
         return (
             call == turn.call  # else it waits for the one that it makes first
+            and turn.key not in self._called  # for another kind of call: one after the other
+            and turn.key not in self._first
             and self._may(call, urgent=urgent)
             and self._shares.allow(party)
             and not self._must_yield(party, Counter(), here)
@@ -456,7 +496,7 @@ class Account:
         """
         party = _party(key)
         if not self._was_called(key):
-            while self._free > 0 and self._call_next((party, call)):
+            while self._free > 0 and self._call_next((party, call), key):
                 pass
         if not self._shares.allow(party):
             self._shares.wait(party, self.wake_waiting)
@@ -466,6 +506,10 @@ class Account:
             self._put_off(key)
             self._taken += 1
             self._held[party] += 1
+            if urgent:
+                self._urgent_of[call, party] = self._urgent_of.get((call, party), 0) + 1
+            else:
+                self._urgent_of.pop((call, party), None)
             self._budgets.begin(call)
             self._shares.begin(party)
             return True
@@ -523,7 +567,15 @@ class Account:
         limit = self._limits.get(call)
         if limit is not None and self._budgets.in_flight(call) + others >= limit.allowed:
             return False
-        return self._budgets.allows(call, urgent=urgent, others=others)
+        return self._budgets.allows(call, urgent=urgent, others=others + self._kept_for_others(call))
+
+    def _kept_for_others(self, call: Call) -> int:
+        """Returns how many calls are left for turns of other kinds that are paused: the limit may be one on all kinds.
+
+        Half of what Vercel allows, at most.
+        """
+        turns = sum(len(turns) for other, turns in self._passed_over.items() if other != call and other in self._limits)
+        return min(turns, self._budgets.limit(call) // 2) if turns else 0
 
     def used_up(self, call: Call, token: Token, *, urgent: bool = True) -> Pause | None:
         """Returns the pause until Vercel allows more calls of this kind, by the headers of its answers.
@@ -643,11 +695,12 @@ class Account:
 
         Args:
             awaited_since: since when somebody has waited for a fresh list. One of that time may be older. So may any
-                while Vercel rate limits the token.
+                while Vercel rate limits the token, and for two minutes after that.
         """
         known = self._listings.get(scope)
         if known is None:
             return None
+        self._forget_limits()
         if self._limits or (awaited_since is not None and known.begun >= awaited_since - LEAST_LIST_AGE):
             known = replace(known, awaited=True)
         return known if known.is_new_enough(begun_after, self._clock.monotonic()) else None

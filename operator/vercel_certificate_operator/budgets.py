@@ -55,6 +55,11 @@ class Budgets:
         """Returns how many calls of this kind are in flight."""
         return self._in_flight[call]
 
+    def limit(self, call: Call) -> int:
+        """Returns how many calls of this kind Vercel allows in a window; 0 if that isn't known."""
+        budget = self._running(call)
+        return budget.limit if budget is not None else 0
+
     def allows(self, call: Call, *, urgent: bool, others: int = 0) -> bool:
         """Returns whether one more call may be made now. Calls in flight may not be counted at Vercel yet.
 

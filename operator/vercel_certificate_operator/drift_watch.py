@@ -85,6 +85,7 @@ class DriftWatch:
         notice: Callable[[Key, Listing], None],
         publish: Callable[[Key, Note], None],
         observer: Observer,
+        forgotten: Callable[[ScopeKey], None] = lambda key: None,
     ) -> None:
         """
         Args:
@@ -103,6 +104,7 @@ class DriftWatch:
         self._notice = notice
         self._publish = publish
         self._observer = observer
+        self._forgotten = forgotten
         self._scopes: dict[ScopeKey, _Scope] = {}
         objects.deserted = self._forget
         self._reported: set[str] = set()
@@ -134,6 +136,7 @@ class DriftWatch:
     def _forget(self, key: ScopeKey) -> None:
         if self._scopes.pop(key, None) is not None:
             self._queue.forget(key)
+            self._forgotten(key)
 
     def judged(self, key: ScopeKey, listing: Listing, token: Token) -> Listing:
         """Returns the list with whether its scope has vanished: computed once, however many resources ask.

@@ -161,6 +161,7 @@ class Reconciler:
             notice=self._notice,
             publish=self._publisher.publish,
             observer=observer,
+            forgotten=self._pass_on,
         )
         accounts.wake = self._wake
         time.stepped = self._requeue_all
@@ -188,6 +189,12 @@ class Reconciler:
         if key in self._queue.running:
             loop.call_soon(account.pass_on, key)  # it can't come at once, so no slot is kept for it: others go first
         self._queue.add(key)  # type: ignore[arg-type]  # only keys of the queue wait
+
+    def _pass_on(self, key: Hashable) -> None:
+        """Passes on what a key was woken for that is not reconciled any more."""
+        account = self._woken.pop(key, None)
+        if account is not None:
+            account.pass_on(key)
 
     # --- the end of the process -----------------------------------------------------------------------------------
 
@@ -264,7 +271,7 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self._queue.forget(key)  # its own last write has woken it
-        self._woken.pop(key, None)
+        self._pass_on(key)
         del self._memories[key]
         self._rounds.pop(key, None)
         self._kube_failures.pop(key, None)

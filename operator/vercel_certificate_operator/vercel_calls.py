@@ -75,10 +75,10 @@ class VercelCalls:
         urgent: bool = True,
     ) -> None:
         pause = account.pause(call, scope, token)
-        if pause is not None and pause.reason == Reason.RATE_LIMITED:
-            account.keep_turn(key, call, urgent=urgent)
         pause = pause or account.used_up(call, token, urgent=urgent)
         if pause is not None:
+            if pause.reason == Reason.RATE_LIMITED:
+                account.keep_turn(key, call, urgent=urgent)
             raise Paused(call, pause)
 
     @asynccontextmanager
@@ -112,7 +112,7 @@ class VercelCalls:
         """
         row = meaning(failure, call)
         if row.pauses is Pauses.CALL:
-            account.keep_turn(key, call, urgent=False)
+            account.was_limited(key, call)
         pause = account.failed(call, scope, failure, row, token)
         if pause is not None:
             seconds = pause.until - self._clock.monotonic()

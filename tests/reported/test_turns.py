@@ -27,7 +27,7 @@ from reported.test_fair_tokens import (
     token,
 )
 from reported.test_other_tenants import squatters
-from support.acting import HOUR, MINUTE, REF, put_secret
+from support.acting import HOUR, MINUTE, REF, asked, put_secret
 from support.clock import TestClock, settle
 from support.world import TOKEN
 from vercel_certificate_operator.accounts import CALLED, MOST_FIRST, Account, Accounts
@@ -59,6 +59,16 @@ async def others_renew(town: Town, value: int, number: int = 20) -> None:
     with town.at("mean"):
         for one in range(number):
             await town.annotate(f"x-{one:02}", "renew", str(value))
+
+
+async def minutes_until_ready(town: Town, *names: str, most: int, renewals: int = 0) -> int:
+    """Minutes until resources are Ready, at most so many. So many others renew in each."""
+    minutes = 0
+    while minutes < most and not all([await town.ready(name) == ("True", "Issued") for name in names]):
+        await others_renew(town, 100 + minutes, renewals)
+        await town.advance(MINUTE)
+        minutes += 1
+    return minutes
 
 
 async def test_who_has_waited_for_its_turn_keeps_it_while_a_rate_limit_lasts(town: Town) -> None:
@@ -106,6 +116,119 @@ async def test_a_tenant_that_needs_a_list_of_its_own_team_first_is_served_within
         await town.advance(MINUTE)
         minutes += 1
     assert (await town.status("site")).get("id") != before
+
+
+WITH_HEADERS = pytest.mark.parametrize("headers", [False, True], ids=["429 only", "headers"])
+
+
+def limit_of(number: int, *, headers: bool, per_call: bool = True) -> RateLimit:
+    """So many requests a minute. The headers of each answer say what is left, or the first sign is a 429."""
+    return RateLimit(limit=number, window=60, per_call=per_call, rate_limit_headers=headers, retry_after=True)
+
+
+@WITH_HEADERS
+async def test_a_bulk_import_of_another_namespace_delays_a_certificate_by_two_windows(
+    town: Town, headers: bool
+) -> None:
+    """With the headers, nobody got a 429, so nobody had a turn: it was Ready after the whole import."""
+    town.emulator.limits.rule = limit_of(10, headers=headers)
+    with town.at("mean"):
+        for one in range(60):
+            await town.apply(f"x-{one:02}", [f"x{one}.mean.example"])
+    await town.quiet()
+    await town.advance(1)
+    await town.apply("site", NAMES)
+    assert await minutes_until_ready(town, "site", most=10) <= 3
+
+
+@WITH_HEADERS
+async def test_a_list_of_its_own_team_comes_while_others_use_up_a_limit_on_all_calls(town: Town, headers: bool) -> None:
+    """Its list was paused until a little after the window began, and calls of other kinds were not: 19 minutes."""
+    await import_of_others(town, 40)
+    town.emulator.limits.rule = limit_of(10, headers=headers, per_call=False)
+    for minute in range(4):
+        await others_renew(town, minute, 40)
+        await town.advance(MINUTE)
+    await town.apply("site", NAMES, team={"id": "team_alpha"})
+    assert await minutes_until_ready(town, "site", most=20, renewals=40) <= 8
+
+
+@WITH_HEADERS
+@pytest.mark.parametrize("where", ["web", "mean"], ids=["another namespace", "the same namespace"])
+async def test_after_three_renewals_a_first_certificate_is_next(town: Town, where: str, headers: bool) -> None:
+    """More renewals are due in each minute than Vercel allows."""
+    await import_of_others(town)
+    town.emulator.limits.rule = limit_of(6, headers=headers)
+    for minute in range(3):
+        await others_renew(town, minute)
+        await town.advance(MINUTE)
+    with town.at(where):
+        await town.apply("site", NAMES)
+        assert await minutes_until_ready(town, "site", most=10, renewals=20) <= 4
+
+
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "120"}], ids=["no Retry-After", "Retry-After"])
+async def test_a_namespace_whose_calls_are_all_refused_is_not_next_after_each_pause(
+    town: Town, headers: dict[str, str]
+) -> None:
+    """The issuer limits evil.example, say. No call of 'evil' succeeded, so it seemed to be served longest ago."""
+    evil, web = range(10), [f"site-{one}" for one in range(5)]
+    await town.apply("other", ["other.example.com"])
+    with town.at("evil"):
+        for one in evil:
+            await town.apply(f"x-{one}", [f"x{one}.evil.example"])
+        await town.quiet()
+        await town.advance(HOUR)
+        for one in evil:
+            names = [f"x{one}.evil.example"]
+            fails(town, "issue", None, status=429, code="rate_limited", cns=names, headers=headers)
+            await town.annotate(f"x-{one}", "renew", "1")
+        await town.quiet()
+    since = town.emulator.journal.last
+    for name in web:
+        await town.apply(name, [f"{name}.example.com"])
+    assert await minutes_until_ready(town, *web, most=60) < 60
+    refused = sum(entry.status == 429 for entry in asked(town, "issue", since=since))
+    assert refused <= 3 * len(web)
+
+
+async def test_a_key_with_turns_for_two_kinds_of_calls_keeps_both() -> None:
+    """Two calls at a time are allowed, so it was called for both at once, and one of the turns was lost."""
+    woken: list[Hashable] = []
+    shared = account(woken, slots=2)
+    await after_a_limit_of(shared, "list", "issue")
+    shared.keep_turn(key("web"), "list", urgent=True)
+    shared.keep_turn(key("web"), "issue", urgent=False)
+    shared.wake_waiting()
+    assert set(woken) == {key("web")}
+    assert shared.take_slot(key("web"), "get"), "it makes another call first"
+    shared.give_slot_back(key("web"), "get")
+    assert not shared.take_slot(key("evil"), "list"), "it is the turn of the other one"
+    await shared.aclose()
+
+
+async def test_a_list_for_drift_that_is_no_longer_needed_passes_its_slot_on() -> None:
+    """The last resource of a team is gone in the moment in which the list has been called for a slot."""
+    async with simulated(Town, *TENANTS, drift_interval=6 * 3600.0, max_in_flight=1) as town:
+        await town.apply("last", ["last.example.com"], team={"id": "team_alpha"})
+        await town.quiet()
+        await town.advance(20 * MINUTE)
+        operator = operator_of(town)
+        (scope,) = operator.reconciler.drift.scopes
+        shared = operator.accounts.by_place[None]
+        assert shared.take_slot(key("held"), "get")
+        operator.queue.add(scope)
+        await town.quiet()
+        with town.at("evil"):
+            await town.apply("site", NAMES)
+            await town.quiet()
+            await town.advance(6)
+            assert scope in shared.waiting_at
+            last = next(one for one in operator.objects.keys() if one.name == "last")  # noqa: SIM118 - not a dict
+            shared.give_slot_back(key("held"), "get")
+            operator.reconciler.vanished(last)
+            await town.advance(30)
+            assert await town.ready("site") == ("True", "Issued")
 
 
 async def test_a_key_that_makes_another_call_first_keeps_its_turn_for_some_of_them() -> None:

@@ -769,6 +769,30 @@ async def test_a_certificate_made_by_hand_a_moment_ago_is_used(world: SimulatedW
     assert posts(world, *NAMES) == 0
 
 
+@pytest.mark.parametrize("call", ["issue", "remove"])
+@pytest.mark.parametrize("days", [0.1, 30])
+async def test_long_after_a_rate_limit_a_certificate_made_by_hand_a_minute_ago_is_used(
+    world: SimulatedWorld, call: str, days: float
+) -> None:
+    """A 429 counted as a rate limit until dozens of calls of that kind had succeeded: in a small account, for years."""
+    fails(world, call, status=429, code="rate_limited", headers={"Retry-After": "60"})
+    await world.apply("other", ["other.example.com"])
+    await world.quiet()
+    await world.advance(HOUR)
+    await world.annotate("other", "renew", "1")  # a removal too
+    await world.quiet()
+    await world.advance(days * DAY)
+    await world.apply("another", ["another.example.com"])  # a list is made
+    await world.quiet()
+    await world.advance(10)
+    theirs(world, "a.example.com", age=timedelta(), left=90 * DAY)
+    await world.advance(60)
+    await world.apply("site", ["a.example.com"], existingCertificate="Adopt")
+    await world.quiet()
+    assert posts(world, "a.example.com") == 0
+    assert await held(world) == ["cert_theirs"]
+
+
 @pytest.mark.parametrize("cns", [NAMES, OTHERS, [*NAMES, *OTHERS]], ids=("the same names", "other names", "more names"))
 @pytest.mark.parametrize(
     ("when", "then"), [("after", "drop"), ("before", "drop"), ("after", "continue")], ids=("lost", "never sent", "late")
