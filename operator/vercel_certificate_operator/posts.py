@@ -11,8 +11,8 @@ from vercel_certificate_operator.accounts import Account
 from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate, Scope
-from vercel_certificate_operator.core.failures import Failure, Fate, meaning
-from vercel_certificate_operator.core.known import Listing, Reply, Tick
+from vercel_certificate_operator.core.failures import Failure, Fate, issued_nothing, meaning
+from vercel_certificate_operator.core.known import Listing, Reply, Tick, Unanswered
 from vercel_certificate_operator.core.memory import Memory
 from vercel_certificate_operator.core.ownership import Group
 from vercel_certificate_operator.core.reasons import Reason
@@ -28,9 +28,8 @@ from vercel_certificate_operator.vercel_failures import failure_of
 logger = logging.getLogger(__name__)
 
 REMEMBERED = 3600.0
-"""Seconds for which issued certificates are remembered: longer than a list is used from which an attempt is made."""
-
-
+"""Seconds for which issued certificates, and requests without an answer, are remembered: longer than a list is used for
+an attempt."""
 MOST_PERHAPS = 3
 """Certificates of other scopes, which may be the same, that are added to a list."""
 
@@ -41,6 +40,14 @@ class _Issued(NamedTuple):
     token: Hashable
     """Which token was used, if the scope is its own account."""
     certificate: Certificate
+
+
+class _Unanswered(NamedTuple):
+    """A request that is in flight, or whose answer was lost."""
+
+    scope: Scope
+    sent: Tick
+    failed_at: Tick | None
 
 
 class Posts:
@@ -72,6 +79,10 @@ class Posts:
         self._answered = answered
         self._record = record
         self._ending = False
+        self._unanswered: defaultdict[frozenset[str], dict[Key, _Unanswered]] = defaultdict(dict)
+        """By names, and by the resource."""
+        self._lost: deque[tuple[Tick, frozenset[str], Key]] = deque()
+        """Those that have failed; the oldest first."""
         self._issued: defaultdict[frozenset[str], list[_Issued]] = defaultdict(list)
         self._remembered: deque[tuple[Tick, frozenset[str]]] = deque()
         self.tasks: dict[Key, asyncio.Task[None]] = {}
@@ -125,6 +136,46 @@ class Posts:
                 perhaps.append(issued.certificate)
         return [*here, *perhaps]
 
+    def unanswered(self, key: Key, cns: frozenset[str], scope: Scope, grace: float) -> Unanswered | None:
+        """Returns what is known of requests for these names whose resources are gone; None: there are none.
+
+        Nothing else says that they were made. Those of other namespaces don't count: they could go on without end.
+
+        Args:
+            grace: seconds after the beginning of a request for which it may bring a certificate.
+        """
+        requests = [
+            request
+            for other, request in self._unanswered.get(cns, {}).items()
+            if other.namespace == key.namespace
+            and self._group(other) is None
+            and not request.scope.certainly_differs_from(scope)
+        ]
+        if not requests:
+            return None
+        ends = [request.failed_at for request in requests if request.failed_at is not None]
+        return Unanswered(
+            until=max(request.sent for request in requests) + grace,
+            failed_at=max(ends) if len(ends) == len(requests) else None,
+        )
+
+    def _is_answered_for(self, key: Key, names: frozenset[str]) -> None:
+        requests = self._unanswered[names]
+        requests.pop(key, None)
+        if not requests:
+            del self._unanswered[names]
+
+    def _has_failed(self, key: Key, attempt: Attempt, sent: Tick) -> None:
+        """The answer was lost: the request may have brought a certificate."""
+        now = self._clock.monotonic()
+        self._unanswered[attempt.names][key] = _Unanswered(attempt.scope, sent, now)
+        self._lost.append((now, attempt.names, key))
+        while now - self._lost[0][0] > REMEMBERED:
+            _, names, oldest = self._lost.popleft()
+            request = self._unanswered[names].get(oldest)
+            if request is None or request.failed_at is None or now - request.failed_at > REMEMBERED:
+                self._is_answered_for(oldest, names)
+
     def _remember(self, key: Key, attempt: Attempt, certificate: Certificate) -> None:
         now, cns = self._clock.monotonic(), certificate.cns
         group = self._group(key)
@@ -171,6 +222,7 @@ class Posts:
             extra=fields,
         )
         began = self._clock.monotonic()
+        self._unanswered[attempt.names][key] = _Unanswered(attempt.scope, began, None)
         certificate, failure = None, None
         try:
             if upload is not None:
@@ -190,4 +242,8 @@ class Posts:
             account.give_slot_back(key, attempt.call)
         self._observer.attempt(attempt.reason, Reason.ISSUED if failure is None else meaning(failure).reason)
         ended = self._clock.monotonic()
+        if failure is None or issued_nothing(failure):
+            self._is_answered_for(key, attempt.names)
+        else:
+            self._has_failed(key, attempt, began)
         return Reply(attempt, ended, ended - began, certificate, failure)

@@ -367,6 +367,8 @@ class Reconciler:
             not_removable=self._objects.not_removable(key),
             clock_skew=self._time.skew,
             server_time=self._time.server_now,
+            at_least=self._time.at_least(),
+            unanswered=self.posts.unanswered(key, resource.cns, scope, self._limits.grace),
             vercel_said=self._time.vercel_has_said,
             ending=self._stopping,
         )
@@ -517,7 +519,8 @@ class Reconciler:
                 if there:
                     self._objects.note_removal(certificate_id)
                 if resource.deleting:
-                    self._memories[key] = self._memories[key].with_removed(certificate_id, there)
+                    tick = self._clock.monotonic()
+                    self._memories[key] = self._memories[key].with_removed(certificate_id, there, tick)
                 return round_.with_removed(certificate_id, there)
             case Issue(attempt):
                 return await self._issue(facts, attempt, decision, token)

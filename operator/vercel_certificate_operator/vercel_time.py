@@ -13,6 +13,10 @@ logger = logging.getLogger(__name__)
 
 RESOLUTION = timedelta(seconds=2)
 """Offsets that differ by less are the same: Date headers have whole seconds, and an answer takes a while."""
+ROUNDED = timedelta(seconds=1)
+"""By how much a Date header may be rounded down."""
+DRIFT = 1e-4
+"""By how much the node's clock may run faster than Vercel's."""
 AGREEMENT = timedelta(seconds=10)
 """Vercel's clock and the API server's agree if they differ by no more: both Date headers may be some seconds late."""
 REPORTED = timedelta(minutes=5)
@@ -35,6 +39,9 @@ class VercelTime:
         self._clock = clock
         self._vercel: datetime | None = None
         """The time at Vercel when the monotonic clock was 0. The same for the API server:"""
+        self._least: datetime | None = None
+        """The same, but never ahead: dates are rounded down, and answers take time."""
+        self._least_at = float("-inf")
         self._kubernetes: datetime | None = None
         self._kubernetes_said_at = float("-inf")
         self._warned_of = timedelta()
@@ -45,6 +52,23 @@ class VercelTime:
         """Returns Vercel's time. Before Vercel's first answer: the API server's, or else the local clock's."""
         start = self._vercel or self._kubernetes
         return start + self._running if start is not None else self._clock.now()
+
+    def _note_least(self, start: datetime, took: timedelta) -> None:
+        """The date that was least late counts, unless Vercel's clock was set back since."""
+        least = self._aged_least
+        if least is None or start >= least or least > start + ROUNDED + took:
+            self._least, self._least_at = start, self._clock.monotonic()
+
+    @property
+    def _aged_least(self) -> datetime | None:
+        if self._least is None:
+            return None
+        return self._least - timedelta(seconds=DRIFT * (self._clock.monotonic() - self._least_at))
+
+    def at_least(self) -> datetime:
+        """Returns a time that is not ahead of Vercel's: what Vercel dates earlier existed before now."""
+        least = self._aged_least
+        return self.now() if least is None else min(self.now(), least + self._running)
 
     @property
     def _running(self) -> timedelta:
@@ -84,14 +108,19 @@ class VercelTime:
         server = self.server_now
         return (self.now(),) if server is None else (self.now(), server)
 
-    def vercel_said(self, offset: timedelta) -> None:
+    def vercel_said(self, offset: timedelta, took: timedelta = timedelta()) -> None:
         """Notes a Date header of Vercel.
 
         Args:
             offset: that date minus the local clock's time.
+            took: how long the answer took. Its date may be late by as much.
         """
         before = self.now()
-        self._vercel = self._start(self._vercel, offset)
+        start = self._clock.now() - self._running + offset
+        is_explained = self._vercel is not None and timedelta() < self._vercel - start <= RESOLUTION + took
+        if not is_explained:
+            self._vercel = self._start(self._vercel, offset)
+        self._note_least(start, took)
         if abs(self.now() - before) > REPORTED and self.skew is None:
             self.stepped()
         warned_of, self._warned_of = self._warned_of, _steady(self._warned_of, offset)

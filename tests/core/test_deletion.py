@@ -895,9 +895,12 @@ def test_if_the_list_fails_an_event_says_so() -> None:
 
 
 def test_a_deletion_looks_for_renewals_of_what_was_replaced_too() -> None:
-    facts = just_removed(deleting=True, removed={"cert_0": True, "cert_2": True})
-    assert decide(facts).action == List(None, TEAM)
-    decision = decide(replace(facts, listing=listed(RENEWAL)))
+    removed_at = tick(NOW) - 1
+    facts = just_removed(deleting=True, removed={"cert_0": True, "cert_2": True}, removed_at=removed_at)
+    before = replace(listed(RENEWAL), begun=removed_at - 1)
+    assert decide(facts).action == List(removed_at, TEAM)
+    assert decide(replace(facts, listing=before)).action == List(removed_at, TEAM)
+    decision = decide(replace(facts, listing=replace(before, begun=removed_at)))
     assert decision.action == RemoveFinalizer()
     assert note_of(decision) == ("Warning", "Deleted", "Delete")
     assert decision.note is not None

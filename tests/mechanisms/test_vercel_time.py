@@ -52,6 +52,26 @@ async def test_a_step_of_the_local_clock_changes_nothing(
     assert time.now() == START + offset + timedelta(minutes=1)
 
 
+@pytest.mark.parametrize(("took", "back"), [(10, 0), (0, 10)], ids=["it was on its way", "Vercel's clock was set back"])
+def test_a_date_is_late_if_the_answer_was_on_its_way(clock: TestClock, time: VercelTime, took: int, back: int) -> None:
+    time.vercel_said(timedelta())
+    time.vercel_said(timedelta(seconds=-10), timedelta(seconds=took))
+    assert time.now() == START - timedelta(seconds=back)
+
+
+def test_the_earliest_time_that_it_can_be_at_vercel_is_by_the_date_that_was_least_late(
+    clock: TestClock, time: VercelTime
+) -> None:
+    """Dates are rounded down, and answers take a while. So a date is never ahead."""
+    for seconds in (-0.9, -0.1, -0.5):
+        time.vercel_said(timedelta(seconds=seconds))
+    assert time.at_least() == START - timedelta(seconds=0.1)
+    clock.pause(1000)
+    assert time.at_least() == START + timedelta(seconds=1000 - 0.1 - 0.1), "the monotonic clock may be a little fast"
+    time.vercel_said(-HOUR)
+    assert time.at_least() <= START + timedelta(seconds=1000) - HOUR
+
+
 def test_it_goes_on_with_the_monotonic_clock(clock: TestClock, time: VercelTime) -> None:
     time.vercel_said(HOUR)
     clock.pause(90.5)

@@ -1,6 +1,7 @@
 """A certificate that can't be read, or a list that is no longer true, is no reason to issue another one."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from reported.acts import (
 from support.acting import (
     DAY,
     HOUR,
+    MINUTE,
     REF,
     advance_to,
     create_many,
@@ -152,3 +154,53 @@ async def test_a_token_of_another_account_is_noticed_while_a_removal_is_refused(
     assert not await said(world, "CertificateGone")
     assert (await world.status("site"))["id"] == current
     assert await world.issuing("site") == ("False", "ScopeChanged")
+
+
+# --- what a search has found ------------------------------------------------------------------------------------------
+
+REFUSED = pytest.mark.parametrize(
+    ("status", "fault"),
+    [(429, {"code": "rate_limited", "headers": {"Retry-After": "3600"}}), (403, {"code": "forbidden"}), (500, {})],
+    ids=["rate limit", "forbidden", "error"],
+)
+
+
+async def found_and_unread(world: SimulatedWorld, status: int, fault: dict[str, Any]) -> None:
+    """The answer to a request is lost. The list shows the certificate, and Vercel refuses its GET."""
+    slow = fails(world, "issue", action="hang", when="after")
+    await world.apply("site", ["a.example.com"])
+    await world.quiet(hanging=1)
+    fails(world, "get", None, status=status, **fault)
+    slow.release("drop")
+    await world.quiet()
+
+
+@pytest.mark.parametrize("deleting", [False, True], ids=["kept", "being deleted"])
+@REFUSED
+async def test_what_keeps_a_search_from_its_end_is_said(
+    world: SimulatedWorld, status: int, fault: dict[str, Any], deleting: bool
+) -> None:
+    """The message said that another one is requested if none appears, at a time that was put off again and again."""
+    await found_and_unread(world, status, fault)
+    if deleting:
+        await world.delete("site")
+        await world.quiet()
+    await world.advance(20 * MINUTE)
+    [found] = world.live()
+    _, _, message = await world.condition("site", "Issuing")
+    assert str(status) in message
+    assert found in message
+
+
+@pytest.mark.parametrize("deleting", [False, True], ids=["kept", "being deleted"])
+@pytest.mark.parametrize("status", [403, 500])
+async def test_what_could_not_be_read_for_an_hour_is_named_when_it_no_longer_counts(
+    world: SimulatedWorld, status: int, deleting: bool
+) -> None:
+    await found_and_unread(world, status, {})
+    [found] = world.live()
+    if deleting:
+        await world.delete("site")
+    await world.advance(3 * HOUR)
+    assert (await world.get("site") is None) == deleting
+    assert any(found in note for note in await said(world))

@@ -289,3 +289,30 @@ async def test_a_renewal_of_the_current_certificate_is_not_said_to_be_left(world
     await world.advance(2 * DAY)
     assert "cert_ren" in await held(world)
     assert not [note for note in await said(world, "OrphanedCertificate") if "cert_ren" in note]
+
+
+@pytest.mark.parametrize("removes", [False, True], ids=["the old one stays", "the old one is gone"])
+@pytest.mark.parametrize("seconds", [2, 30])
+@pytest.mark.parametrize("others", [0, 150], ids=["a short list", "a long list"])
+async def test_a_renewal_a_moment_before_the_deletion_is_named(
+    world: SimulatedWorld, others: int, seconds: float, removes: bool
+) -> None:
+    """A list from before the renewal was new enough, and afterwards nothing would report the certificate."""
+    behave(world, lifetime=18 * DAY)
+    for number in range(others):
+        theirs(world, f"x{number}.example.org", id=f"cert_x{number}")
+    await world.apply("site", A)
+    await world.quiet()
+    [first] = await held(world)
+    await world.advance(10 * DAY)
+    await world.apply("another", ["another.example.com"])  # a list is made
+    await world.quiet()
+    await world.advance(seconds)
+    renewed_by_vercel(world, first, id="cert_renewed", removes_old=removes)
+    await world.advance(seconds)
+    await world.delete("site")
+    await world.quiet()
+    await world.advance(HOUR)
+    assert await world.get("site") is None
+    assert "cert_renewed" in world.live(), "nothing has recorded whose it is"
+    assert "cert_renewed" in " ".join(await said(world, "Deleted"))

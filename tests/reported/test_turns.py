@@ -547,3 +547,17 @@ async def test_one_request_at_a_time_within_a_rate_limit_is_enough_for_a_certifi
     for _ in range(15):
         await town.advance(MINUTE)
     assert await town.ready("site") == ("True", "Issued")
+
+
+async def test_requests_of_another_namespace_hold_up_nobody_when_their_resources_are_gone(town: Town) -> None:
+    """Someone could make them and delete the resources without end."""
+    hangs(town, "issue", 1, cns=NAMES)
+    with town.at("evil"):
+        await town.apply("site", NAMES, deletionPolicy="Retain")
+        await town.quiet(hanging=1)
+        await town.delete("site")
+        await town.quiet(hanging=1)
+        assert await town.get("site") is None
+    await town.apply("site", NAMES)
+    await town.quiet(hanging=1)
+    assert await town.ready("site") == ("True", "Issued")

@@ -756,6 +756,32 @@ async def test_a_first_certificate_is_requested_with_the_token_of_its_own_resour
     assert seconds_until(world, (await world.status("site"))["expiresAt"]) > 80 * 86400
 
 
+@pytest.mark.parametrize("then", ["continue", "drop"])
+@pytest.mark.parametrize("seconds", [0, 10, 60])
+async def test_a_resource_that_is_renamed_during_its_request_causes_one_certificate(
+    world: SimulatedWorld, then: str, seconds: float
+) -> None:
+    """As docs/moving.md says. With Retain, the old resource is gone at once."""
+    slow = fails(world, "issue", action="hang", when="before")
+    await world.apply("site", NAMES)
+    await world.quiet(hanging=1)
+    await world.advance(5, hanging=1)
+    await world.apply("site", NAMES, deletionPolicy="Retain")
+    await world.quiet(hanging=1)
+    await world.apply("renamed", NAMES, existingCertificate="Adopt")
+    await world.quiet(hanging=1)
+    await world.delete("site")
+    await world.quiet(hanging=1)
+    assert await world.get("site") is None
+    await world.advance(seconds, hanging=1)
+    slow.release(then)
+    await world.quiet()
+    await world.advance(HOUR)
+    assert len(world.live()) == 1
+    assert posts(world, *NAMES) == (1 if then == "continue" else 2)
+    assert await world.ready("renamed") == ("True", "Issued")
+
+
 async def test_a_certificate_made_by_hand_a_moment_ago_is_used(world: SimulatedWorld) -> None:
     """The operator has listed the few certificates of this team a minute ago."""
     await world.apply("other", ["other.example.com"])

@@ -59,6 +59,16 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Unanswered:
+    """Requests that have no answer."""
+
+    until: Tick
+    """Until when they may still bring a certificate."""
+    failed_at: Tick | None
+    """When the last of them failed; None: one is in flight."""
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """A complete list of a scope's certificates. A hint: an id enters a status only from its own reply."""
 
@@ -215,6 +225,8 @@ class Known:
     """The current certificate's id, and when its own GET or POST showed it last, perhaps in an earlier round."""
     removed: Mapping[str, bool] = field(default_factory=dict)
     """The removals of this round: whether Vercel had a certificate with this id."""
+    removed_at: Tick | None = None
+    """When the last certificate was removed, if the resource is being deleted."""
     listing: Listing | None = None
     """The newest list of the scope, if this round made one or was woken by one."""
     failed: Mapping[CallKey, FailedCall] = field(default_factory=dict)
@@ -252,6 +264,10 @@ class Known:
     """Whether the process ends: what is known is recorded now."""
     server_time: datetime | None = None
     """The API server's time, if it differs from Vercel's by more than some seconds."""
+    unanswered: Unanswered | None = None
+    """Requests for the same names whose resources are gone."""
+    at_least: datetime | None = None
+    """A time that is certainly not ahead of Vercel's; None: ``now``, which may be ahead by two seconds."""
 
     @property
     def token(self) -> str:

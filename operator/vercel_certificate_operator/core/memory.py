@@ -36,6 +36,7 @@ from vercel_certificate_operator.core.known import (
     Pause,
     Reply,
     Tick,
+    Unanswered,
     Write,
 )
 from vercel_certificate_operator.core.reasons import Reason
@@ -81,6 +82,8 @@ class Memory:
     removed: Mapping[str, bool] = field(default_factory=lambda: _EMPTY)
     """What was removed while the resource is being deleted: whether Vercel had a certificate with this id. Status still
     names it, and the last Event says what became of it."""
+    removed_at: Tick | None = None
+    """When the last of these was removed."""
     farewell: Note | None = None
     """The Event for the end of the resource, which is being released."""
     checked: tuple[str, Tick] | None = None
@@ -152,9 +155,10 @@ class Memory:
         """Returns the memory after the API server was asked whether it stores every field of the record."""
         return replace(self, schema=(tick, stores_all), unstored_outcome=None if stores_all else self.unstored_outcome)
 
-    def with_removed(self, certificate_id: str, there: bool) -> "Memory":
+    def with_removed(self, certificate_id: str, there: bool, tick: Tick) -> "Memory":
         """Returns the memory after a certificate of a resource that is being deleted was removed."""
-        return replace(self, removed=MappingProxyType({certificate_id: there, **self.removed}))
+        removed = MappingProxyType({certificate_id: there, **self.removed})
+        return replace(self, removed=removed, removed_at=tick)
 
     def call_failed(
         self, call: CallKey, failure: Failure, tick: Tick, *, seed: str, token_hash: str | None
@@ -276,6 +280,8 @@ def known(
     not_removable: Container[str],
     clock_skew: timedelta | None,
     server_time: datetime | None,
+    at_least: datetime | None = None,
+    unanswered: Unanswered | None = None,
     vercel_said: bool = True,
     ending: bool = False,
 ) -> Known:
@@ -308,6 +314,7 @@ def known(
         unstored_outcome=memory.unstored_outcome,
         got=round_.got,
         checked=memory.checked,
+        removed_at=memory.removed_at if resource.deleting else None,
         removed={**memory.removed, **round_.removed} if memory.removed else round_.removed,
         listing=round_.listing,
         failed=memory.failed,
@@ -326,6 +333,8 @@ def known(
         not_removable=not_removable,
         clock_skew=clock_skew,
         server_time=server_time,
+        at_least=at_least,
+        unanswered=unanswered,
         vercel_said=vercel_said,
         ending=ending,
     )

@@ -124,7 +124,7 @@ class VercelClient:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         fence: Callable[[], str | None] = lambda: None,
         observe: Callable[[str, str, float], None] = lambda call, code, seconds: None,
-        dated: Callable[[timedelta], None] = lambda offset: None,
+        dated: Callable[[timedelta, timedelta], None] = lambda offset, took: None,
         clocks: Callable[[], tuple[datetime, ...]] | None = None,
     ) -> None:
         """
@@ -147,7 +147,7 @@ class VercelClient:
             observe: called after each request with the call (``issue``, ``upload``, ``get``, ``list`` for each page,
                 ``remove``, ``config``), the HTTP status as text (``none``: sent but not answered; ``not-sent``), and
                 the duration in seconds.
-            dated: called with each new ``clock_offset``.
+            dated: called with each new ``clock_offset``, and with how long the answer took.
             clocks: returns the time by each clock that may be right, Vercel's first, for the times in rate-limit
                 headers. None: ``clock``.
 
@@ -334,13 +334,14 @@ class VercelClient:
         """Sends a request. Fills in the answer as it arrives, so that its parts are known after an exception."""
         limits = httpx.Timeout(seconds, connect=_part(CONNECT_TIMEOUT, seconds), pool=_part(POOL_TIMEOUT, seconds))
         extensions = {"trace": answer.trace}
+        sent = self._clock()
         async with self._http.stream(method, url, json=json, timeout=limits, extensions=extensions) as response:
             received = self._clock()
             answer.status = response.status_code
             answer.headers = response.headers
             if (date := clock_of(response.headers.get("date"))) is not None:
                 self.clock_offset = date - received
-                self._dated(self.clock_offset)
+                self._dated(self.clock_offset, max(received - sent, timedelta()))
             answer.clocks = self._clocks()
             async for chunk in response.aiter_raw():
                 answer.body += chunk

@@ -1,6 +1,6 @@
 """What came of an attempt: recorded before anything else, and searched for when no answer came."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -70,8 +70,10 @@ from vercel_certificate_operator.core.times import (
     FIRST_LIST_AFTER,
     LATE_DATE,
     LATE_IN_LIST,
+    LEAST_LIST_AGE,
     LIST_LAG,
     MOST_KNOWN,
+    UNREADABLE_LIMIT,
     USUAL_BACK_DATING,
 )
 
@@ -187,8 +189,8 @@ def origin_of_answer(
         return Origin.FOUND  # nobody requested that: the answer may have been for someone else
     if listed or certificate.id in held_elsewhere or certificate.id in (attempt.known or ()):
         return Origin.FOUND
-    # Vercel may answer with what its list doesn't show yet. Without a list, only the clocks say what existed before.
-    clocks = (attempt,) if attempt.known is not None else attempt.by_each_clock
+    # Vercel may answer with what its list doesn't show yet. Without a young list, the clocks say what existed before.
+    clocks = (attempt,) if attempt.known is not None and not _list_is_old(attempt) else attempt.by_each_clock
     existed = any(_may_have_existed(dated, certificate, LATE_IN_LIST) for dated in clocks)
     return Origin.FOUND if existed else Origin.ISSUED
 
@@ -214,8 +216,16 @@ def _may_have_existed(attempt: Attempt, certificate: Certificate, lag: timedelta
     listed = attempt.listed
     if listed is None:
         return False
-    times = (created, created + USUAL_BACK_DATING)
-    return any(listed - lag <= time < attempt.start - CLOCK_TOLERANCE for time in times)
+    since, until = listed - lag, attempt.start - CLOCK_TOLERANCE
+    if _list_is_old(attempt):
+        since, until = listed - LATE_IN_LIST, attempt.start  # others had time: what may be theirs counts as theirs
+    return any(since <= time < until for time in (created, created + USUAL_BACK_DATING))
+
+
+def _list_is_old(attempt: Attempt) -> bool:
+    """Returns whether others had time to issue something between an attempt's list and the attempt."""
+    listed = attempt.listed
+    return listed is not None and attempt.start - listed > timedelta(seconds=LEAST_LIST_AGE) + CLOCK_TOLERANCE
 
 
 def certificate_is_recorded(
@@ -479,7 +489,8 @@ def open_attempt_is_searched_for(known: Known) -> Decision | None:
         got = known.got.get(candidate.id)
         if got is None and not known.blocked("get", candidate.id):
             return Decision(Get(candidate.id, attempt.scope))  # a list is a hint
-    waiting = [other.id for other in found if other.id not in known.got and not is_unreadable(known, other.id)]
+    unread = [other.id for other in found if other.id not in known.got]
+    waiting = [unread_id for unread_id in unread if not is_unreadable(known, unread_id)]
     there = [got.certificate for other in found if (got := known.got.get(other.id)) and got.certificate is not None]
     if there and not waiting:
         youngest = max(there, key=youth)
@@ -488,9 +499,9 @@ def open_attempt_is_searched_for(known: Known) -> Decision | None:
         others = tuple(other for other in there if other.id != youngest.id)
         return certificate_is_recorded(known, attempt, youngest, origin, searched=True, others=others)
     if searching is None and not waiting:
-        return _lost(known, attempt)
+        return _lost(known, attempt, unread)
     again = [_get_again_at(known, other) for other in waiting] + ([searching] if searching is not None else [])
-    return _still_unknown(known, attempt, min(again), grace_end)
+    return _still_unknown(known, attempt, min(again), grace_end, waiting)
 
 
 def _must_be_what_was_requested(known: Known, attempt: Attempt, certificate: Certificate) -> bool:
@@ -686,8 +697,14 @@ def _is_not_there(known: Known, certificate_id: str) -> bool:
     return got is not None and got.certificate is None
 
 
-def _still_unknown(known: Known, attempt: Attempt, again: Tick, grace_end: Tick) -> Decision:
-    """Reports that the outcome isn't known yet, and waits for the next list."""
+def _still_unknown(
+    known: Known, attempt: Attempt, again: Tick, grace_end: Tick, unread: Sequence[str] = ()
+) -> Decision:
+    """Reports that the outcome isn't known yet, and waits for the next list.
+
+    Args:
+        unread: what the list shows, and a GET has not shown yet.
+    """
     reply = open_reply(known)
     uploads, advice = attempt.call == "upload", of_call(OUTCOME_UNKNOWN, attempt.call).advice
     done = "received the uploaded" if uploads else "issued a"
@@ -696,24 +713,48 @@ def _still_unknown(known: Known, attempt: Attempt, again: Tick, grace_end: Tick)
         message = explain(what, reply.failure, replace(meaning(reply.failure), advice=advice), known.token)
     else:
         message = f"{what}: the request was interrupted. {advice}"
-    until = kept(known, known.wall(max(grace_end, again)))
+    given_up = [failed.since + UNREADABLE_LIMIT for one in unread if (failed := known.failed.get(("get", one)))]
+    until = kept(known, known.wall(max(grace_end, again, *given_up)))
+    said = " ".join([message, *_why_unread(known, unread)])
     if known.resource.deleting:
-        said = f"{message} Deletion waits until {words.time(until)} in case Vercel {done} certificate. {GO_ANYWAY}"
+        said = f"{said} Deletion waits until {words.time(until)} in case Vercel {done} certificate. {GO_ANYWAY}"
+    elif unread:
+        said = f"{said} The operator requests no other one before {words.time(until)}."
     elif uploads:
-        said = f"{message} If it does not appear by {words.time(until)}, the operator uploads it again."
+        said = f"{said} If it does not appear by {words.time(until)}, the operator uploads it again."
     else:
-        said = f"{message} If none appears by {words.time(until)}, the operator requests another one."
+        said = f"{said} If none appears by {words.time(until)}, the operator requests another one."
     return _not_known_yet(known, said, event=message, until=until, again=known.wall(again))
 
 
-def _lost(known: Known, attempt: Attempt) -> Decision:
-    """No certificate appeared. From the second loss in a row on, the next attempt waits."""
+def _why_unread(known: Known, unread: Sequence[str]) -> Iterator[str]:
+    """Yields for each certificate in the list why a GET has not shown it."""
+    for certificate_id in unread:
+        what = f"Vercel's list has certificate {certificate_id}, which may be what came of it, but it can't be read"
+        failed, pause = known.failed.get(("get", certificate_id)), known.pauses.get("get")
+        if failed is not None:
+            yield explain(what, failed.failure, meaning(failed.failure, "get"), known.token)
+        elif pause is not None:
+            yield f"{what} yet. {pause.message}"
+
+
+def _lost(known: Known, attempt: Attempt, unread: Sequence[str] = ()) -> Decision:
+    """No certificate appeared. From the second loss in a row on, the next attempt waits.
+
+    Args:
+        unread: what the list shows, and what could not be read for so long that it doesn't count.
+    """
     failures = attempt.failures(LOST.reason)
     until = known.now + back_off(LOST, failures - 1, attempt.id) if failures > 1 else known.now
+    appeared = f"No certificate for {words.names(attempt.names)} has appeared at Vercel"
+    if unread:
+        appeared = (
+            f"Vercel's list has {words.ids(unread)}, which could not be read for an hour, and no other certificate for "
+            f"{words.names(attempt.names)} has appeared"
+        )
     problem = Problem(
         LOST.reason,
-        f"No certificate for {words.names(attempt.names)} has appeared at Vercel since the attempt at "
-        f"{words.time(attempt.start)}, whose answer was lost. "
+        f"{appeared} since the attempt at {words.time(attempt.start)}, whose answer was lost. "
         f"{of_call(LOST, attempt.call).advice}",
     )
     before = known.resource.status

@@ -5,7 +5,6 @@ from collections.abc import Container, Sequence
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate
 from vercel_certificate_operator.core.facts import (
-    is_fresh,
     is_removable,
     may_be_renewed,
     open_attempt,
@@ -30,7 +29,7 @@ from vercel_certificate_operator.core.record import Origin
 from vercel_certificate_operator.core.report import Problem, conditions
 from vercel_certificate_operator.core.resource import FINALIZER, Spec, Status
 from vercel_certificate_operator.core.rules.attempts import origin_of_answer
-from vercel_certificate_operator.core.times import TOKEN_MISSING_LIMIT
+from vercel_certificate_operator.core.times import LEAST_LIST_AGE, TOKEN_MISSING_LIMIT
 
 
 def deletion_without_finalizer_is_left_alone(known: Known) -> Decision | None:
@@ -87,8 +86,8 @@ def certificates_are_removed_then_released(known: Known) -> Decision | None:
     if known.removed and not known.token_read and status.team is None:
         return Decision(ReadToken())  # the list may be of another account
     # After the removals, which no list may hold up.
-    if _vercel_may_have_renewed(known) and not is_fresh(known, known.listing) and not known.blocked("list"):
-        return Decision(List(None, known.scope))
+    if _vercel_may_have_renewed(known) and not _is_listed(known) and not known.blocked("list"):
+        return Decision(List(known.tick if known.removed_at is None else known.removed_at, known.scope))
     kept = [entry[0] for entry in entries if entry not in own]
     text = _what_was_removed(known, kept)
     last = _last_status(known, text)
@@ -103,6 +102,16 @@ def _vercel_may_have_renewed(known: Known) -> bool:
     """Returns whether Vercel may have renewed a certificate of this resource under an id that is in no status yet."""
     status = known.resource.status
     return may_be_renewed(known, status) or any(may_be_renewed(known, entry) for entry in status.superseded)
+
+
+def _is_listed(known: Known) -> bool:
+    """Returns whether a list was begun after the last removal; or a moment ago, if nothing was to be removed."""
+    listing = known.listing
+    if listing is None:
+        return False
+    if known.removed_at is not None:
+        return listing.begun >= known.removed_at
+    return known.tick - listing.begun <= max(LEAST_LIST_AGE, 2 * listing.took)
 
 
 def _renewals(known: Known) -> Sequence[Certificate]:
@@ -140,7 +149,7 @@ def _what_was_removed(known: Known, kept: list[str]) -> str:
             f"Left at Vercel: {words.ids(renewals)}, which has the same names and may be a renewal by Vercel. If no "
             "other resource uses it, remove it at Vercel."
         )
-    elif _vercel_may_have_renewed(known) and not is_fresh(known, known.listing):
+    elif _vercel_may_have_renewed(known) and not _is_listed(known):
         parts.append(
             "Vercel may have renewed the certificate under another id; the operator could not list the certificates to "
             "check that."

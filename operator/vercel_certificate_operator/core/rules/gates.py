@@ -161,6 +161,28 @@ def attempts_for_the_same_names_take_turns(known: Known, need: Need) -> Decision
     )
 
 
+def requests_of_gone_resources_are_waited_for(known: Known, need: Need) -> Decision | None:
+    """A resource that is gone has requested a certificate for these names, and there was no answer.
+
+    After that, a list shows what came of it. One that was begun before may lack it.
+    """
+    unanswered = known.unanswered
+    if unanswered is None:
+        return None
+    since = unanswered.failed_at if known.tick < unanswered.until else unanswered.until
+    is_listed = since is None or (known.listing is not None and known.listing.begun >= since)
+    if not is_listed and not known.blocked("list"):
+        return Decision(List(since, known.scope))
+    if known.tick >= unanswered.until:
+        return None
+    waits = f"{need.message} Waiting for the answer to the request of a deleted resource, which had the same names."
+    again = min(known.wall(unanswered.until), known.now + ATTEMPT_ELSEWHERE_CHECK)
+    return Decision(
+        Wait(again),
+        conditions(known.resource, known.resource.status, now=known.now, need=Need(need.reason, waits)),
+    )
+
+
 def back_off_is_waited_for(known: Known, need: Need) -> Decision | None:
     """After a failure, the next attempt has its time. Another token ends the wait; so does a certificate by hand."""
     until = waiting_until(known)
@@ -387,7 +409,7 @@ def attempt_is_made(known: Known, need: Need) -> Decision:
     failures, reason = _failures_in_a_row(known)
     attempt = Attempt(
         id=known.new_attempt_id,
-        start=whole_seconds(known.now),
+        start=whole_seconds(known.at_least or known.now),
         server_start=whole_seconds(known.server_time) if known.server_time is not None else None,
         generation=resource.generation,
         cns=tuple(sorted(cns)),
@@ -453,6 +475,7 @@ GATES: tuple[Callable[[Known, Need], Decision | None], ...] = (
     missing_records_are_reported,  # before the back-off, during which they are reported
     back_off_is_waited_for,  # before calls that cost something
     attempts_for_the_same_names_take_turns,  # before the list: it must show what the other one got
+    requests_of_gone_resources_are_waited_for,
     clocks_agree,  # before the GET of what only seems to be due
     current_certificate_is_checked,  # before the list: most renewals by Vercel end here
     list_is_fresh,  # after it, the gates above see the list
