@@ -35,12 +35,16 @@ class Intake:
         Args:
             listed: whether it is from a complete list. Then it is true whatever its resourceVersion.
         """
-        # The echo of our own write is no news. To find out whom a change concerns costs more than to find that out.
+        # To find out whom a change concerns costs more than to find out that there is none.
         objects, key = self._objects, key_of(body)
-        if not (objects.is_listed_news(body) if listed else objects.is_newer(body)):
-            return
-        if self._change(key, lambda: objects.put_listed(body) if listed else objects.put(body)):
+        if self.is_news(body, listed=listed) and self._change(
+            key, lambda: objects.put_listed(body) if listed else objects.put(body)
+        ):
             self._queue.add(key)
+
+    def is_news(self, body: Mapping[str, Any], *, listed: bool = False) -> bool:
+        """Returns whether an object's state is news. The echo of our own write isn't."""
+        return self._objects.is_listed_news(body) if listed else self._objects.is_newer(body)
 
     def replied(self, body: Mapping[str, Any]) -> bool:
         """The API server replied to a request of ours. Returns whether the reply is news; nothing is woken for it."""

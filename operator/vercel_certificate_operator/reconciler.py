@@ -138,6 +138,7 @@ class Reconciler:
         self._observer = observer
         self._publisher = Publisher(events, observer, time)
         self._intake = Intake(objects, queue, time, self._memories.__contains__)
+        self.is_news = self._intake.is_news
         self.seen = self._intake.seen
         self.vanished = self._intake.vanished
         self._late_answers = LateAnswers(objects, certificates, tokens, self._calls, clock, self._publisher)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from vercel_certificate_operator.core.durations import parse_duration, readable
 from vercel_certificate_operator.core.failures import fraction
@@ -26,6 +27,7 @@ class Schedule:
         return self.renewal_time + (self.expires_at - self.renewal_time) / 2
 
 
+@lru_cache(maxsize=128)  # each round asks several times
 def schedule(*, uid: str, created_at: datetime | None, expires_at: datetime, renew_before: str | None) -> Schedule:
     """Returns when a certificate is due for renewal.
 

@@ -155,7 +155,9 @@ class Status(Model):
         return cls.model_validate(kept).changed(unreadable=tuple(sorted(bad)))
 
     def changed(self, **changes: Any) -> Self:
-        """Returns a copy with some fields changed."""
+        """Returns a copy with some fields changed; itself, if these are their values already: nearly always."""
+        if all(getattr(self, field) == value for field, value in changes.items()):
+            return self
         copy = self.model_copy(update=changes)
         copy.__dict__.pop("_dumped", None)  # model_copy copies what a cached property has kept too
         return copy
@@ -210,12 +212,15 @@ class Status(Model):
         self, kind: ConditionType, status: ConditionStatus, reason: str, message: str, *, generation: int, now: datetime
     ) -> Self:
         """Returns a copy with one condition set. Its transition time moves only when its status does."""
-        before = self.condition(kind)
+        before, message = self.condition(kind), printable(message, LONGEST_MESSAGE - 1)
+        said = status, str(reason), message, generation
+        if before and said == (before.status, before.reason, before.message, before.observed_generation):
+            return self
         condition = Condition(
             type=kind,
             status=status,
             reason=str(reason),
-            message=printable(message, LONGEST_MESSAGE - 1),
+            message=message,
             last_transition_time=before.last_transition_time if before and before.status == status else now,
             observed_generation=generation,
         )
