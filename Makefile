@@ -26,8 +26,8 @@ test: $(READY)  ## run all tests that need only this machine, in parallel (T="-k
 test-fast: $(READY)  ## run the tests that need no control plane and start few processes, for the edit loop
 	@$(PYTEST) $(SPREAD) -m fast $(T)
 
-bench: $(READY) $(LEAN)/.ready  ## measure what the operator costs, and the same controller in Go (N="1000 5000 10000": for so many certificates)
-	@PYTHONPATH=hack $(BIN)/python benchmarks/bench.py --python $(LEAN)/bin/python $(N)
+bench: $(READY) $(if $(OPERATOR_PYTHON),,$(LEAN)/.ready)  ## measure what the operator costs, and the same controller in Go (N="1000 5000 10000": for so many certificates; OPERATOR_PYTHON=/path/to/python: to run the operator with)
+	@PYTHONPATH=hack $(BIN)/python benchmarks/bench.py --python $(or $(OPERATOR_PYTHON),$(LEAN)/bin/python) $(N)
 
 mutants: $(READY)  ## find what can be changed in the core without a failing test (N=50: so many, chosen at random; SINCE=main: in changed lines)
 	@$(BIN)/python hack/mutants.py $(if $(N),--sample $(N)) $(if $(SINCE),--since $(SINCE))

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import hashlib
 import platform
+import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -67,6 +68,12 @@ def measure(count: int, who: str, phases: set[str], python: Path, profile: Path 
     return found
 
 
+def python_version(python: Path) -> str:
+    """Return the version of the Python that runs the operator."""
+    command = [str(python), "-c", "import platform; print(platform.python_version())"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def main() -> None:
     """Measure, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -92,7 +99,7 @@ def main() -> None:
             figures += measure(count, who, phases, options.python, options.profile)
         print(f"{count}: {time.monotonic() - began:.0f} s", flush=True)
         if not partial:
-            report.save(count, figures, machine=f"{platform.machine()}, Python {platform.python_version()}")
+            report.save(count, figures, machine=f"{platform.machine()}, Python {python_version(options.python)}")
 
 
 if __name__ == "__main__":
