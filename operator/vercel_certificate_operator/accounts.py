@@ -173,6 +173,8 @@ class Account:
         """The number of these places in each namespace; None: it is the default token."""
         self.unused: Callable[[Account], None] = lambda account: None
         """Called when no place has the token any longer, and nothing uses it or waits for it."""
+        self.found_bug: Callable[[], None] = lambda: None
+        """Called when a list fails because of a bug."""
         self._token = token
         self._clock = clock
         self._slots = self._allowed = slots
@@ -788,6 +790,7 @@ class Account:
         except Exception as bug:
             # It counts as a failure, so that those who wait don't begin the next list at once.
             logger.exception("The list of certificates in %s failed because of a bug", scope)
+            self.found_bug()
             error = OutcomeUnknown(f"internal error: {type(bug).__name__}")
         finally:
             self._list_ended(scope, key, error)
@@ -869,6 +872,8 @@ class Accounts:
         self._closing: set[asyncio.Task[None]] = set()
         self.wake: Callable[[Hashable, Account], None] = lambda key, account: None
         """Called with each key that may go on, and with its account."""
+        self.found_bug: Callable[[], None] = lambda: None
+        """Called when a list fails because of a bug."""
         self.by_place: dict[Place | None, Account] = {}
         """The account with which the token of each place was last used. None: the operator's default token."""
 
@@ -895,6 +900,7 @@ class Accounts:
                 room=self._room,
             )
             account.identity, account.unused, account.waiting_at = identity, self._drop, self._waiting_at
+            account.found_bug = lambda: self.found_bug()
             self._accounts[identity] = account
         if before is not account:
             self._move(token.place, account)

@@ -236,6 +236,7 @@ class Posts:
             self._calls.note_failure(account, attempt.call, attempt.scope, failure, token, key)
         except Exception as error:
             # A bug. The POST may have been sent, so the certificate is searched for.
+            self._observer.failed("bug")
             logger.exception("The POST for %s failed because of a bug", key, extra=fields)
             failure = Failure(Fate.UNKNOWN, f"internal error: {type(error).__name__}")
         finally:

@@ -165,6 +165,7 @@ class Reconciler:
             forgotten=self._pass_on,
         )
         accounts.wake = self._wake
+        accounts.found_bug = lambda: observer.failed("bug")
         time.stepped = self._requeue_all
 
     def _notice(self, key: Key, listing: Any) -> None:

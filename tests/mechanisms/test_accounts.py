@@ -426,6 +426,8 @@ async def test_a_list_that_fails_because_of_a_bug_gives_its_slot_back(
     account: Account, vercel: Vercel, clock: TestClock, woken: list[Hashable], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Otherwise the token could make fewer and fewer calls. The next list has to wait: it may fail again."""
+    bugs: list[str] = []
+    account.found_bug = lambda: bugs.append("a list")
     began = clock.monotonic()
     for key in "ab":
         ask(account, key, began)
@@ -438,6 +440,7 @@ async def test_a_list_that_fails_because_of_a_bug_gives_its_slot_back(
         assert "internal error: KeyError" in str(account.failed_list(key, TEAM))
     assert account.resting_list(TEAM) is not None
     assert "because of a bug" in caplog.text
+    assert bugs == ["a list"]
 
 
 async def test_lists_are_ordered_by_the_monotonic_clock_alone(

@@ -8,6 +8,7 @@ from reported.acts import behave
 from support.acting import DAY, HOUR, MINUTE, asked, create_many, notes, put_secret
 from support.memory_api import SimulatedWorld
 from support.world import OTHER_TOKEN
+from vercel_certificate_operator.vercel import VercelClient
 from vercel_emulator.models import Behaviour, CertificateChange, Fault, Injection, Renewal
 
 A, B, C = ["a.example.com"], ["a.example.com", "b.example.com"], ["c.example.com"]
@@ -226,6 +227,30 @@ async def test_an_odd_value_in_status_causes_no_traceback(
     await world.advance(HOUR)
     assert "could not be reconciled" not in caplog.text
     assert (await world.status("site"))["id"] == status["id"]
+
+
+@pytest.mark.parametrize("call", ["list", "issue"])
+async def test_a_bug_in_a_call_is_counted_and_the_certificate_issued_all_the_same(
+    world: SimulatedWorld, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bugs: list[str] = []
+    assert world.operator is not None
+    monkeypatch.setattr(world.operator.counted, "failed", bugs.append)
+
+    real, calls = getattr(VercelClient, call), []
+
+    async def breaks_once(*args: Any, **more: Any) -> Any:
+        calls.append(call)
+        if len(calls) == 1:
+            raise KeyError("a bug")
+        return await real(*args, **more)
+
+    monkeypatch.setattr(VercelClient, call, breaks_once)
+    await world.apply("site", A)
+    await world.quiet()
+    await world.advance(HOUR)
+    assert await world.ready("site") == ("True", "Issued")
+    assert bugs == ["bug"]
 
 
 # --- etcd is restored from a backup -----------------------------------------------------------------------------------
