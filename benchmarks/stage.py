@@ -110,8 +110,7 @@ class Stage:
         self._python = python.absolute()
         self.folder = stack.enter_context(temporary_folder("vercel-certificate-operator-bench-"))
         self.control_plane = stack.enter_context(ControlPlane())
-        self.control_plane.kubectl("apply", "--server-side", "-f", ROOT / "deploy" / "crds")
-        self.control_plane.wait_until_established("-f", ROOT / "deploy" / "crds")
+        self.control_plane.define(ROOT / "deploy" / "crds")
         self.trail = Trail(self.control_plane.folder / "audit.log")
         emulator = self._process(
             "emulator", [sys.executable, "-m", "vercel_certificate_operator", "emulate", "--port=0"]

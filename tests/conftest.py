@@ -123,16 +123,14 @@ def control_plane(pytestconfig: pytest.Config) -> Iterator[ControlPlane]:
 def own_control_plane() -> Iterator[ControlPlane]:
     """A real API server with the CustomResourceDefinition, for one test that does to it what others would notice."""
     with ControlPlane() as plane:
-        plane.kubectl("apply", "--server-side", "-f", CRDS)
-        plane.wait_until_established("-f", CRDS)
+        plane.define(CRDS)
         yield plane
 
 
 @pytest.fixture(scope="session")
 def crd(control_plane: ControlPlane) -> None:
     """Installs the CustomResourceDefinition of VercelCertificate."""
-    control_plane.kubectl("apply", "--server-side", "-f", CRDS)
-    control_plane.wait_until_established("-f", CRDS)
+    control_plane.define(CRDS)
 
 
 @pytest.fixture(scope="session")

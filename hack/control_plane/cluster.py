@@ -157,6 +157,18 @@ class ControlPlane:
         """
         return kubectl.run(self.assets.kubectl, args, self.environment(), input=input, check=check, timeout=timeout)
 
+    def define(self, definitions: Path) -> None:
+        """Install CustomResourceDefinitions, and wait until the API server serves what they define.
+
+        Args:
+            definitions: A file, or a folder of files.
+
+        Raises:
+            KubectlError: They are refused, or not served in time.
+        """
+        self.kubectl("apply", "--server-side", "-f", definitions)
+        self.wait_until_established("-f", definitions)
+
     def wait_until_established(self, *what: str | Path) -> None:
         """Wait up to 30 s until the API server serves what definitions define.
 

@@ -22,8 +22,7 @@ ALL: dict[str, Any] = {"namespaces": ["*"], "cns": ["*"]}
 @pytest.fixture(scope="module", autouse=True)
 def definition(control_plane: ControlPlane) -> None:
     """The CRD, once for all tests here."""
-    control_plane.kubectl("apply", "--server-side", "-f", CRDS)
-    control_plane.wait_until_established("-f", CRDS)
+    control_plane.define(CRDS)
 
 
 @dataclass

@@ -235,9 +235,7 @@ def monitoring(control_plane: ControlPlane) -> None:
     """prometheus-operator's definitions are installed."""
     folder = tools.monitoring_crds()
     for kind in ("servicemonitors", "podmonitors", "prometheusrules"):
-        file = folder / f"monitoring.coreos.com_{kind}.yaml"
-        control_plane.kubectl("apply", "--server-side", "-f", file)
-        control_plane.wait_until_established("-f", file)
+        control_plane.define(folder / f"monitoring.coreos.com_{kind}.yaml")
 
 
 def test_every_pair_of_switches_is_accepted_by_the_api_server(
