@@ -68,7 +68,7 @@ class Intake:
         Of the resources that get or lose a set of names, or that wait for an attempt, that is only the next in line.
         And whoever has a certificate with the same names has to record that.
         """
-        now, group, certificate = self._time.now(), self._objects.group(key), self._objects.certificate_of(key)
+        now, group, certificate = self._time.earlier(), self._objects.group(key), self._objects.certificate_of(key)
         owners = self._objects.owners(group, now) if group is not None else set[Key]()
         held, attempt = self._objects.holds_names(key), self._objects.attempt_of(key)
         if not change():

@@ -10,7 +10,7 @@ echo of our own write changes nothing, and events may come late, twice or out of
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -137,8 +137,8 @@ class Objects:
         self._gone: dict[Key, _Gone] = {}
         self._being_removed: OrderedDict[str, Key] = OrderedDict()
         self._doubtful: dict[Key, list[str]] = {}
-        self._left: OrderedDict[str, None] = OrderedDict()
-        """Certificates that resources held which are gone or released."""
+        self._left: OrderedDict[str, str | None] = OrderedDict()
+        """Certificates that resources held which are gone or released, with the newest attempt that they recorded."""
         self._removed: OrderedDict[str, Tick] = OrderedDict()
         """Certificates that this process removed, and when."""
         self.deserted: Callable[[ScopeKey], None] = lambda scope_key: None
@@ -361,15 +361,20 @@ class Objects:
             self.deserted(before.scope_key)
 
     def _leave(self, before: _Stored) -> None:
+        attempt = before.body["status"].get("attempt") if before.certificate_ids else None
+        attempt_id = str(attempt.get("id")) if isinstance(attempt, dict) else None
         for certificate_id in before.certificate_ids:
-            self._left[certificate_id] = None
+            self._left[certificate_id] = attempt_id if certificate_id == before.current else None
         while len(self._left) > REMEMBERED_GONE:
             self._left.popitem(last=False)
 
     @property
-    def left_behind(self) -> Container[str]:
-        """The ids of certificates that resources held which are gone: they renew no other certificate."""
-        return self._left.keys()
+    def left_behind(self) -> Mapping[str, str | None]:
+        """The ids of certificates that resources held which are gone: they renew no other certificate.
+
+        With the attempt that brought them, as far as that is known.
+        """
+        return self._left
 
     def note_removal(self, certificate_id: str) -> None:
         """Notes that a certificate was removed at Vercel now."""
@@ -416,12 +421,18 @@ class Objects:
         """Returns the names of a resource's attempt without an outcome; None: there is none."""
         return self._claims.attempt_of(key)
 
-    def copied_attempt(self, key: Key) -> str | None:
-        """Returns the id of a resource's open attempt if an older resource has the same one: this one is a copy."""
+    def copied_attempt(self, key: Key, sent: Callable[[Key], bool] = lambda key: False) -> str | None:
+        """Returns the id of a resource's open attempt if an older resource has the same one: this one is a copy.
+
+        Args:
+            sent: returns whether this process sent the open attempt of a resource. Then that is the original, whatever
+                the API server's clock said when it was created.
+        """
         attempt = self._attempts_seen.get(key)
         if attempt is None or len(having := self._open_in.get(attempt.id)) < 2 or key not in having:
             return None
-        return attempt.id if self._claims.oldest(having) != key else None
+        original = next((other for other in having if sent(other)), None) or self._claims.oldest(having)
+        return attempt.id if original != key else None
 
     def next_in_line(self, cns: frozenset[str]) -> list[Key]:
         """Returns who waits longest for an attempt for these names, in each namespace."""

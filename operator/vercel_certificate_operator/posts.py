@@ -5,6 +5,7 @@ import logging
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
+from datetime import datetime
 from typing import NamedTuple
 
 from vercel_certificate_operator.accounts import Account
@@ -60,12 +61,14 @@ class Posts:
         clock: Clock,
         observer: Observer,
         *,
+        now: Callable[[], datetime],
         group: Callable[[Key], Group | None],
         answered: Callable[[Key], None],
         record: Callable[[Key], Awaitable[float | None]],
     ) -> None:
         """
         Args:
+            now: returns Vercel's time.
             group: returns the names and the scope of a resource.
             answered: called when there is an answer to record.
             record: records an answer when the process ends and no worker does. Returns the seconds after which it
@@ -75,6 +78,7 @@ class Posts:
         self._calls = calls
         self._clock = clock
         self._observer = observer
+        self._now = now
         self._group = group
         self._answered = answered
         self._record = record
@@ -247,4 +251,6 @@ class Posts:
             self._is_answered_for(key, attempt.names)
         else:
             self._has_failed(key, attempt, began)
-        return Reply(attempt, ended, ended - began, certificate, failure)
+        return Reply(
+            attempt, ended, ended - began, certificate, failure, token_hash=token.hash_for(key), now=self._now()
+        )

@@ -45,7 +45,7 @@ from vercel_certificate_operator.core.resource import Key, Resource
 from vercel_certificate_operator.core.rules.failed_calls import call_of, waits_for_its_turn
 from vercel_certificate_operator.core.sightings import ScopeKey
 from vercel_certificate_operator.core.source import Source, SourceProblem
-from vercel_certificate_operator.core.times import DRIFT_LIST_AGE
+from vercel_certificate_operator.core.times import DRIFT_LIST_AGE, SENT_WITHIN
 from vercel_certificate_operator.drift_watch import DriftWatch
 from vercel_certificate_operator.intake import Intake
 from vercel_certificate_operator.kube.errors import Conflict, Gone, KubeError, Refused
@@ -66,7 +66,7 @@ from vercel_certificate_operator.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
 
-STALE_RECORD = 10.0
+STALE_RECORD = SENT_WITHIN.total_seconds()
 """Seconds after which an attempt that was recorded is too old to be sent."""
 KUBE_BACK_OFF = (1.0, 60.0)
 """Seconds to wait after the Kubernetes API has failed: at first, and at most."""
@@ -147,6 +147,7 @@ class Reconciler:
             self._calls,
             clock,
             observer,
+            now=time.now,
             group=objects.group,
             answered=self._queue.add,
             record=self._reconcile,
@@ -361,11 +362,11 @@ class Reconciler:
             limits=self._limits,
             new_attempt_id=self._new_id(),
             may_adopt=self._tokens.may_adopt(key.namespace, resource.spec.token_secret_ref),
-            ownership=self._objects.ownership(key, now),
+            ownership=self._objects.ownership(key, self._time.earlier()),  # whoever holds one that may not have expired
             held_elsewhere=self._objects.held_elsewhere(key),
             left_behind=self._objects.left_behind,
             attempted_elsewhere=self._objects.attempted_elsewhere(key),
-            copied_attempt=self._objects.copied_attempt(key),
+            copied_attempt=self._objects.copied_attempt(key, self.posts.unrecorded),
             not_removable=self._objects.not_removable(key),
             clock_skew=self._time.skew,
             server_time=self._time.server_now,

@@ -87,6 +87,10 @@ class VercelTime:
         skew = self._vercel - self._kubernetes
         return skew if abs(skew) >= SKEW else None
 
+    def earlier(self) -> datetime:
+        """Returns the time by the clock that is behind, if Vercel's and the API server's differ by a day or more."""
+        return self.now() - max(self.skew or timedelta(), timedelta())
+
     @property
     def vercel_has_said(self) -> bool:
         """Whether Vercel has said its time."""

@@ -341,7 +341,7 @@ def remembering(memory: Memory, resource: Resource, **more: Any) -> Known:
         "new_attempt_id": "attempt-9",
         "may_adopt": True,
         "ownership": Ownership(),
-        "left_behind": (),
+        "left_behind": {},
         "held_elsewhere": (),
         "attempted_elsewhere": (),
         "copied_attempt": None,

@@ -247,7 +247,7 @@ class World:
             new_attempt_id=f"attempt-{self._attempts}",
             may_adopt=True,
             ownership=Ownership(),
-            left_behind=(),
+            left_behind={},
             held_elsewhere=frozenset(),
             attempted_elsewhere=frozenset(),
             copied_attempt=None,

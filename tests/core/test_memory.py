@@ -366,7 +366,7 @@ def test_what_a_decision_is_made_from() -> None:
         "new_attempt_id": "attempt-9",
         "may_adopt": True,
         "ownership": Ownership("web/older"),
-        "left_behind": ("cert_7",),
+        "left_behind": {"cert_7": None},
         "held_elsewhere": {"cert_5"},
         "attempted_elsewhere": {frozenset({"example.com"})},
         "not_removable": {"cert_6"},

@@ -266,8 +266,8 @@ def test_what_was_created_after_the_request_was_over_is_not_its_outcome(created:
 
 
 def test_what_another_resource_left_at_vercel_is_no_candidate() -> None:
-    assert isinstance(decide(searched(FOUND, left_behind={"cert_2"})).action, Wait)
-    assert resolved(searched(FOUND, left_behind={"cert_3"})).id == "cert_2"
+    assert isinstance(decide(searched(FOUND, left_behind={"cert_2": None})).action, Wait)
+    assert resolved(searched(FOUND, left_behind={"cert_3": None})).id == "cert_2"
 
 
 def test_a_superset_that_may_be_the_answer_to_another_resource_is_not_taken() -> None:

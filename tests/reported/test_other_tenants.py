@@ -5,12 +5,16 @@ is in another namespace, with another token, in a team that it names by id.
 """
 
 import asyncio
+import hashlib
+import hmac
+import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from reported.acts import behave, renewed_by_vercel
+from reported.acts import behave, fails, posts, renewed_by_vercel
 from reported.test_fair_tokens import (
     EVIL,
     NAMES,
@@ -24,6 +28,7 @@ from reported.test_fair_tokens import (
     simulated,
 )
 from support.acting import DAY, HOUR, MINUTE, REF, asked, put_secret
+from support.memory_api import SimulatedWorld
 from support.world import TOKEN
 from vercel_certificate_operator.core.certificate import Scope
 from vercel_certificate_operator.kube import tls_contents, tokens
@@ -546,3 +551,35 @@ async def test_certificates_that_were_reported_and_are_gone_are_not_remembered_f
             town.emulator.state.vanish(one.id)
         await town.advance(2 * DAY)
     assert len(operator_of(town).reconciler.drift._reported) <= 10
+
+
+@pytest.mark.parametrize("status", [500, 503, 404])
+async def test_no_password_can_be_guessed_from_a_status(world: SimulatedWorld, status: int) -> None:
+    """Who may not read Secrets names one in a resource. With a hash of its value, guesses could be tested."""
+    await put_secret(world, "Summer2026abc", name="database", key="password")
+    fails(world, "list", times=None, status=status)
+    ref = {"name": "database", "key": "password"}
+    await world.apply("x", ["x.example.com"], tokenSecretRef=ref)
+    await world.advance(HOUR)
+    assert await world.ready("x") == ("False", "CredentialsInvalid")
+    recorded = json.dumps(await world.status("x"))
+    for guess in ("Winter2025abc", "Summer2026abc"):
+        assert hmac.new(b"web/x", guess.encode(), hashlib.sha256).hexdigest()[:32] not in recorded, guess
+
+
+@pytest.mark.parametrize("ahead", [100 * DAY, 365 * DAY], ids=str)
+async def test_a_duplicate_of_another_tenant_issues_nothing_while_vercels_clock_is_ahead(
+    town: Town, ahead: timedelta
+) -> None:
+    with town.at("evil"):
+        await town.apply("x", ["a.example.com"])
+        await town.quiet()
+    await town.advance(5)
+    await town.apply("site", ["a.example.com"])
+    await town.quiet()
+    assert await town.ready("site") == ("False", "DuplicateOf")
+    behave(town, date_offset=ahead.total_seconds())
+    await town.advance(14 * HOUR)
+    behave(town, date_offset=0)
+    await town.advance(DAY)
+    assert posts(town) == 1

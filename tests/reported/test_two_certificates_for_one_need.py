@@ -869,3 +869,62 @@ async def test_when_the_original_is_gone_the_copy_resolves_the_attempt(world: Si
     await world.advance(HOUR)
     assert await world.ready("copy") == ("True", "Issued")
     assert posts(world) == 1
+
+
+@pytest.mark.parametrize(
+    ("need", "existing"), [("renew", "Reuse"), ("renew", "Ignore"), ("first", "Ignore")], ids=lambda one: one
+)
+async def test_an_attempt_that_was_open_in_the_backup_is_resolved_by_the_process_that_recorded_its_outcome(
+    world: SimulatedWorld, need: str, existing: str
+) -> None:
+    if need == "renew":
+        await world.apply("site", NAMES, existingCertificate=existing)
+        await world.quiet()
+        await world.advance(HOUR)
+    before = posts(world)
+    slow = fails(world, "issue", action="hang", when="after")
+    if need == "renew":
+        await world.annotate("site", "renew", "1")
+    else:
+        await world.apply("site", NAMES, existingCertificate=existing)
+    await world.quiet(hanging=1)
+    backup = await world.get("site")
+    assert backup is not None
+    slow.release("continue")
+    await world.quiet()
+    issued = (await held(world))[0]
+    await world.advance(2 * MINUTE)
+
+    await world.patch("site", {"metadata": {"finalizers": None}})  # its namespace was removed by force
+    await world.delete("site")
+    await world.quiet()
+    await world.advance(10 * MINUTE)
+    await created(world, backup, status=backup["status"])
+    await world.quiet()
+    await world.advance(HOUR)
+    assert posts(world) - before == 1
+    assert (await held(world))[0] == issued
+
+
+@pytest.mark.parametrize("behind", [0.0, 2.0, 3600.0])
+@pytest.mark.parametrize("lost", [False, True])
+async def test_the_original_resolves_its_attempt_although_the_copy_seems_to_be_older(
+    world: SimulatedWorld, behind: float, lost: bool
+) -> None:
+    slow = fails(world, "issue", action="hang", when="after")
+    await world.apply("site", NAMES)
+    await world.quiet(hanging=1)
+    body = await world.get("site")
+    assert body is not None
+    body["metadata"]["name"] = "copy"
+    world.server_clock.offset = -behind
+    await created(world, body, status=body["status"])
+    await world.quiet(hanging=1)
+    await world.advance(5, hanging=1)
+    slow.release("drop" if lost else "continue")
+    await world.quiet()
+    await world.advance(HOUR)
+    assert posts(world) == 1
+    assert await held(world, "site") == list(world.live())
+    assert await held(world, "copy") == []
+    assert (await world.status("site"))["origin"] == "Issued"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reported.acts import behave, deleted, fails, held, posts, renewed_by_vercel, said, theirs
-from support.acting import DAY, HOUR, MINUTE, advance_to
+from support.acting import DAY, HOUR, MINUTE, SECOND, advance_to
 from support.memory_api import SimulatedWorld, simulated_world
 from vercel_emulator.models import RateLimit
 
@@ -341,3 +341,143 @@ async def test_what_was_replaced_rests_although_the_api_servers_clock_is_behind_
     await world.advance(2 * MINUTE)
     assert first in world.live()
     assert (await world.status("site"))["superseded"][0]["since"] == since
+
+
+# --- the machine stands still -----------------------------------------------------------------------------------------
+
+
+async def listed_then_stands_still(world: SimulatedWorld, span: timedelta, *, server: bool) -> None:
+    """A list is made, and then the machine stands still: only the rest of the world goes on.
+
+    Args:
+        server: whether the API server is on another machine.
+    """
+    await world.apply("other", B)
+    await world.quiet()
+    await world.advance(3)
+    world.emulator.clock.advance(span.total_seconds())
+    if server:
+        world.server_clock.offset += span.total_seconds()
+    theirs(world, *A, age=span / 2, left=80 * DAY)
+
+
+@pytest.mark.parametrize("server", [True, False], ids=["API server elsewhere", "API server on the same machine"])
+@pytest.mark.parametrize("span", [5 * MINUTE, 2 * HOUR, 3 * DAY], ids=str)
+async def test_what_others_issued_while_the_machine_stood_still_is_never_removed(
+    world: SimulatedWorld, span: timedelta, server: bool
+) -> None:
+    """Vercel answers a POST for known names with the certificate that exists: nobody knows whether it does."""
+    behave(world, reissue="old")
+    await listed_then_stands_still(world, span, server=server)
+    await world.apply("site", A, existingCertificate="Ignore")
+    await world.quiet()
+    await world.advance(MINUTE)
+    assert (await world.status("site"))["origin"] == "Found"
+    await deleted(world)
+    assert "cert_theirs" in world.live()
+
+
+@pytest.mark.parametrize("server", [True, False], ids=["API server elsewhere", "API server on the same machine"])
+async def test_what_others_issued_while_the_machine_stood_still_is_not_what_came_of_a_lost_request(
+    world: SimulatedWorld, server: bool
+) -> None:
+    await listed_then_stands_still(world, 2 * MINUTE, server=server)
+    fails(world, "issue", action="reset", when="before")
+    await world.apply("site", A, existingCertificate="Ignore")
+    await world.quiet()
+    await world.advance(10 * MINUTE)
+    assert (await world.status("site"))["origin"] == "Found"
+    await deleted(world)
+    assert "cert_theirs" in world.live()
+
+
+# --- no Date, and the API server's clock is behind --------------------------------------------------------------------
+
+GATEWAY = pytest.mark.parametrize(
+    "gateway", [{"date_header": False}, {"date_offset": -56 * 365 * 86400}], ids=["no Date", "1970"]
+)
+
+
+async def behind(world: SimulatedWorld, span: timedelta, gateway: dict[str, Any]) -> None:
+    behave(world, **gateway)
+    world.server_clock.offset = -span.total_seconds()
+    await world.restart()
+
+
+async def kept(world: SimulatedWorld) -> None:
+    await world.advance(HOUR)
+    assert (await world.status("site"))["origin"] == "Found"
+    await deleted(world)
+    assert "cert_theirs" in world.live()
+
+
+async def issued_since_the_list(world: SimulatedWorld) -> None:
+    """50 or more certificates: a list may be 30 seconds old."""
+    for number in range(60):
+        theirs(world, f"x{number}.example.org", id=f"cert_x{number}")
+    await world.apply("other", B)
+    await world.quiet()
+    await world.advance(20)
+    theirs(world, *A, age=timedelta(), left=80 * DAY)
+    await world.advance(10)
+
+
+@GATEWAY
+@pytest.mark.parametrize("span", [20 * SECOND, 2 * MINUTE, HOUR], ids=str)
+async def test_without_a_date_an_answer_with_what_others_issued_since_the_list_is_found(
+    world: SimulatedWorld, span: timedelta, gateway: dict[str, Any]
+) -> None:
+    await behind(world, span, {**gateway, "reissue": "old"})
+    await issued_since_the_list(world)
+    await world.apply("site", A, existingCertificate="Ignore")
+    await world.quiet()
+    await kept(world)
+
+
+@GATEWAY
+@pytest.mark.parametrize("span", [20 * SECOND, 2 * MINUTE], ids=str)
+async def test_without_a_date_what_others_issued_since_the_list_is_not_what_came_of_a_lost_request(
+    world: SimulatedWorld, span: timedelta, gateway: dict[str, Any]
+) -> None:
+    await behind(world, span, gateway)
+    await issued_since_the_list(world)
+    fails(world, "issue", action="reset", when="before")
+    await world.apply("site", A, existingCertificate="Ignore")
+    await world.quiet()
+    await kept(world)
+
+
+@GATEWAY
+async def test_without_a_date_an_answer_with_what_existed_is_found_if_lists_fail(
+    world: SimulatedWorld, gateway: dict[str, Any]
+) -> None:
+    await behind(world, 5 * HOUR, {**gateway, "reissue": "old"})
+    theirs(world, *A, age=2.5 * HOUR, left=80 * DAY)
+    down = fails(world, "list", times=None, status=500)
+    await world.apply("site", A, existingCertificate="Ignore")
+    await world.advance(HOUR)
+    world.emulator.faults.remove(down.id, "continue")
+    await kept(world)
+
+
+# --- Vercel's clock is ahead: the owner waits -------------------------------------------------------------------------
+
+AHEAD = pytest.mark.parametrize("ahead", [100 * DAY, 365 * DAY], ids=str)
+
+
+@AHEAD
+async def test_a_duplicate_issues_nothing_while_vercels_clock_is_ahead(world: SimulatedWorld, ahead: timedelta) -> None:
+    await world.apply("old", A, suspend=True)
+    await world.quiet()
+    await world.advance(5)
+    await world.apply("young", A)
+    await world.quiet()
+    await world.apply("old", A)
+    await world.quiet()
+    assert await world.ready("old") == ("False", "DuplicateOf")
+    behave(world, date_offset=ahead.total_seconds())
+    await world.advance(14 * HOUR)
+    behave(world, date_offset=0)
+    await world.advance(DAY)
+    assert posts(world) == 1
+    assert await world.ready("young") == ("True", "Issued")

@@ -101,6 +101,9 @@ class _Time:
     def now(self) -> datetime:
         return self._now
 
+    def earlier(self) -> datetime:
+        return self._now
+
 
 class Driver:
     """One step of one process. Built from a world, and turned back into one."""

@@ -21,6 +21,7 @@ from vercel_certificate_operator.core.schema import whole_seconds
 from vercel_certificate_operator.core.source import Source
 from vercel_certificate_operator.core.times import (
     CLOCK_TOLERANCE,
+    TOKEN_CHECK,
     UNREADABLE_LIMIT,
 )
 
@@ -91,6 +92,10 @@ def waiting_until(known: Known) -> datetime | None:
         return None
     if isinstance(known.source, Source) and attempt.chain_hash not in (None, known.source.chain_hash):
         return None
+    failed_at = resource.status.last_failure_time
+    if attempt.outcome_reason == Reason.CREDENTIALS_INVALID and attempt.token_hash is None and failed_at is not None:
+        # It may be another one by then; while it is rejected, it is paused.
+        return min(attempt.retry_time, failed_at + TOKEN_CHECK) if known.now < failed_at + TOKEN_CHECK else None
     if None not in (known.token_hash, attempt.token_hash) and not is_same_token(known.token_hash, attempt.token_hash):
         return None
     if resource.renew_request not in (None, attempt.renew_request, resource.status.last_renew_request):

@@ -56,6 +56,15 @@ class Reply:
     failure: Failure | None = None
     listed: bool = False
     """Whether the list from which the attempt was made has this certificate, whatever its names."""
+    token_hash: str | None = None
+    """Which token was used."""
+    now: datetime | None = None
+    """Vercel's time at ``at``, as it was known then: an answer has just said it."""
+
+    @property
+    def period(self) -> tuple[datetime, datetime] | None:
+        """When the request was begun and over, by Vercel's clock."""
+        return (self.now - timedelta(seconds=self.took), self.now) if self.now is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +258,10 @@ class Known:
     ownership: Ownership = field(default_factory=Ownership)
     held_elsewhere: Container[str] = frozenset()
     """Ids of certificates in other resources' statuses."""
-    left_behind: Container[str] = frozenset()
-    """Ids of certificates that other resources held which are gone. They are no renewals of this one's."""
+    left_behind: Mapping[str, str | None] = field(default_factory=dict)
+    """Ids of certificates that other resources held which are gone. They are no renewals of this one's.
+
+    With the attempt that brought them: this resource may be restored from a backup in which that was open."""
     attempted_elsewhere: Container[frozenset[str]] = frozenset()
     """Sets of names for which another resource has an attempt without an outcome: a certificate that seems to be in no
     status may be its answer."""

@@ -274,7 +274,7 @@ def known(
     may_adopt: bool,
     ownership: Ownership,
     held_elsewhere: Container[str],
-    left_behind: Container[str],
+    left_behind: Mapping[str, str | None],
     attempted_elsewhere: Container[frozenset[str]],
     copied_attempt: str | None,
     not_removable: Container[str],

@@ -13,6 +13,8 @@ USUAL_BACK_DATING = timedelta(hours=1)
 
 Source: Let's Encrypt, whose certificates are valid from an hour before they were issued.
 """
+SENT_WITHIN = timedelta(seconds=10)
+"""How long after its record an attempt is sent, at most."""
 LIST_LAG = timedelta(seconds=30)
 """How long a certificate may be missing from a list that was begun after it was created."""
 MOST_KNOWN = 100

@@ -73,10 +73,13 @@ from vercel_certificate_operator.core.times import (
     LEAST_LIST_AGE,
     LIST_LAG,
     MOST_KNOWN,
+    SENT_WITHIN,
     UNREADABLE_LIMIT,
     USUAL_BACK_DATING,
 )
 
+Period = tuple[datetime, datetime]
+"""Begin and end."""
 WHY: Mapping[str, str] = {
     Reason.NAMES_CHANGED: ", because spec.cns changed",
     Reason.CERTIFICATE_GONE: ", because the previous one was gone at Vercel",
@@ -120,8 +123,10 @@ def outcome_is_recorded(known: Known) -> Decision | None:
         answer = _in_full(known, reply, reply.certificate)
         if isinstance(answer, Decision):
             return answer
-        origin = origin_of_answer(reply.attempt, answer, known.held_elsewhere, listed=reply.listed)
-        return certificate_is_recorded(known, reply.attempt, answer, origin)
+        origin = origin_of_answer(reply.attempt, answer, known.held_elsewhere, listed=reply.listed, period=reply.period)
+        # Vercel has accepted the token now: see ``attempt_is_made``.
+        attempt = reply.attempt.changed(token_hash=reply.token_hash or reply.attempt.token_hash)
+        return certificate_is_recorded(known, attempt, answer, origin)
     if reply.failure is not None and issued_nothing(reply.failure):
         return _refusal(known, reply.attempt, reply.failure)
     return None
@@ -177,22 +182,52 @@ def _not_known_yet(known: Known, message: str, *, event: str, until: datetime, a
 
 
 def origin_of_answer(
-    attempt: Attempt, certificate: Certificate, held_elsewhere: Container[str], *, listed: bool = False
+    attempt: Attempt,
+    certificate: Certificate,
+    held_elsewhere: Container[str],
+    *,
+    listed: bool = False,
+    period: Period | None = None,
 ) -> Origin:
     """Returns Issued if the answer to an attempt can't have existed before it; otherwise Found.
 
     Args:
         held_elsewhere: ids of certificates in other resources' statuses.
         listed: whether the list from which the attempt was made has it.
+        period: when the request was begun and over, as its answer says.
     """
     if certificate.cns and attempt.names.isdisjoint(certificate.cns):
         return Origin.FOUND  # nobody requested that: the answer may have been for someone else
     if listed or certificate.id in held_elsewhere or certificate.id in (attempt.known or ()):
         return Origin.FOUND
     # Vercel may answer with what its list doesn't show yet. Without a young list, the clocks say what existed before.
-    clocks = (attempt,) if attempt.known is not None and not _list_is_old(attempt) else attempt.by_each_clock
-    existed = any(_may_have_existed(dated, certificate, LATE_IN_LIST) for dated in clocks)
+    late = _begun_later(attempt, period)
+    is_proven = attempt.known is not None and not _list_is_old(attempt) and late is None
+    if not is_proven and _is_of_the_future(certificate, period):
+        return Origin.FOUND
+    clocks = (attempt,) if is_proven else attempt.by_each_clock
+    existed = any(_may_have_existed(dated, certificate, LATE_IN_LIST) for dated in (*clocks, *([late] if late else [])))
     return Origin.FOUND if existed else Origin.ISSUED
+
+
+def _begun_later(attempt: Attempt, period: Period | None) -> Attempt | None:
+    """Returns the attempt with the time at which its request really began, if that is later than it can be.
+
+    The machine stood still, also its monotonic clock, or Vercel's clock seemed to be behind when the attempt was
+    recorded. So others had more time since the list than that seems to be old.
+    """
+    if period is None or period[0] - attempt.start <= SENT_WITHIN + CLOCK_TOLERANCE:
+        return None
+    return attempt.changed(start=period[0] - CLOCK_TOLERANCE, server_start=None)
+
+
+def _is_of_the_future(certificate: Certificate, period: Period | None) -> bool:
+    """Returns whether a certificate was created after its answer: then the clock that says when that was is behind.
+
+    Vercel says no time, or a wrong one. Then nothing says that the certificate did not exist before.
+    """
+    created = certificate.created_at
+    return period is not None and created is not None and created > period[1] + CLOCK_TOLERANCE
 
 
 def _may_have_existed(attempt: Attempt, certificate: Certificate, lag: timedelta = LIST_LAG) -> bool:
@@ -308,7 +343,7 @@ def _held(known: Known, before: Status, attempt: Attempt, certificate: Certifica
         origin=origin,
         now=known.now,
         requested=_needed(known, attempt),
-        token_hash=attempt.token_hash,
+        token_hash=attempt.token_hash or known.token_hash,  # with this one, the list has it
     )
     return after.changed(fingerprint=attempt.fingerprint)
 
@@ -516,9 +551,13 @@ def _must_be_what_was_requested(known: Known, attempt: Attempt, certificate: Cer
         return False
     if attempt.start > known.now + CLOCK_TOLERANCE or _may_be_uploaded(attempt, certificate):
         return False
+    period = _period(known)
+    if any(_is_of_the_future(certificate, seen) for seen in (period, (known.now, known.now))):
+        return False
+    late = _begun_later(attempt, period)
     return not any(
         _is_too_late(known, dated, certificate) or _may_have_existed(dated, certificate)
-        for dated in attempt.by_each_clock
+        for dated in (*attempt.by_each_clock, *([late] if late else []))
     )
 
 
@@ -644,7 +683,7 @@ def _candidates(known: Known, attempt: Attempt) -> tuple[Certificate, ...]:
         if certificate.id not in (attempt.known or ())
         and certificate.id not in status.certificate_ids
         and certificate.id not in known.held_elsewhere
-        and certificate.id not in known.left_behind
+        and known.left_behind.get(certificate.id, attempt.id) == attempt.id
         and not _is_not_there(known, certificate.id)
     )
     young = tuple(one for one in new if one.created_at is None or _is_young(known, attempt, one.created_at))
@@ -690,6 +729,15 @@ def _uploaded_candidates(known: Known, attempt: Attempt, listing: Listing) -> tu
         and certificate.id not in known.held_elsewhere
         and not _is_not_there(known, certificate.id)
     )
+
+
+def _period(known: Known) -> Period | None:
+    """Returns when the request was begun and over, by what is known of Vercel's time by now: its answer was lost."""
+    reply = open_reply(known)
+    if reply is None:
+        return None
+    over = known.wall(reply.at)
+    return over - timedelta(seconds=reply.took), over
 
 
 def _is_not_there(known: Known, certificate_id: str) -> bool:

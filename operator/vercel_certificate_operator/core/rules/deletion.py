@@ -186,7 +186,7 @@ def late_answer(spec: Spec, reply: Reply, held_elsewhere: Container[str]) -> Rem
         return _late_note(f"It is not known whether Vercel issued one for {words.names(reply.attempt.names)}.")
     if certificate.id in held_elsewhere:
         return None
-    origin = origin_of_answer(reply.attempt, certificate, held_elsewhere, listed=reply.listed)
+    origin = origin_of_answer(reply.attempt, certificate, held_elsewhere, listed=reply.listed, period=reply.period)
     if spec.retains or spec.suspend or origin is Origin.FOUND:
         return _late_note(f"Certificate {certificate.id} is left at Vercel.")
     return Remove(certificate.id, reply.attempt.scope)

@@ -419,7 +419,9 @@ def attempt_is_made(known: Known, need: Need) -> Decision:
         listed=whole_seconds(known.wall(listing.begun)) if listing is not None else None,
         renew_request=resource.renew_request,
         requested=renew_is_new(known),
-        token_hash=known.token_hash,
+        # Only of a token that Vercel accepts, as a list shows. Else the value may be a password, and those who read
+        # status could test guesses of it.
+        token_hash=known.token_hash if listing is not None else None,
         fingerprint=source.fingerprint if source is not None else None,
         expires_at=source.expires_at if source is not None else None,
         chain_hash=(source.chain_hash or None) if source is not None else None,
