@@ -276,7 +276,8 @@ class Account:
         if row.pauses is Pauses.TOKEN:
             self._allowed, self._good = 1, 0
         elif row.pauses is Pauses.CALL:
-            self._limits[call] = _Limit(pause.until + AWAITED_LIST_AGE)
+            longest = max(pause.until, running.until if running is not None else pause.until)
+            self._limits[call] = _Limit(longest + AWAITED_LIST_AGE)
             self._allowed, self._good = 1, 0
         if running is not None and running.until >= pause.until:
             return None
@@ -358,7 +359,8 @@ class Account:
         while self._served and now - next(iter(self._served.values())) > LIST_KEPT:
             oldest = next(iter(self._served))
             del self._served[oldest]
-            self._urgent_of.pop(oldest, None)
+        for which in self._urgent_of.keys() - self._served.keys():
+            del self._urgent_of[which]  # also of those whose calls all failed
         for paused in [key for key, pause in self._pauses.items() if now >= pause.until]:
             del self._pauses[paused]
         for refused in [key for key in self._refusals if not self._times_refused(key, now)]:
@@ -418,7 +420,7 @@ class Account:
             key: with which it has come.
         """
         for call, waiting in self._passed_over.items():
-            if self._is_paused_everywhere(call) or not self._may(call, urgent=True):
+            if self._is_paused_everywhere(call):
                 continue
             able = [other for other, turn in waiting.items() if self._can_go(other, turn, here)]
             if not able:
@@ -442,7 +444,7 @@ class Account:
             call == turn.call  # else it waits for the one that it makes first
             and turn.key not in self._called  # for another kind of call: one after the other
             and turn.key not in self._first
-            and self._may(call, urgent=urgent)
+            and self._may(call, party, urgent=urgent)
             and self._shares.allow(party)
             and not self._must_yield(party, Counter(), here)
         )
@@ -502,7 +504,7 @@ class Account:
                 pass
         if not self._shares.allow(party):
             self._shares.wait(party, self.wake_waiting)
-        elif self._free > 0 and self._may(call, urgent=urgent) and not self._must_yield(party, Counter()):
+        elif self._free > 0 and self._may(call, party, urgent=urgent) and not self._must_yield(party, Counter()):
             self.stop_waiting(key)
             self._had_its_turn(party, call)
             self._put_off(key)
@@ -555,12 +557,12 @@ class Account:
             other != party
             and self._held[other] + woken[other] < half
             and self._shares.allow(other, woken[other])
-            and any(self._may(call, urgent=urgent) for call in calls)
+            and any(self._may(call, other, urgent=urgent) for call in calls)
             for urgent, line in lines
             for other, calls in line.items()
         )
 
-    def _may(self, call: Call, *, urgent: bool, others: int = 0) -> bool:
+    def _may(self, call: Call, party: Hashable, *, urgent: bool, others: int = 0) -> bool:
         """Returns whether one more call of this kind may be made now, beside others that are about to be made.
 
         One is kept for each key that was called to make it.
@@ -569,23 +571,31 @@ class Account:
         limit = self._limits.get(call)
         if limit is not None and self._budgets.in_flight(call) + others >= limit.allowed:
             return False
-        return self._budgets.allows(call, urgent=urgent, others=others + self._kept_for_others(call))
+        return self._budgets.allows(call, urgent=urgent, others=others + self._kept_for_others(call, party))
 
-    def _kept_for_others(self, call: Call) -> int:
-        """Returns how many calls are left for turns of other kinds that are paused: the limit may be one on all kinds.
+    def _kept_for_others(self, call: Call, party: Hashable) -> int:
+        """Returns how many calls are left for others whose turn for another kind comes: the limit may be one on all.
 
         Half of what Vercel allows, at most.
         """
-        turns = sum(len(turns) for other, turns in self._passed_over.items() if other != call and other in self._limits)
+        turns = sum(
+            len(turns) - (party in turns)
+            for other, turns in self._passed_over.items()
+            if other != call and other in self._limits
+        )
         return min(turns, self._budgets.limit(call) // 2) if turns else 0
 
-    def used_up(self, call: Call, token: Token, *, urgent: bool = True) -> Pause | None:
+    def _used_up_until(self, call: Call, party: Hashable, *, urgent: bool) -> Tick | None:
+        return self._budgets.used_up_until(call, urgent=urgent, others=self._kept_for_others(call, party))
+
+    def used_up(self, call: Call, token: Token, key: Hashable, *, urgent: bool = True) -> Pause | None:
         """Returns the pause until Vercel allows more calls of this kind, by the headers of its answers.
 
         Args:
             token: the token as the one who asks has it.
+            key: for which the call is.
         """
-        until = self._budgets.used_up_until(call, urgent=urgent)
+        until = self._used_up_until(call, _party(key), urgent=urgent)
         if until is None:
             return None
         return Pause(until, Reason.RATE_LIMITED, used_up_message(str(token), call))
@@ -672,8 +682,8 @@ class Account:
                     self._shares.wait(party, self.wake_waiting)
                     continue
                 for call in calls:
-                    used_up = self._budgets.used_up_until(call, urgent=urgent) is not None  # then it has to report it
-                    if used_up or self._may(call, urgent=urgent, others=woken[call]):
+                    used_up = self._used_up_until(call, party, urgent=urgent) is not None  # then it has to report it
+                    if used_up or self._may(call, party, urgent=urgent, others=woken[call]):
                         return urgent, party, call
         return None
 

@@ -72,9 +72,13 @@ class Budgets:
         reserved = 0 if urgent else budget.limit // RESERVE
         return budget.left - self._in_flight[call] - others > reserved
 
-    def used_up_until(self, call: Call, *, urgent: bool) -> Tick | None:
-        """Returns until when no call may be made; None: one may be made now, or when one in flight is over."""
+    def used_up_until(self, call: Call, *, urgent: bool, others: int = 0) -> Tick | None:
+        """Returns until when no call may be made; None: one may be made now, or when one in flight is over.
+
+        Args:
+            others: calls that are left for others.
+        """
         budget = self._running(call)
-        if budget is None or self._in_flight[call] or self.allows(call, urgent=urgent):
+        if budget is None or self._in_flight[call] or self.allows(call, urgent=urgent, others=others):
             return None
         return budget.until

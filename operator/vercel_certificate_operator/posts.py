@@ -13,7 +13,7 @@ from vercel_certificate_operator.clock import Clock
 from vercel_certificate_operator.core import words
 from vercel_certificate_operator.core.certificate import Certificate, Scope
 from vercel_certificate_operator.core.failures import Failure, Fate, issued_nothing, meaning
-from vercel_certificate_operator.core.known import Listing, Reply, Tick, Unanswered
+from vercel_certificate_operator.core.known import Limits, Listing, Reply, Tick, Unanswered
 from vercel_certificate_operator.core.memory import Memory
 from vercel_certificate_operator.core.ownership import Group
 from vercel_certificate_operator.core.reasons import Reason
@@ -47,7 +47,8 @@ class _Unanswered(NamedTuple):
     """A request that is in flight, or whose answer was lost."""
 
     scope: Scope
-    sent: Tick
+    until: Tick
+    """Until when it may bring a certificate."""
     failed_at: Tick | None
 
 
@@ -60,9 +61,11 @@ class Posts:
         calls: VercelCalls,
         clock: Clock,
         observer: Observer,
+        limits: Limits,
         *,
         now: Callable[[], datetime],
         group: Callable[[Key], Group | None],
+        is_gone: Callable[[Key], bool],
         answered: Callable[[Key], None],
         record: Callable[[Key], Awaitable[float | None]],
     ) -> None:
@@ -70,6 +73,7 @@ class Posts:
         Args:
             now: returns Vercel's time.
             group: returns the names and the scope of a resource.
+            is_gone: returns whether a resource is gone, or was released and only someone else's finalizer holds it.
             answered: called when there is an answer to record.
             record: records an answer when the process ends and no worker does. Returns the seconds after which it
                 must be tried again; None: it is recorded.
@@ -78,8 +82,10 @@ class Posts:
         self._calls = calls
         self._clock = clock
         self._observer = observer
+        self._limits = limits
         self._now = now
         self._group = group
+        self._is_gone = is_gone
         self._answered = answered
         self._record = record
         self._ending = False
@@ -140,26 +146,23 @@ class Posts:
                 perhaps.append(issued.certificate)
         return [*here, *perhaps]
 
-    def unanswered(self, key: Key, cns: frozenset[str], scope: Scope, grace: float) -> Unanswered | None:
+    def unanswered(self, key: Key, cns: frozenset[str], scope: Scope) -> Unanswered | None:
         """Returns what is known of requests for these names whose resources are gone; None: there are none.
 
         Nothing else says that they were made. Those of other namespaces don't count: they could go on without end.
-
-        Args:
-            grace: seconds after the beginning of a request for which it may bring a certificate.
         """
         requests = [
             request
             for other, request in self._unanswered.get(cns, {}).items()
             if other.namespace == key.namespace
-            and self._group(other) is None
+            and self._is_gone(other)
             and not request.scope.certainly_differs_from(scope)
         ]
         if not requests:
             return None
         ends = [request.failed_at for request in requests if request.failed_at is not None]
         return Unanswered(
-            until=max(request.sent for request in requests) + grace,
+            until=max(request.until for request in requests),
             failed_at=max(ends) if len(ends) == len(requests) else None,
         )
 
@@ -169,15 +172,16 @@ class Posts:
         if not requests:
             del self._unanswered[names]
 
-    def _has_failed(self, key: Key, attempt: Attempt, sent: Tick) -> None:
+    def _has_failed(self, key: Key, attempt: Attempt, sent: Tick, failure: Failure) -> None:
         """The answer was lost: the request may have brought a certificate."""
         now = self._clock.monotonic()
-        self._unanswered[attempt.names][key] = _Unanswered(attempt.scope, sent, now)
+        until = now + self._limits.grace_after_error if failure.fate is Fate.REFUSED else sent + self._limits.grace
+        self._unanswered[attempt.names][key] = _Unanswered(attempt.scope, until, now)
         self._lost.append((now, attempt.names, key))
         while now - self._lost[0][0] > REMEMBERED:
-            _, names, oldest = self._lost.popleft()
-            request = self._unanswered[names].get(oldest)
-            if request is None or request.failed_at is None or now - request.failed_at > REMEMBERED:
+            at, names, oldest = self._lost.popleft()
+            request = self._unanswered.get(names, {}).get(oldest)
+            if request is not None and request.failed_at == at:  # else there is a newer one
                 self._is_answered_for(oldest, names)
 
     def _remember(self, key: Key, attempt: Attempt, certificate: Certificate) -> None:
@@ -226,7 +230,7 @@ class Posts:
             extra=fields,
         )
         began = self._clock.monotonic()
-        self._unanswered[attempt.names][key] = _Unanswered(attempt.scope, began, None)
+        self._unanswered[attempt.names][key] = _Unanswered(attempt.scope, began + self._limits.grace, None)
         certificate, failure = None, None
         try:
             if upload is not None:
@@ -250,7 +254,7 @@ class Posts:
         if failure is None or issued_nothing(failure):
             self._is_answered_for(key, attempt.names)
         else:
-            self._has_failed(key, attempt, began)
+            self._has_failed(key, attempt, began, failure)
         return Reply(
             attempt, ended, ended - began, certificate, failure, token_hash=token.hash_for(key), now=self._now()
         )

@@ -45,7 +45,7 @@ from vercel_certificate_operator.core.resource import Key, Resource
 from vercel_certificate_operator.core.rules.failed_calls import call_of, waits_for_its_turn
 from vercel_certificate_operator.core.sightings import ScopeKey
 from vercel_certificate_operator.core.source import Source, SourceProblem
-from vercel_certificate_operator.core.times import DRIFT_LIST_AGE, SENT_WITHIN
+from vercel_certificate_operator.core.times import DRIFT_LIST_AGE, LIST_LAG, SENT_WITHIN
 from vercel_certificate_operator.drift_watch import DriftWatch
 from vercel_certificate_operator.intake import Intake
 from vercel_certificate_operator.kube.errors import Conflict, Gone, KubeError, Refused
@@ -147,8 +147,10 @@ class Reconciler:
             self._calls,
             clock,
             observer,
+            self._limits,
             now=time.now,
             group=objects.group,
+            is_gone=self._is_gone,
             answered=self._queue.add,
             record=self._reconcile,
         )
@@ -168,6 +170,10 @@ class Reconciler:
         accounts.wake = self._wake
         accounts.found_bug = lambda: observer.failed("bug")
         time.stepped = self._requeue_all
+
+    def _is_gone(self, key: Key) -> bool:
+        resource = self._objects.get(key)
+        return resource is None or (resource.deleting and not resource.has_finalizer)
 
     def _notice(self, key: Key, listing: Any) -> None:
         """The drift watch has a list with news for a resource."""
@@ -349,7 +355,8 @@ class Reconciler:
         now, scope = self._time.now(), resource.spec.scope(self._scope)
         if round_.listing is not None:
             group = self._objects.group(key)
-            issued = self.posts.issued_since(resource.cns, scope, group.token if group else None, round_.listing.begun)
+            since = round_.listing.begun - LIST_LAG.total_seconds()  # it may lack what was issued right before it
+            issued = self.posts.issued_since(resource.cns, scope, group.token if group else None, since)
             listing = self._objects.without_removed(round_.listing.with_issued(issued))
             round_ = replace(round_, listing=listing)
         return known(
@@ -371,7 +378,7 @@ class Reconciler:
             clock_skew=self._time.skew,
             server_time=self._time.server_now,
             at_least=self._time.at_least(),
-            unanswered=self.posts.unanswered(key, resource.cns, scope, self._limits.grace),
+            unanswered=self.posts.unanswered(key, resource.cns, scope),
             vercel_said=self._time.vercel_has_said,
             ending=self._stopping,
         )

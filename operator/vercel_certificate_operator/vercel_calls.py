@@ -75,7 +75,7 @@ class VercelCalls:
         urgent: bool = True,
     ) -> None:
         pause = account.pause(call, scope, token)
-        pause = pause or account.used_up(call, token, urgent=urgent)
+        pause = pause or account.used_up(call, token, key, urgent=urgent)
         if pause is not None:
             if pause.reason == Reason.RATE_LIMITED:
                 account.keep_turn(key, call, urgent=urgent)

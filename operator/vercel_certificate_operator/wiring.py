@@ -124,6 +124,7 @@ def build(
         observe=counted.request,
         dated=time.vercel_said,
         clocks=time.by_each_clock,
+        ticks=clock.monotonic,
     )
     limits = Limits(
         post=timedelta(seconds=settings.post_timeout),

@@ -100,8 +100,11 @@ async def test_what_existed_by_the_api_servers_clock_is_found(world: SimulatedWo
     await is_found_and_stays(world)
 
 
+@pytest.mark.parametrize("step", [0, 30, -30, -3600], ids="the node's clock steps by {} s".format)
 @pytest.mark.parametrize("late", [5, 9, 20], ids="{} s late".format)
-async def test_what_a_colleague_issues_while_a_list_is_on_its_way_is_found(world: SimulatedWorld, late: int) -> None:
+async def test_what_a_colleague_issues_while_a_list_is_on_its_way_is_found(
+    world: SimulatedWorld, late: int, step: float
+) -> None:
     """The Date of the list is from when it was sent. So Vercel's time seemed to be earlier until the next answer."""
     behave(world, reissue="old")
     await world.apply("other", ["other.example.com"])
@@ -115,6 +118,7 @@ async def test_what_a_colleague_issues_while_a_list_is_on_its_way_is_found(world
     await world.advance(1, hanging=1)
     theirs(world, *A, age=timedelta(), left=90 * DAY)
     await world.clock.advance(late - 1)
+    world.clock.step(step)
     slow.release("continue")
     await world.quiet()
     await world.advance(MINUTE)
@@ -141,3 +145,18 @@ async def test_after_a_lost_answer_the_successor_of_a_resource_has_a_list_made(
     await world.advance(HOUR)
     assert posts(world, *A) == 1
     assert len([cns for cns in world.live().values() if cns == A]) == 1
+
+
+@pytest.mark.parametrize("ahead", [9, 11, 30])
+async def test_what_the_operator_issues_is_its_own_if_the_api_servers_clock_is_ahead(
+    world: SimulatedWorld, ahead: float
+) -> None:
+    """All of an import was Found, and would never be removed."""
+    world.server_clock.offset = ahead
+    await world.restart()
+    await with_an_old_list(world, LONG, 10)
+    for number in range(10):
+        await world.apply(f"s{number}", [f"s{number}.example.com"])
+        await world.quiet()
+        await world.advance(3)
+        assert (await world.status(f"s{number}"))["origin"] == "Issued"

@@ -29,10 +29,11 @@ from reported.test_fair_tokens import (
 from reported.test_other_tenants import squatters
 from support.acting import HOUR, MINUTE, REF, asked, put_secret
 from support.clock import TestClock, settle
+from support.memory_api import SimulatedWorld
 from support.world import TOKEN
 from vercel_certificate_operator.accounts import CALLED, MOST_FIRST, Account, Accounts
 from vercel_certificate_operator.core.certificate import Scope
-from vercel_certificate_operator.core.failures import Call, meaning
+from vercel_certificate_operator.core.failures import Call, Failure, Fate, meaning
 from vercel_certificate_operator.core.resource import Key
 from vercel_certificate_operator.core.sightings import ScopeKey
 from vercel_certificate_operator.vercel import ApiError, VercelClient
@@ -561,3 +562,80 @@ async def test_requests_of_another_namespace_hold_up_nobody_when_their_resources
     await town.apply("site", NAMES)
     await town.quiet(hanging=1)
     assert await town.ready("site") == ("True", "Issued")
+
+
+# --- calls that are left for others -----------------------------------------------------------------------------------
+
+
+async def removed_within(world: SimulatedWorld, count: int, left: int, most: float) -> float:
+    """Deletes so many resources. Returns how long it takes until so many are left."""
+    for number in range(count):
+        await world.delete(f"m{number}")
+    await world.quiet()
+    began = world.clock.monotonic()
+    while len(await world.all()) > left and world.clock.monotonic() - began < most:
+        await world.advance(1)
+    return world.clock.monotonic() - began
+
+
+@pytest.mark.parametrize(("limit", "window"), [(2, 10), (3, 1), (60, 60)])
+async def test_one_namespaces_own_refused_request_does_not_slow_down_its_removals(
+    world: SimulatedWorld, limit: int, window: float
+) -> None:
+    """Nobody else is there for whom calls would be left. With two in ten seconds, it took an hour."""
+    for number in range(60):
+        await world.apply(f"m{number}", [f"m{number}.example.com"])
+    await world.quiet()
+    await world.advance(HOUR)
+    fails(world, "issue", status=429, code="rate_limited", headers={"Retry-After": "3600"})
+    await world.apply("x", ["x.example.com"])
+    await world.quiet()
+    world.emulator.limits.rule = RateLimit(limit=limit, window=window, per_call=True)
+    took = await removed_within(world, 60, 1, 6000)
+    assert took <= (60 / limit) * window
+
+
+async def test_a_refused_request_of_another_namespace_takes_half_of_the_calls_at_most(town: Town) -> None:
+    """It took 660 s instead of 50: nothing woke those who waited."""
+    with town.at("mean"):
+        for number in range(12):
+            await town.apply(f"m{number}", [f"m{number}.mean.example"])
+        await town.quiet()
+        await town.advance(HOUR)
+    fails(town, "issue", status=429, code="rate_limited", headers={"Retry-After": "3600"})
+    with town.at("evil"):
+        await town.apply("x", ["x.evil.example"])
+        await town.quiet()
+    town.emulator.limits.rule = RateLimit(limit=2, window=10, per_call=True)
+    with town.at("mean"):
+        assert await removed_within(town, 12, 0, 3000) <= 2 * 60
+
+
+def limited_for(seconds: float) -> Failure:
+    return Failure(Fate.REFUSED, "x", status=429, code="rate_limited", retry_after=timedelta(seconds=seconds))
+
+
+async def test_after_the_longer_of_two_pauses_one_call_at_a_time_is_made() -> None:
+    """Two requests in flight are refused: by the hour's limit, then by the second's. All 8 slots were free after it."""
+    woken: list[Hashable] = []
+    shared = account(woken, slots=8)
+    for name in "ab":
+        assert shared.take_slot(key(name), "issue")
+    for name, seconds in (("a", 600.0), ("b", 1.0)):
+        shared.failed("issue", Scope(), limited_for(seconds), meaning(limited_for(seconds), "issue"))
+        shared.give_slot_back(key(name), "issue")
+    await passes(shared, 700)
+    assert shared.pause("issue") is None
+    assert sum(shared.take_slot(key("c", number), "issue") for number in range(8)) == 1
+
+
+async def test_counts_of_namespaces_whose_calls_all_failed_are_dropped() -> None:
+    """For each namespace that ever used the token and had no success with a kind of call, one entry stayed for ever."""
+    woken: list[Hashable] = []
+    shared = account(woken, slots=8)
+    for number in range(2000):
+        assert shared.take_slot(key(f"ns-{number}"), "issue", urgent=True)
+        shared.give_slot_back(key(f"ns-{number}"), "issue")
+    await passes(shared, 86400)
+    shared.forget_what_is_old()
+    assert not shared._urgent_of

@@ -928,3 +928,93 @@ async def test_the_original_resolves_its_attempt_although_the_copy_seems_to_be_o
     assert await held(world, "site") == list(world.live())
     assert await held(world, "copy") == []
     assert (await world.status("site"))["origin"] == "Issued"
+
+
+# --- requests of resources that are gone ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("then", ["continue", "drop"])
+async def test_a_released_resource_that_another_finalizer_holds_counts_as_gone(
+    world: SimulatedWorld, then: str
+) -> None:
+    """Such as foregroundDeletion (kubectl delete --cascade=foreground). Two certificates were requested."""
+    slow = fails(world, "issue", action="hang", when="after")
+    await world.apply("site", NAMES, deletionPolicy="Retain")
+    await world.quiet(hanging=1)
+    body = await world.get("site")
+    assert body is not None
+    await world.patch("site", {"metadata": {"finalizers": [*body["metadata"]["finalizers"], "example.com/other"]}})
+    await world.quiet(hanging=1)
+    await world.delete("site")
+    await world.quiet(hanging=1)
+    await world.apply("renamed", NAMES, existingCertificate="Adopt")
+    await world.quiet(hanging=1)
+    await world.advance(5, hanging=1)
+    slow.release(then)
+    await world.quiet()
+    await world.advance(HOUR)
+    assert posts(world, *NAMES) == 1
+    assert len([cns for cns in world.live().values() if cns == NAMES]) == 1
+
+
+async def test_what_was_lost_an_hour_ago_does_not_make_forget_what_is_in_flight(world: SimulatedWorld) -> None:
+    """Posts._has_failed dropped what it knows of the same resource's request in flight."""
+    fails(world, "issue", action="reset", when="before")
+    await world.apply("site", NAMES, deletionPolicy="Retain")
+    await world.quiet()
+    await world.advance(2 * HOUR)
+    slow = fails(world, "issue", action="hang", when="before", cns=NAMES)
+    await world.annotate("site", "renew", "1")
+    await world.quiet(hanging=1)
+    await world.advance(1, hanging=1)
+    fails(world, "issue", action="reset", when="before", cns=OTHERS)
+    await world.apply("b", OTHERS)
+    await world.quiet(hanging=1)
+    before = posts(world, *NAMES)
+    await world.delete("site")
+    await world.quiet(hanging=1)
+    assert await world.get("site") is None
+    await world.apply("renamed", NAMES, existingCertificate="Ignore")
+    await world.quiet(hanging=1)
+    await world.advance(10, hanging=1)
+    during = posts(world, *NAMES)
+    slow.release("continue")
+    await world.quiet()
+    assert during == before, "the answer is still to come"
+
+
+async def test_after_an_error_in_vercels_format_the_grace_period_is_30_seconds(world: SimulatedWorld) -> None:
+    """It was three minutes for the successor of the resource that is gone."""
+    fails(world, "issue", status=500, code="internal_server_error")
+    await world.apply("site", NAMES, deletionPolicy="Retain")
+    await world.quiet()
+    await world.delete("site")
+    await world.quiet()
+    await world.apply("renamed", NAMES)
+    await world.quiet()
+    await world.advance(40)
+    assert await world.ready("renamed") == ("True", "Issued")
+
+
+@pytest.mark.parametrize("then", ["continue", "drop"])
+@pytest.mark.parametrize("lag", [0, 10, 20, 29])
+@pytest.mark.parametrize("seconds", [1, 10, 29])
+async def test_a_successor_waits_until_the_list_shows_what_came_of_the_request(
+    world: SimulatedWorld, then: str, lag: float, seconds: float
+) -> None:
+    """The successor looks every 30 s. A list that it makes a moment after the answer lacks the certificate."""
+    behave(world, list_lag=lag)
+    slow = fails(world, "issue", action="hang", when="after" if then == "drop" else "before")
+    await world.apply("site", NAMES, deletionPolicy="Retain")
+    await world.quiet(hanging=1)
+    await world.advance(5, hanging=1)
+    await world.delete("site")
+    await world.quiet(hanging=1)
+    await world.apply("renamed", NAMES, existingCertificate="Adopt")
+    await world.quiet(hanging=1)
+    await world.advance(seconds, hanging=1)
+    slow.release(then)
+    await world.quiet()
+    await world.advance(HOUR)
+    assert await world.ready("renamed") == ("True", "Issued")
+    assert posts(world, *NAMES) == 1

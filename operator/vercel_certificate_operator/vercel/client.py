@@ -126,6 +126,7 @@ class VercelClient:
         observe: Callable[[str, str, float], None] = lambda call, code, seconds: None,
         dated: Callable[[timedelta, timedelta], None] = lambda offset, took: None,
         clocks: Callable[[], tuple[datetime, ...]] | None = None,
+        ticks: Callable[[], float] = monotonic,
     ) -> None:
         """
         Args:
@@ -150,6 +151,7 @@ class VercelClient:
             dated: called with each new ``clock_offset``, and with how long the answer took.
             clocks: returns the time by each clock that may be right, Vercel's first, for the times in rate-limit
                 headers. None: ``clock``.
+            ticks: returns seconds, for how long an answer takes: the local time may step meanwhile.
 
         Raises:
             ValueError: an argument or the environment can't be used. The message does not contain the token.
@@ -161,6 +163,7 @@ class VercelClient:
         self._timeout = timeout
         self._max_body = max_body
         self._clock = clock
+        self._ticks = ticks
         self._fence = fence
         self._observe = observe
         self._dated = dated
@@ -334,14 +337,14 @@ class VercelClient:
         """Sends a request. Fills in the answer as it arrives, so that its parts are known after an exception."""
         limits = httpx.Timeout(seconds, connect=_part(CONNECT_TIMEOUT, seconds), pool=_part(POOL_TIMEOUT, seconds))
         extensions = {"trace": answer.trace}
-        sent = self._clock()
+        sent = self._ticks()
         async with self._http.stream(method, url, json=json, timeout=limits, extensions=extensions) as response:
             received = self._clock()
             answer.status = response.status_code
             answer.headers = response.headers
             if (date := clock_of(response.headers.get("date"))) is not None:
                 self.clock_offset = date - received
-                self._dated(self.clock_offset, max(received - sent, timedelta()))
+                self._dated(self.clock_offset, timedelta(seconds=self._ticks() - sent))
             answer.clocks = self._clocks()
             async for chunk in response.aiter_raw():
                 answer.body += chunk

@@ -202,7 +202,11 @@ def origin_of_answer(
         return Origin.FOUND
     # Vercel may answer with what its list doesn't show yet. Without a young list, the clocks say what existed before.
     late = _begun_later(attempt, period)
-    is_proven = attempt.known is not None and not _list_is_old(attempt) and late is None
+    is_proven = (
+        attempt.known is not None
+        and late is None
+        and (not _list_is_old(attempt) or _is_of_the_request(attempt, certificate, period))
+    )
     if not is_proven and _is_of_the_future(certificate, period):
         return Origin.FOUND
     clocks = (attempt,) if is_proven else attempt.by_each_clock
@@ -219,6 +223,19 @@ def _begun_later(attempt: Attempt, period: Period | None) -> Attempt | None:
     if period is None or period[0] - attempt.start <= SENT_WITHIN + CLOCK_TOLERANCE:
         return None
     return attempt.changed(start=period[0] - CLOCK_TOLERANCE, server_start=None)
+
+
+def _is_of_the_request(attempt: Attempt, certificate: Certificate, period: Period | None) -> bool:
+    """Returns whether a certificate was created while its request was in flight, by Vercel's clock.
+
+    Then it doesn't matter that the API server's clock is ahead.
+    """
+    created = certificate.created_at
+    return (
+        period is not None
+        and created is not None
+        and any(attempt.start <= time <= period[1] + CLOCK_TOLERANCE for time in (created, created + USUAL_BACK_DATING))
+    )
 
 
 def _is_of_the_future(certificate: Certificate, period: Period | None) -> bool:
