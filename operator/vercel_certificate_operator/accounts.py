@@ -309,6 +309,14 @@ class Account:
             if limit.allowed >= self._slots:
                 del self._limits[call]
 
+    def _forget_limits(self) -> None:
+        """Forgets rate limits after a while: the calls that would show that they are over may never be made."""
+        now = self._clock.monotonic()
+        for call in [call for call, limit in self._limits.items() if now >= limit.until]:
+            del self._limits[call]
+            if not self._limits and not self._rejected:
+                self._allowed = self._slots
+
     def _has_made(self, call: Call, key: Hashable) -> None:
         which = call, _party(key)
         self._served.pop(which, None)
@@ -374,22 +382,25 @@ class Account:
     def was_limited(self, key: Hashable, call: Call) -> None:
         """Notes that Vercel refused a call because of a rate limit. It keeps its turn, behind those who made none."""
         self._has_made(call, key)
-        self.keep_turn(key, call, urgent=None)
+        self._passed_over.setdefault(call, {}).setdefault(_party(key), _Turn(key, call))
 
-    def keep_turn(self, key: Hashable, call: Call, *, urgent: bool | None) -> None:
+    def keep_turn(self, key: Hashable, call: Call, *, urgent: bool) -> None:
         """Notes that a key ran into a rate limit: after the pause, it is its tenant's turn before others go again.
 
         Args:
-            urgent: whether it goes before those of its tenant that are not, but not for ever; None: before nobody.
+            urgent: whether it goes before those of its tenant that are not, but not for ever.
         """
         waiting, party = self._passed_over.setdefault(call, {}), _party(key)
         before = waiting.get(party)
         if before is not None:
             urgent_go_first = self._urgent_of.get((call, party), 0) < URGENT_IN_A_ROW
-            replaces = urgent is True if urgent == before.urgent else urgent is urgent_go_first
-            if not replaces:
+            if not (urgent if urgent == before.urgent else urgent == urgent_go_first):
                 return
-        waiting[party] = _Turn(key, call, urgent=urgent is not False)
+        waiting[party] = _Turn(key, call, urgent=urgent)
+
+    def _goes_first(self, turn: _Turn) -> bool:
+        """Returns whether a key that is not urgent goes before the urgent ones of its party: after some of them."""
+        return not turn.urgent and self._urgent_of.get((turn.call, _party(turn.key)), 0) >= URGENT_IN_A_ROW
 
     @property
     def _free(self) -> int:
@@ -400,18 +411,6 @@ class Account:
             del self._called[next(iter(self._called))]
         return self._allowed - self._taken - len(self._called)
 
-    def _goes_first(self, turn: _Turn) -> bool:
-        """Returns whether a key that is not urgent goes before the urgent ones of its party: after some of them."""
-        return not turn.urgent and self._urgent_of.get((turn.call, _party(turn.key)), 0) >= URGENT_IN_A_ROW
-
-    def _forget_limits(self) -> None:
-        """Forgets rate limits after a while: the calls that would show that they are over may never be made."""
-        now = self._clock.monotonic()
-        for call in [call for call, limit in self._limits.items() if now >= limit.until]:
-            del self._limits[call]
-            if not self._limits and not self._rejected:
-                self._allowed = self._slots
-
     def _call_next(self, here: tuple[Hashable, Call] | None = None, key: Hashable = None) -> bool:
         """Wakes a key of the party that was passed over and served longest ago. Returns False if there is none.
 
@@ -420,13 +419,14 @@ class Account:
             key: with which it has come.
         """
         for call, waiting in self._passed_over.items():
-            if self._is_paused_everywhere(call):
+            if self._is_paused_everywhere(call) or not self._budgets.allows(call, urgent=True):
                 continue
-            able = [other for other, turn in waiting.items() if self._can_go(other, turn, here)]
-            if not able:
+            for other in sorted(waiting, key=partial(self._served_at, call)):
+                turn = waiting[other]
+                if self._can_go(other, turn, here):
+                    break
+            else:
                 continue
-            other = min(able, key=partial(self._served_at, call))
-            turn = waiting[other]
             if here == (other, call) and (turn.key == key or not self._goes_first(turn)):
                 return False
             if here is not None and here[0] == other and here[1] != call:
