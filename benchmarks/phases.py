@@ -20,6 +20,8 @@ IDLE = 20.0
 NAMESPACES, TOKENS = 200, 1000
 LIMIT = 3600.0
 """Seconds that one phase may take."""
+CHECK_LIMIT = 180.0
+"""Seconds until the last of what a phase has begun is done."""
 DAY = 86400
 MERGE = "application/merge-patch+json"
 STATUS = f"{OBJECTS}/status"
@@ -249,8 +251,8 @@ class Course:
         )
         measure.timed(await measure.until(2, self._count))
         await measure.until(3, self._count)
-        self._note(await measure.end())
         await self._check()
+        self._note(await measure.end())
 
     async def _renew(self, running: Running) -> None:
         await behave(self._stage, 2 * self._short)
@@ -259,8 +261,8 @@ class Course:
         await each(self._names, lambda n: self._patch(n, {"spec": {"renewBefore": f"{self._short * 0.93:.0f}s"}}))
         measure.timed(await measure.until(2, self._count))
         await measure.until(3, self._count)
-        self._note(await measure.end())
         await self._check()
+        self._note(await measure.end())
 
     async def _delete(self, running: Running) -> None:
         measure = self._measure(running, "delete")
@@ -319,13 +321,23 @@ class Course:
         running.stop()
 
     async def _check(self) -> None:
-        """Raise unless every resource is Ready, with the names that it wants and nothing left to remove."""
-        for body in await self._kube.objects():
-            status = body.get("status") or {}
-            ready = [one for one in status.get("conditions", ()) if one["type"] == "Ready" and one["status"] == "True"]
-            same = set(status.get("cns", ())) == set(body["spec"]["cns"])
-            if not ready or not same or status.get("superseded"):
-                raise RuntimeError(f"{body['metadata']['name']} is not as it should be: {json.dumps(status)}")
+        """Wait until every resource is Ready, with the names that it wants and nothing left to remove.
+
+        One that had to wait has written that too. So its removal may follow after as many writes as others have made.
+        """
+        deadline = time.monotonic() + CHECK_LIMIT
+        while wrong := [body for body in await self._kube.objects() if not is_done(body)]:
+            if time.monotonic() > deadline:
+                name, status = wrong[0]["metadata"]["name"], wrong[0].get("status")
+                raise RuntimeError(f"{len(wrong)} are not as they should be, such as {name}: {json.dumps(status)}")
+            await asyncio.sleep(2.0)
+
+
+def is_done(body: dict[str, Any]) -> bool:
+    """Return whether a resource is Ready, with the names that it wants and nothing left to remove."""
+    status = body.get("status") or {}
+    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", ()))
+    return ready and set(status.get("cns", ())) == set(body["spec"]["cns"]) and not status.get("superseded")
 
 
 class BareCourse:
