@@ -276,8 +276,8 @@ class Account:
         if row.pauses is Pauses.TOKEN:
             self._allowed, self._good = 1, 0
         elif row.pauses is Pauses.CALL:
-            longest = max(pause.until, running.until if running is not None else pause.until)
-            self._limits[call] = _Limit(longest + AWAITED_LIST_AGE)
+            until = max(one.until for one in (pause, running) if one is not None)
+            self._limits[call] = _Limit(until + AWAITED_LIST_AGE)
             self._allowed, self._good = 1, 0
         if running is not None and running.until >= pause.until:
             return None
@@ -365,8 +365,7 @@ class Account:
         for key in [key for key, (at, _, _) in self._failed_lists.items() if now - at > FAILED_LIST_KEPT]:
             del self._failed_lists[key]
         while self._served and now - next(iter(self._served.values())) > LIST_KEPT:
-            oldest = next(iter(self._served))
-            del self._served[oldest]
+            del self._served[next(iter(self._served))]
         for which in self._urgent_of.keys() - self._served.keys():
             del self._urgent_of[which]  # also of those whose calls all failed
         for paused in [key for key, pause in self._pauses.items() if now >= pause.until]:
@@ -392,15 +391,15 @@ class Account:
         """
         waiting, party = self._passed_over.setdefault(call, {}), _party(key)
         before = waiting.get(party)
-        if before is not None:
-            urgent_go_first = self._urgent_of.get((call, party), 0) < URGENT_IN_A_ROW
-            if not (urgent if urgent == before.urgent else urgent == urgent_go_first):
-                return
+        if before is not None and urgent == before.urgent and not urgent:
+            return
+        if before is not None and urgent != before.urgent and urgent == self._others_are_next(call, party):
+            return
         waiting[party] = _Turn(key, call, urgent=urgent)
 
-    def _goes_first(self, turn: _Turn) -> bool:
-        """Returns whether a key that is not urgent goes before the urgent ones of its party: after some of them."""
-        return not turn.urgent and self._urgent_of.get((turn.call, _party(turn.key)), 0) >= URGENT_IN_A_ROW
+    def _others_are_next(self, call: Call, party: Hashable) -> bool:
+        """Returns whether a party has made so many urgent calls in a row that one that is not urgent is next."""
+        return self._urgent_of.get((call, party), 0) >= URGENT_IN_A_ROW
 
     @property
     def _free(self) -> int:
@@ -427,7 +426,8 @@ class Account:
                     break
             else:
                 continue
-            if here == (other, call) and (turn.key == key or not self._goes_first(turn)):
+            goes_first = not turn.urgent and self._others_are_next(call, other)
+            if here == (other, call) and (turn.key == key or not goes_first):
                 return False
             if here is not None and here[0] == other and here[1] != call:
                 continue  # it has come for another call

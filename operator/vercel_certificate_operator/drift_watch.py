@@ -92,6 +92,7 @@ class DriftWatch:
             now: returns the time at Vercel.
             interval: seconds between two lists of a scope.
             notice: called with each resource for which a list has news.
+            forgotten: called with each scope that no resource has any longer.
             publish: publishes an Event.
         """
         self._objects = objects

@@ -166,13 +166,13 @@ class Posts:
             failed_at=max(ends) if len(ends) == len(requests) else None,
         )
 
-    def _is_answered_for(self, key: Key, names: frozenset[str]) -> None:
+    def _forget_unanswered(self, key: Key, names: frozenset[str]) -> None:
         requests = self._unanswered[names]
         requests.pop(key, None)
         if not requests:
             del self._unanswered[names]
 
-    def _has_failed(self, key: Key, attempt: Attempt, sent: Tick, failure: Failure) -> None:
+    def _note_unanswered(self, key: Key, attempt: Attempt, sent: Tick, failure: Failure) -> None:
         """The answer was lost: the request may have brought a certificate."""
         now = self._clock.monotonic()
         until = now + self._limits.grace_after_error if failure.fate is Fate.REFUSED else sent + self._limits.grace
@@ -182,7 +182,7 @@ class Posts:
             at, names, oldest = self._lost.popleft()
             request = self._unanswered.get(names, {}).get(oldest)
             if request is not None and request.failed_at == at:  # else there is a newer one
-                self._is_answered_for(oldest, names)
+                self._forget_unanswered(oldest, names)
 
     def _remember(self, key: Key, attempt: Attempt, certificate: Certificate) -> None:
         now, cns = self._clock.monotonic(), certificate.cns
@@ -252,9 +252,9 @@ class Posts:
         self._observer.attempt(attempt.reason, Reason.ISSUED if failure is None else meaning(failure).reason)
         ended = self._clock.monotonic()
         if failure is None or issued_nothing(failure):
-            self._is_answered_for(key, attempt.names)
+            self._forget_unanswered(key, attempt.names)
         else:
-            self._has_failed(key, attempt, began, failure)
+            self._note_unanswered(key, attempt, began, failure)
         return Reply(
             attempt, ended, ended - began, certificate, failure, token_hash=token.hash_for(key), now=self._now()
         )

@@ -173,7 +173,7 @@ class Reconciler:
 
     def _is_gone(self, key: Key) -> bool:
         resource = self._objects.get(key)
-        return resource is None or (resource.deleting and not resource.has_finalizer)
+        return resource is None or resource.released
 
     def _notice(self, key: Key, listing: Any) -> None:
         """The drift watch has a list with news for a resource."""
@@ -200,7 +200,7 @@ class Reconciler:
         self._queue.add(key)  # type: ignore[arg-type]  # only keys of the queue wait
 
     def _pass_on(self, key: Hashable) -> None:
-        """Passes on what a key was woken for that is not reconciled any more."""
+        """Passes on the slot for which a key was woken. It won't be reconciled."""
         account = self._woken.pop(key, None)
         if account is not None:
             account.pass_on(key)

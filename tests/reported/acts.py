@@ -107,6 +107,14 @@ async def restored_without_status(world: World) -> None:
     await world.clock.advance(HOUR.total_seconds())
 
 
+async def vercels_clock_is_ahead(world: World, ahead: timedelta) -> None:
+    """For 14 hours. Then a day passes with the right time."""
+    behave(world, date_offset=ahead.total_seconds())
+    await world.advance(14 * HOUR)
+    behave(world, date_offset=0)
+    await world.advance(DAY)
+
+
 async def deleted(world: World, name: str = "site") -> None:
     """Delete a resource. An hour later it is gone."""
     await world.delete(name)

@@ -94,8 +94,9 @@ def waiting_until(known: Known) -> datetime | None:
         return None
     failed_at = resource.status.last_failure_time
     if attempt.outcome_reason == Reason.CREDENTIALS_INVALID and attempt.token_hash is None and failed_at is not None:
-        # It may be another one by then; while it is rejected, it is paused.
-        return min(attempt.retry_time, failed_at + TOKEN_CHECK) if known.now < failed_at + TOKEN_CHECK else None
+        # Nothing says which token that was, so a new one can't be recognized: whatever is there then is tried.
+        soon = failed_at + TOKEN_CHECK
+        return min(attempt.retry_time, soon) if known.now < soon else None
     if None not in (known.token_hash, attempt.token_hash) and not is_same_token(known.token_hash, attempt.token_hash):
         return None
     if resource.renew_request not in (None, attempt.renew_request, resource.status.last_renew_request):

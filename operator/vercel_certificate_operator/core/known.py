@@ -24,6 +24,10 @@ Tick = float
 step. What is recorded or comes from elsewhere has wall-clock times."""
 
 
+Period = tuple[datetime, datetime]
+"""Begin and end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The limits that the rules need to know."""
@@ -62,9 +66,13 @@ class Reply:
     """Vercel's time at ``at``, as it was known then: an answer has just said it."""
 
     @property
-    def period(self) -> tuple[datetime, datetime] | None:
+    def period(self) -> Period | None:
         """When the request was begun and over, by Vercel's clock."""
-        return (self.now - timedelta(seconds=self.took), self.now) if self.now is not None else None
+        return self.period_until(self.now) if self.now is not None else None
+
+    def period_until(self, over: datetime) -> Period:
+        """Returns when the request was begun and over, if it was over at this time."""
+        return over - timedelta(seconds=self.took), over
 
 
 @dataclass(frozen=True, slots=True)

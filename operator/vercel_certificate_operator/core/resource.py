@@ -352,6 +352,11 @@ class Resource(Model):
         return FINALIZER in self.finalizers
 
     @property
+    def released(self) -> bool:
+        """Whether the operator is done with it: it is being deleted, and only others' finalizers hold it."""
+        return self.deleting and not self.has_finalizer
+
+    @property
     def holds(self) -> bool:
         """Whether something of it is at Vercel, or may be: a certificate, or an attempt without an outcome."""
         return bool(self.status.certificate_ids) or self.status.open_attempt is not None

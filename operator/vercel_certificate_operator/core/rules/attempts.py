@@ -43,6 +43,7 @@ from vercel_certificate_operator.core.known import (
     List,
     Listing,
     Note,
+    Period,
     Reply,
     Tick,
     Wait,
@@ -78,8 +79,6 @@ from vercel_certificate_operator.core.times import (
     USUAL_BACK_DATING,
 )
 
-Period = tuple[datetime, datetime]
-"""Begin and end."""
 WHY: Mapping[str, str] = {
     Reason.NAMES_CHANGED: ", because spec.cns changed",
     Reason.CERTIFICATE_GONE: ", because the previous one was gone at Vercel",
@@ -204,25 +203,25 @@ def origin_of_answer(
     late = _begun_later(attempt, period)
     is_proven = (
         attempt.known is not None
-        and late is None
+        and not late
         and (not _list_is_old(attempt) or _is_of_the_request(attempt, certificate, period))
     )
-    if not is_proven and _is_of_the_future(certificate, period):
-        return Origin.FOUND
+    if not is_proven and period is not None and _was_created_after(certificate, period[1]):
+        return Origin.FOUND  # the clock that says when the request was over is behind, so nothing is proven
     clocks = (attempt,) if is_proven else attempt.by_each_clock
-    existed = any(_may_have_existed(dated, certificate, LATE_IN_LIST) for dated in (*clocks, *([late] if late else [])))
+    existed = any(_may_have_existed(dated, certificate, LATE_IN_LIST) for dated in (*clocks, *late))
     return Origin.FOUND if existed else Origin.ISSUED
 
 
-def _begun_later(attempt: Attempt, period: Period | None) -> Attempt | None:
-    """Returns the attempt with the time at which its request really began, if that is later than it can be.
+def _begun_later(attempt: Attempt, period: Period | None) -> tuple[Attempt, ...]:
+    """Returns the attempt with the time at which its request began, if it was sent too late. Otherwise nothing.
 
-    The machine stood still, also its monotonic clock, or Vercel's clock seemed to be behind when the attempt was
-    recorded. So others had more time since the list than that seems to be old.
+    Then the machine and its monotonic clock stood still, or Vercel's clock seemed to be behind when the attempt was
+    recorded. The list is older than it seems, and others had time to issue something.
     """
     if period is None or period[0] - attempt.start <= SENT_WITHIN + CLOCK_TOLERANCE:
-        return None
-    return attempt.changed(start=period[0] - CLOCK_TOLERANCE, server_start=None)
+        return ()
+    return (attempt.changed(start=period[0] - CLOCK_TOLERANCE, server_start=None),)
 
 
 def _is_of_the_request(attempt: Attempt, certificate: Certificate, period: Period | None) -> bool:
@@ -238,13 +237,8 @@ def _is_of_the_request(attempt: Attempt, certificate: Certificate, period: Perio
     )
 
 
-def _is_of_the_future(certificate: Certificate, period: Period | None) -> bool:
-    """Returns whether a certificate was created after its answer: then the clock that says when that was is behind.
-
-    Vercel says no time, or a wrong one. Then nothing says that the certificate did not exist before.
-    """
-    created = certificate.created_at
-    return period is not None and created is not None and created > period[1] + CLOCK_TOLERANCE
+def _was_created_after(certificate: Certificate, time: datetime) -> bool:
+    return certificate.created_at is not None and certificate.created_at > time + CLOCK_TOLERANCE
 
 
 def _may_have_existed(attempt: Attempt, certificate: Certificate, lag: timedelta = LIST_LAG) -> bool:
@@ -568,13 +562,15 @@ def _must_be_what_was_requested(known: Known, attempt: Attempt, certificate: Cer
         return False
     if attempt.start > known.now + CLOCK_TOLERANCE or _may_be_uploaded(attempt, certificate):
         return False
-    period = _period(known)
-    if any(_is_of_the_future(certificate, seen) for seen in (period, (known.now, known.now))):
+    # By what is known of Vercel's time by now: the answer, which would have said it, was lost.
+    reply = open_reply(known)
+    over = known.wall(reply.at) if reply is not None else known.now
+    period = reply.period_until(over) if reply is not None else None
+    if _was_created_after(certificate, min(over, known.now)):
         return False
-    late = _begun_later(attempt, period)
     return not any(
         _is_too_late(known, dated, certificate) or _may_have_existed(dated, certificate)
-        for dated in (*attempt.by_each_clock, *([late] if late else []))
+        for dated in (*attempt.by_each_clock, *_begun_later(attempt, period))
     )
 
 
@@ -748,15 +744,6 @@ def _uploaded_candidates(known: Known, attempt: Attempt, listing: Listing) -> tu
     )
 
 
-def _period(known: Known) -> Period | None:
-    """Returns when the request was begun and over, by what is known of Vercel's time by now: its answer was lost."""
-    reply = open_reply(known)
-    if reply is None:
-        return None
-    over = known.wall(reply.at)
-    return over - timedelta(seconds=reply.took), over
-
-
 def _is_not_there(known: Known, certificate_id: str) -> bool:
     got = known.got.get(certificate_id)
     return got is not None and got.certificate is None
@@ -768,7 +755,7 @@ def _still_unknown(
     """Reports that the outcome isn't known yet, and waits for the next list.
 
     Args:
-        unread: what the list shows, and a GET has not shown yet.
+        unread: certificates in the list that a GET has not shown yet.
     """
     reply = open_reply(known)
     uploads, advice = attempt.call == "upload", of_call(OUTCOME_UNKNOWN, attempt.call).advice
@@ -807,7 +794,7 @@ def _lost(known: Known, attempt: Attempt, unread: Sequence[str] = ()) -> Decisio
     """No certificate appeared. From the second loss in a row on, the next attempt waits.
 
     Args:
-        unread: what the list shows, and what could not be read for so long that it doesn't count.
+        unread: certificates in the list that could not be read for an hour, so they don't count.
     """
     failures = attempt.failures(LOST.reason)
     until = known.now + back_off(LOST, failures - 1, attempt.id) if failures > 1 else known.now

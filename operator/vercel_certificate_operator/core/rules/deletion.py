@@ -35,7 +35,7 @@ from vercel_certificate_operator.core.times import LEAST_LIST_AGE, TOKEN_MISSING
 def deletion_without_finalizer_is_left_alone(known: Known) -> Decision | None:
     """Being deleted without our finalizer: someone else's finalizer holds it. It is treated as gone."""
     resource = known.resource
-    if not resource.deleting or resource.has_finalizer:
+    if not resource.released:
         return None
     if known.reply is None:
         return Decision(Wait())

@@ -154,11 +154,7 @@ def attempts_for_the_same_names_take_turns(known: Known, need: Need) -> Decision
     if known.ownership.attempting is None:
         return None
     # It may be of another tenant, so it isn't named; and the message stays when the next one has its turn.
-    waits = f"{need.message} Waiting for the attempt of another resource, which has the same names."
-    return Decision(
-        Wait(known.now + ATTEMPT_ELSEWHERE_CHECK),
-        conditions(known.resource, known.resource.status, now=known.now, need=Need(need.reason, waits)),
-    )
+    return _waits(known, need, "Waiting for the attempt of another resource, which has the same names.")
 
 
 def requests_of_gone_resources_are_waited_for(known: Known, need: Need) -> Decision | None:
@@ -175,12 +171,15 @@ def requests_of_gone_resources_are_waited_for(known: Known, need: Need) -> Decis
         return Decision(List(since, known.scope))
     if known.tick >= unanswered.until:
         return None
-    waits = f"{need.message} Waiting for the answer to the request of a deleted resource, which had the same names."
-    again = min(known.wall(unanswered.until), known.now + ATTEMPT_ELSEWHERE_CHECK)
-    return Decision(
-        Wait(again),
-        conditions(known.resource, known.resource.status, now=known.now, need=Need(need.reason, waits)),
-    )
+    what = "Waiting for the answer to the request of a deleted resource, which had the same names."
+    return _waits(known, need, what, until=known.wall(unanswered.until))
+
+
+def _waits(known: Known, need: Need, what: str, *, until: datetime | None = None) -> Decision:
+    """Reports what is waited for, and looks again soon."""
+    need = Need(need.reason, f"{need.message} {what}")
+    again = earliest(until, known.now + ATTEMPT_ELSEWHERE_CHECK)
+    return Decision(Wait(again), conditions(known.resource, known.resource.status, now=known.now, need=need))
 
 
 def back_off_is_waited_for(known: Known, need: Need) -> Decision | None:
